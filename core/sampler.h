@@ -1,0 +1,35 @@
+/* core/sampler.h: from logits to a token, exactly reproducible.
+ *
+ * The token is argmax over the kept tokens of (logit / T + Gumbel noise), the noise being a hash of (seed, position, token id); plain argmax
+ * (lowest id at equal logits) at T = 0. So a token depends on logits, seed and position only: not on drafts, batches or history of calls.
+ * Filters in llama.cpp's order: repetition penalty (over the last repeat_last_n tokens), top-k, top-p, min-p, then temperature.
+ *
+ * Memory: one scratch of vocab entries, allocated at create (priced by sl_sampler_heap_bytes). Threads: one owner. */
+#ifndef SL_CORE_SAMPLER_H
+#define SL_CORE_SAMPLER_H
+
+#include "core/tokenizer.h"
+
+typedef struct sl_sampling {
+    uint64_t seed;
+    float temperature;    /* 0: greedy */
+    int32_t top_k;        /* 0: off */
+    float top_p;          /* 1: off */
+    float min_p;          /* 0: off */
+    float repeat_penalty; /* 1: off */
+    int32_t repeat_last_n;
+} sl_sampling;
+
+typedef struct sl_sampler sl_sampler;
+SL_MUST_USE sl_status sl_sampling_check(const sl_sampling *s, sl_error *err); /* ranges; NaN is refused */
+SL_MUST_USE sl_status sl_sampler_create(const sl_sampling *s, uint32_t vocab, sl_sampler **out, sl_error *err);
+void sl_sampler_destroy(sl_sampler *sampler);
+size_t sl_sampler_heap_bytes(uint32_t vocab);
+/* The token for `position`; `history` is everything before it, for the penalty. logits are not changed. */
+sl_token sl_sampler_pick(sl_sampler *sampler, const float *logits, const sl_token *history, size_t history_count, uint64_t position);
+/* Uniform in (0,1) and Gumbel noise of a (seed, position, token); sl_log's bits, same on every machine. */
+double sl_gumbel(uint64_t seed, uint64_t position, sl_token token);
+/* log softmax(logits)[token], in double in id order. */
+double sl_log_probability(const float *logits, uint32_t vocab, sl_token token);
+
+#endif

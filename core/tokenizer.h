@@ -1,0 +1,45 @@
+/* core/tokenizer.h: text to token ids and back, from the vocabulary in a GGUF file.
+ *
+ * Byte-level BPE (tokenizer.ggml.model = "gpt2") with the pre-tokenizer that the file names; a pre-tokenizer is a row of a table (name,
+ * PCRE2 patterns, flags). Ids, merges and text follow llama.cpp's behaviour: special tokens are cut out first, the longest first at equal
+ * positions; the rest is pre-tokenised, each piece merged by rank.
+ *
+ * Memory: tables sized at open (sl_tokenizer_heap_bytes, which includes PCRE2's). Threads: immutable after open, except that encode uses
+ * a scratch of its own: one encode at a time per tokenizer; decode is pure. */
+#ifndef SL_CORE_TOKENIZER_H
+#define SL_CORE_TOKENIZER_H
+
+#include "core/gguf.h"
+
+typedef int32_t sl_token;
+#define SL_TOKEN_NONE (-1)
+typedef struct sl_tokenizer sl_tokenizer;
+
+typedef struct sl_tokens { /* a growing list; start with {0}, end with sl_tokens_free */
+    sl_token *ids;
+    size_t count, capacity;
+} sl_tokens;
+void sl_tokens_free(sl_tokens *list);
+SL_MUST_USE sl_status sl_tokens_push(sl_tokens *list, sl_token id, sl_error *err);
+
+SL_MUST_USE sl_status sl_tokenizer_open(const sl_gguf *gguf, sl_tokenizer **out, sl_error *err);
+void sl_tokenizer_close(sl_tokenizer *t);
+size_t sl_tokenizer_heap_bytes(const sl_tokenizer *t);
+uint32_t sl_tokenizer_size(const sl_tokenizer *t);
+
+typedef struct sl_encode_options {
+    bool add_bos;       /* put BOS (and EOS) where the file's flags ask for it */
+    bool parse_special; /* "<|im_end|>" in the text is the token, not its characters */
+} sl_encode_options;
+/* Appends. Any bytes are accepted; invalid UTF-8 is tokenised byte by byte. */
+SL_MUST_USE sl_status sl_tokenizer_encode(sl_tokenizer *t, const char *text, size_t length, sl_encode_options options, sl_tokens *out,
+                                          sl_error *err);
+/* The bytes of one token; control tokens give their text only when `special`. Valid while the tokenizer is. SL_STR {NULL,0} for a bad id. */
+sl_str sl_tokenizer_piece(const sl_tokenizer *t, sl_token id, bool special);
+sl_token sl_tokenizer_bos(const sl_tokenizer *t); /* SL_TOKEN_NONE when there is none */
+sl_token sl_tokenizer_eos(const sl_tokenizer *t);
+bool sl_tokenizer_ends_generation(const sl_tokenizer *t, sl_token id); /* EOS, EOT, <|im_end|>, ... */
+bool sl_tokenizer_is_control(const sl_tokenizer *t, sl_token id);
+sl_token sl_tokenizer_find(const sl_tokenizer *t, const char *text); /* exact token text, or SL_TOKEN_NONE */
+
+#endif

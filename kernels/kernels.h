@@ -1,0 +1,121 @@
+/* kernels/kernels.h: the arithmetic of a model, defined once.
+ *
+ * Every instruction set fills one sl_kernels table and equals kernels/ref bit for bit; so the definitions here are the product.
+ * Nothing here allocates, locks or knows of files. All functions are pure over their arguments and may run on many threads at once
+ * on disjoint outputs. Compiled with -ffp-contract=off; fma below is always an explicit one (a single rounding).
+ *
+ * D1  Activations for quantised weights. A row of x is cut into blocks of 32: d = amax / 127 (fp32 division), inv = amax > 0 ?
+ *     127 / amax : 0, q = round-half-even(x * inv) as int8, sum = the int32 sum of q.
+ * D2  Products with quantised weights, out[r] = sum over blocks b of 32 in index order. Inside a block the products of integers sum in
+ *     int32 (exact): isum. Blocks lie in segments of 8 (256 elements, aligned to element 0; the last may be shorter). In a segment
+ *     acc starts at +0 and for each block
+ *         Q4_0, Q8_0: acc = fma(dw * dx, (float)isum, acc)                     Q4_0's integers are nibble - 8
+ *         Q4_1:       acc = fma(dw * dx, (float)isum, acc); acc = fma(m, dx * (float)sum, acc)   its integers are the nibbles
+ *     and the row's total starts at +0 and adds the segments in order: total = total + acc. dw and m are fp16 widened to fp32.
+ * D3  Products with float weights (F32, F16, BF16 widened to fp32; x stays fp32), segments of 256 elements as above. In a segment lane
+ *     j = k mod 4 accumulates acc_j = fma(w_k, x_k, acc_j) in order from +0; the segment is (acc_0 + acc_1) + (acc_2 + acc_3).
+ * D4  Sums over a vector (RMS norm): 16 lanes, lane j = i mod 16, acc_j = fma(x_i, x_i, acc_j); then halves are folded: lane j += lane
+ *     j + 8, then + 4, + 2, + 1. RMS norm: y_i = (x_i * (1 / sqrtf(sum / n + eps))) * w_i, every operation rounded to fp32.
+ * D5  Attention of a query at position p over stored keys and values 0..p (or the last `window` of them), in pages of 64 positions
+ *     aligned to position 0, in order. K and V are read as stored and widened to fp32 (q8_0: d * q, fp32). With q'_c = q_c * scale:
+ *         s_i = sequential fma over components c = 0.. : acc = fma(q'_c, k_ic, acc) from +0; positions that are not visible: no part
+ *         per page with a visible position: m' = max(m, max s_i); c = exp(m - m') (0 for the first page); p_i = exp(s_i - m'), 0 where not
+ *         visible; page_sum = 16 lanes, lane j adds p_j, p_j+16, p_j+32, p_j+48 in order, then folded as in D4;
+ *         l = l * c + page_sum (two roundings); o_d = o_d * c, then o_d = fma(p_i, v_id, o_d) for i in order; m = m'
+ *     and out_d = o_d * (1 / l). A position that is not visible may be skipped or multiplied as p_i = 0: v must then be finite, and is.
+ * D6  exp is kernels/exp.h's polynomial; silu(x) = x / (1 + exp(-x)); gelu_tanh through the same exp. GLU: act(gate) * up.
+ * D7  Rotary: pairs (x0, x1), c = cos, s = sin from the caller's table: y0 = fma(x0, c, -(x1 * s)), y1 = fma(x0, s, x1 * c).
+ *
+ * The panel. Sixteen rows of a matrix, interleaved so that a vector lane is a row. A panel has exactly the bytes of its rows:
+ *     quantised: [block][word w of the block's quant bytes][row] as 32-bit words, the blocks' quants of all rows first; then the scales
+ *     [block][row] fp16; then, for Q4_1, the minima [block][row] fp16. Words hold raw file bytes: word w of a Q4 block is bytes
+ *     4w..4w+3, low nibbles elements 4w.., high nibbles elements 16+4w...
+ *     float: [element][row].
+ * So packing is a transposition of raw words, lossless and reversible; a format is described by where its quant words, scales and minima
+ * lie in a block. */
+#ifndef SL_KERNELS_KERNELS_H
+#define SL_KERNELS_KERNELS_H
+
+#include "core/cpu.h"
+#include "core/format.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SL_PANEL_ROWS 16   /* rows of a panel */
+#define SL_KV_PAGE 64      /* positions of a KV page */
+#define SL_ACT_BLOCK 32    /* activations that share a scale */
+
+/* Activations of `rows` rows, ready for products. f32 is always there; the others only after quantize(). The caller owns all memory;
+ * every pointer is 64-byte aligned, rows follow each other without gaps. */
+typedef struct sl_acts {
+    uint32_t rows, cols;
+    const float *f32; /* [rows][cols] */
+    int8_t *q;        /* [rows][cols] */
+    float *d;         /* [rows][cols / 32] */
+    int32_t *sum;     /* [rows][cols / 32] */
+} sl_acts;
+
+/* One attention job: `rows` consecutive query rows at positions pos0.. of the `group` query heads that share one KV head. */
+typedef struct sl_attention {
+    uint32_t head_dim;      /* components, a multiple of 16 (of 32 for q8_0), at most 512 */
+    uint32_t group;         /* query heads per KV head */
+    uint32_t rows;
+    uint32_t pos0;          /* position of row 0; it sees itself */
+    uint32_t window;        /* 0: all positions; else only the last `window`, itself included */
+    float scale;
+    uint32_t k_type, v_type;       /* SL_TYPE_F32, F16 or Q8_0 */
+    const uint8_t *const *k_pages; /* [page] -> K page of this head, see kv_store_k */
+    const uint8_t *const *v_pages; /* [page] -> V page */
+    const float *q;                /* row r, head h at q + r * q_stride + h * head_dim */
+    size_t q_stride;               /* floats */
+    float *out;                    /* the same shape */
+    size_t out_stride;             /* floats */
+    float *scratch;                /* sl_attention_scratch_bytes(), one per thread, 64-byte aligned */
+} sl_attention;
+
+typedef enum sl_glu { SL_GLU_SILU, SL_GLU_GELU_TANH } sl_glu;
+typedef enum sl_rope { SL_ROPE_PAIRS /* (2i, 2i+1), llama */, SL_ROPE_HALVES /* (i, i + n/2), neox */ } sl_rope;
+
+typedef struct sl_kernels {
+    sl_isa isa;
+
+    /* Quantises rows [row_begin, row_end) of x->f32 into x->q, d, sum (D1). cols is a multiple of 32. */
+    void (*quantize)(sl_acts *x, uint32_t row_begin, uint32_t row_end);
+
+    /* Interleaves 16 rows of `cols` elements into a panel. rows[i] may be unaligned; a NULL row is packed as zero bytes. */
+    void (*pack)(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel);
+
+    /* out[a * out_stride + r] for all rows a of x and rows r in [0, out_rows) of `panels` (one after the other, 16 rows each, the
+     * last may be partly used). Uses x->q, d, sum for quantised formats (D2), x->f32 for float formats (D3). */
+    void (*matmul)(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+
+    /* One row of a matrix as fp32: as it lies in the file, or from a panel. */
+    void (*dequantize_row)(uint32_t type, const uint8_t *row, uint32_t cols, float *out);
+    void (*dequantize_panel_row)(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);
+
+    void (*rms_norm)(const float *x, const float *w, uint32_t n, float eps, float *out);           /* one row (D4); out may be x */
+    void (*add)(float *acc, const float *x, size_t n);                                             /* acc += x */
+    void (*scale)(float *x, float factor, size_t n);
+    void (*glu)(sl_glu act, const float *gate, const float *up, size_t n, float *out);             /* D6; out may be gate */
+    /* One row of `heads` heads; only the first rope_dim components of a head turn; cos, sin: [rope_dim / 2] of its position (D7). */
+    void (*rope)(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos, const float *sin);
+
+    /* Writes one position's K or V vector of a head into slot `index` (0..63) of its page, rounded to the type (q8_0: D1's rule per 32
+     * components, d rounded to fp16 after q was computed with the unrounded one).
+     * K page: f32, f16: [component][64]; q8_0: int8 [component][64], then fp16 d [component / 32][64].
+     * V page: f32, f16: [64][component]; q8_0: int8 [64][component], then fp16 d [64][component / 32]. */
+    void (*kv_store_k)(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);
+    void (*kv_store_v)(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim);
+    void (*attention)(const sl_attention *job);
+} sl_kernels;
+
+/* The kernels of an instruction set; NULL when it was not built for this machine's architecture. The caller has checked that the CPU
+ * can run it (sl_cpu_supports). SL_ISA_SCALAR is the reference. */
+const sl_kernels *sl_kernels_for(sl_isa isa);
+
+size_t sl_kv_page_bytes(uint32_t type, uint32_t head_dim); /* of one K or one V page */
+size_t sl_attention_scratch_bytes(uint32_t head_dim, uint32_t group);
+static inline size_t sl_panel_bytes(uint32_t type, uint32_t cols) { return SL_PANEL_ROWS * sl_row_bytes(type, cols); }
+
+#endif
