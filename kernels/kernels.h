@@ -4,8 +4,8 @@
  * Nothing here allocates, locks or knows of files. All functions are pure over their arguments and may run on many threads at once
  * on disjoint outputs. Compiled with -ffp-contract=off; fma below is always an explicit one (a single rounding).
  *
- * D1  Activations for quantised weights. A row of x is cut into blocks of 32: d = amax / 127 (fp32 division), inv = amax > 0 ?
- *     127 / amax : 0, q = round-half-even(x * inv) as int8, sum = the int32 sum of q.
+ * D1  Activations for quantised weights. A row of x is cut into blocks of 32: d = amax / 127 (fp32 division), inv = 127 / amax,
+ *     q = round-half-even(x * inv) as int8, sum = the int32 sum of q. Where amax < 2^-120 (inv would overflow) d, q and sum are 0.
  * D2  Products with quantised weights, out[r] = sum over blocks b of 32 in index order. Inside a block the products of integers sum in
  *     int32 (exact): isum. Blocks lie in segments of 8 (256 elements, aligned to element 0; the last may be shorter). In a segment
  *     acc starts at +0 and for each block
