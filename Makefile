@@ -1,37 +1,235 @@
 # Sluice. `make help` lists the targets.
+#
+# Sources are found by folder: a new .c file in core, kernels, pager or offload belongs to the library, in offload/cli to the program,
+# tests/test_*.c, tests/fuzz/fuzz_*.c, tests/example/*.c and bench/bench_*.c are programs of their own. Everything that is built lies below
+# $(BUILD), so that builds with other flags live side by side: make BUILD=build/debug OPT=-O0. CC, CPPFLAGS, CFLAGS and LDFLAGS are honoured.
+
 CC      ?= cc
 BUILD   ?= build
 OPT     ?= -O2
 CFLAGS  ?= -g
-WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror=implicit-function-declaration
-ALLCFLAGS = -std=gnu17 $(OPT) $(CFLAGS) $(WARN) -ffp-contract=off -fno-strict-aliasing -fPIC -pthread -D_GNU_SOURCE -I. $(SANITIZE) -MMD -MP
-LDLIBS  = -luring -lhwloc -lpcre2-8 -pthread -lm
-CLI_LIBS = -ljansson
+PREFIX  ?= /usr/local
+BINDIR  ?= $(PREFIX)/bin
+LIBDIR  ?= $(PREFIX)/lib
+INCDIR  ?= $(PREFIX)/include
+MANDIR  ?= $(PREFIX)/share/man
+COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
-LIB_SRC := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c)
-CLI_SRC := $(wildcard offload/cli/*.c)
-TEST_SRC := $(wildcard tests/test_*.c)
-LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
-CLI_OBJ := $(CLI_SRC:%.c=$(BUILD)/%.o)
-TESTS   := $(TEST_SRC:%.c=$(BUILD)/%)
+# The version has one home, the public header. SOVERSION changes when a program built against the old library would break.
+VERSION   := $(or $(shell sed -n 's/^\#define SL_VERSION "\(.*\)".*/\1/p' offload/sluice.h 2>/dev/null),0.1.0)
+SOVERSION := 0
 
-all: sluice
-sluice: $(BUILD)/sluice
-	cp -f $< $@
-$(BUILD)/libsluice.a: $(LIB_OBJ)
-	rm -f $@ && ar rcs $@ $^
-$(BUILD)/sluice: $(CLI_OBJ) $(BUILD)/libsluice.a
-	$(CC) $(SANITIZE) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(BUILD)/libsluice.a
-	$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror=implicit-function-declaration
+ifdef WERROR
+WARN += -Werror
+endif
+# No contraction: a * b + c may only be fused where the source says fma, else two compilers give two results.
+# The prefix map keeps the build's folder out of what is built, so that equal sources give equal bytes.
+LANGUAGE   = -std=gnu17 -D_GNU_SOURCE -I. -ffp-contract=off -fno-strict-aliasing -pthread
+ALLCFLAGS  = $(LANGUAGE) $(OPT) $(CPPFLAGS) $(CFLAGS) $(WARN) -fPIC -ffile-prefix-map=$(CURDIR)=. $(SANITIZE)
+LDLIBS     = -luring -lhwloc -lpcre2-8 -pthread -lm
+CLI_LIBS   = -ljansson
+LINK       = $(CC) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -pthread
 
-# One source per instruction set; the file's name ends in what it may use.
-$(BUILD)/kernels/cpu/%_avx2.o:   ISA = -mavx2 -mfma -mf16c -mbmi2
-$(BUILD)/kernels/cpu/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mbmi2 -mprefer-vector-width=512
-$(BUILD)/%.o: %.c
+LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c)
+CLI_SRC     := $(wildcard offload/cli/*.c)
+TEST_SRC    := $(wildcard tests/test_*.c)
+FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
+EXAMPLE_SRC := $(wildcard tests/example/*.c)
+BENCH_SRC   := $(wildcard bench/bench_*.c)
+ALL_SRC     := $(LIB_SRC) $(CLI_SRC) $(TEST_SRC) $(FUZZ_SRC) $(EXAMPLE_SRC) $(BENCH_SRC)
+
+LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
+CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
+MAIN_OBJ := $(BUILD)/offload/cli/main.o
+TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
+FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
+EXAMPLES := $(EXAMPLE_SRC:%.c=$(BUILD)/%)
+BENCHES  := $(BENCH_SRC:%.c=$(BUILD)/%)
+LIB      := $(BUILD)/libsluice.a
+# What the program consists of besides main(), so that tests and fuzzers reach its parsers.
+CLI_LIB  := $(BUILD)/libsluice-cli.a
+DSO      := $(BUILD)/libsluice.so.$(VERSION)
+
+# Sub-makes build with all cores unless the caller said how many.
+JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
+
+all: sluice ## build ./sluice (the default)
+
+sluice: $(BUILD)/sluice FORCE ## the program
+	@cmp -s $< $@ || { cp -f $< $@.new && mv -f $@.new $@; }
+
+lib: $(LIB) $(DSO) $(BUILD)/include/sluice.h $(BUILD)/sluice.pc ## libsluice, static and shared, and its one header
+
+tests: $(TESTS) ## build the test programs
+
+bench: $(BENCHES) ## build the benchmark programs (see bench/)
+
+example: $(EXAMPLES) ## build the example programs that use the library
+
+# --- compiling -----------------------------------------------------------------------------------------------------------------------
+
+# One source per instruction set: the file's name ends in what it may use, and only the chosen one runs on a machine.
+ISA_avx2   := -mavx2 -mfma -mf16c -mbmi2
+ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2) -mprefer-vector-width=512
+isa_of      = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
+compile_of  = $(ALLCFLAGS) $(call isa_of,$(1))
+
+# Rebuilds all when the compiler or its flags change.
+export SLUICE_FLAGS := $(CC) $(ALLCFLAGS) $(ISA_avx512)
+$(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	$(CC) $(ALLCFLAGS) $(ISA) -c -o $@ $<
+	@echo "$$SLUICE_FLAGS" | cmp -s - $@ || echo "$$SLUICE_FLAGS" > $@
 
--include $(LIB_OBJ:.o=.d) $(CLI_OBJ:.o=.d) $(TEST_SRC:%.c=$(BUILD)/%.d)
-.PHONY: all
+# Missing libraries are named once, with their package, before a compiler says it less clearly. HEADER:PACKAGE.
+LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev jansson.h:libjansson-dev
+TEST_NEEDS := cmocka.h:libcmocka-dev
+define check_needs
+	@mkdir -p $(@D); missing=; for need in $(1); do \
+	    printf '#include <setjmp.h>\n#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n#define PCRE2_CODE_UNIT_WIDTH 8\n#include <%s>\n' "$${need%%:*}" \
+	        | $(CC) $(CPPFLAGS) $(CFLAGS) -x c -E - >/dev/null 2>&1 || missing="$$missing $${need##*:}"; \
+	done; \
+	if [ -n "$$missing" ]; then echo "sluice: libraries are missing, install the packages:$$missing (or run: make setup)" >&2; exit 1; fi; \
+	touch $@
+endef
+$(BUILD)/.needs-lib:
+	$(call check_needs,$(LIB_NEEDS))
+$(BUILD)/.needs-test:
+	$(call check_needs,$(TEST_NEEDS))
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/.needs-lib
+	@mkdir -p $(@D)
+	$(CC) $(call compile_of,$<) -MMD -MP -c -o $@ $<
+$(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o: | $(BUILD)/.needs-test
+
+$(LIB): $(LIB_OBJ)
+	@rm -f $@
+	$(AR) rcsD $@ $^
+$(CLI_LIB): $(filter-out $(MAIN_OBJ),$(CLI_OBJ))
+	@rm -f $@
+	$(AR) rcsD $@ $^
+$(BUILD)/sluice: $(CLI_OBJ) $(LIB)
+	$(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
+	$(LINK) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(CLI_LIB) $(LIB)
+	$(LINK) -fsanitize=fuzzer -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+$(BUILD)/bench/%: $(BUILD)/bench/%.o $(CLI_LIB) $(LIB)
+	$(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+
+# The example is what a user writes: it sees the one installed header and nothing else of ours.
+$(BUILD)/tests/example/%: tests/example/%.c $(BUILD)/include/sluice.h $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+
+# --- the library as it is installed ----------------------------------------------------------------------------------------------------
+
+$(BUILD)/include/sluice.h: offload/sluice.h $(wildcard core/*.h) scripts/public-header
+	@mkdir -p $(@D)
+	scripts/public-header offload/sluice.h $@
+# What the header declares is exported, all else stays inside.
+$(BUILD)/libsluice.map: $(BUILD)/include/sluice.h scripts/public-header
+	scripts/public-header --exports $< SLUICE_$(SOVERSION) $@
+$(DSO): $(LIB_OBJ) $(BUILD)/libsluice.map
+	$(LINK) -shared -Wl,-soname,libsluice.so.$(SOVERSION) -Wl,--version-script=$(BUILD)/libsluice.map -Wl,-z,defs -o $@ $(LIB_OBJ) $(LDLIBS)
+	@ln -sf $(@F) $(BUILD)/libsluice.so.$(SOVERSION) && ln -sf $(@F) $(BUILD)/libsluice.so
+$(BUILD)/sluice.pc: Makefile offload/sluice.h
+	@mkdir -p $(@D)
+	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCDIR)' '' 'Name: sluice' \
+	    'Description: runs language models larger than the memory they are given' 'Version: $(VERSION)' 'Cflags: -I$${includedir}' \
+	    'Libs: -L$${libdir} -lsluice' 'Requires.private: liburing hwloc libpcre2-8' 'Libs.private: -pthread -lm' > $@
+
+$(BUILD)/sluice.1: $(BUILD)/sluice scripts/man-page
+	scripts/man-page $< $@
+$(BUILD)/sluice.bash: $(BUILD)/sluice scripts/completion
+	scripts/completion $< $@
+man: $(BUILD)/sluice.1 $(BUILD)/sluice.bash ## the man page and bash completion, from the program's --help
+
+INSTALLED = $(BINDIR)/sluice $(INCDIR)/sluice.h $(LIBDIR)/libsluice.a $(LIBDIR)/libsluice.so.$(VERSION) $(LIBDIR)/libsluice.so.$(SOVERSION) \
+    $(LIBDIR)/libsluice.so $(LIBDIR)/pkgconfig/sluice.pc $(MANDIR)/man1/sluice.1 $(COMPDIR)/sluice
+install: $(BUILD)/sluice lib man ## install below $(DESTDIR)$(PREFIX)
+	install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)%)))
+	install -m 755 $(BUILD)/sluice $(DESTDIR)$(BINDIR)/sluice
+	install -m 644 $(BUILD)/include/sluice.h $(DESTDIR)$(INCDIR)/sluice.h
+	install -m 644 $(LIB) $(DESTDIR)$(LIBDIR)/libsluice.a
+	install -m 755 $(DSO) $(DESTDIR)$(LIBDIR)/libsluice.so.$(VERSION)
+	ln -sf libsluice.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsluice.so.$(SOVERSION)
+	ln -sf libsluice.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsluice.so
+	sed -e 's|^prefix=.*|prefix=$(PREFIX)|' -e 's|^libdir=.*|libdir=$(LIBDIR)|' -e 's|^includedir=.*|includedir=$(INCDIR)|' \
+	    $(BUILD)/sluice.pc > $(DESTDIR)$(LIBDIR)/pkgconfig/sluice.pc
+	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/sluice.pc
+	install -m 644 $(BUILD)/sluice.1 $(DESTDIR)$(MANDIR)/man1/sluice.1
+	install -m 644 $(BUILD)/sluice.bash $(DESTDIR)$(COMPDIR)/sluice
+
+uninstall: ## remove what install put there
+	rm -f $(INSTALLED:%=$(DESTDIR)%)
+
+# --- the two commands of the README ----------------------------------------------------------------------------------------------------
+
+demo: ## set up, build, fetch a model and answer a prompt in less memory than the model's file (MODEL=path: another file)
+	@scripts/setup build
+	@$(SUBMAKE) sluice
+	@$(if $(MODEL),true,scripts/fetch-model)
+	@scripts/demo $(if $(MODEL),"$(MODEL)")
+
+test: ## set up, build, fetch the test model, run all tests
+	@scripts/setup test
+	@$(SUBMAKE) sluice tests example lib
+	@scripts/fetch-model
+	@scripts/run-tests --build $(BUILD) --model "$$(scripts/fetch-model --path)"
+
+# --- for those who change it -----------------------------------------------------------------------------------------------------------
+
+setup: ## install the packages that a build and its tests need, where they are missing
+	@scripts/setup test
+
+check: ## build and run all tests without set-up or network; the model's are skipped when it has not been fetched
+	@$(SUBMAKE) sluice tests example lib
+	@scripts/run-tests --build $(BUILD) --model "$$(scripts/fetch-model --path)"
+
+# A sanitizer build computes on tiny models only: it is there for memory and threads, not for figures.
+ASAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+TSAN := -fsanitize=thread -fno-omit-frame-pointer
+TSAN_TESTS := $(filter test_pager test_tiers test_threads test_unit,$(notdir $(TESTS)))
+asan: ## the tests under the address and undefined-behaviour sanitizers
+	@$(SUBMAKE) BUILD=$(BUILD)/asan OPT=-O1 SANITIZE="$(ASAN)" $(BUILD)/asan/sluice tests
+	@scripts/run-tests --build $(BUILD)/asan
+tsan: ## the pager's and the threads' tests under the thread sanitizer
+	@$(SUBMAKE) BUILD=$(BUILD)/tsan OPT=-O1 SANITIZE="$(TSAN)" $(TSAN_TESTS:%=$(BUILD)/tsan/tests/%)
+	@scripts/run-tests --build $(BUILD)/tsan $(TSAN_TESTS)
+sanitize: ## asan, then tsan
+	@$(MAKE) --no-print-directory asan
+	@$(MAKE) --no-print-directory tsan
+
+fuzzers: $(FUZZERS)
+FUZZ_SECONDS ?= 20
+fuzz: ## each fuzzer for FUZZ_SECONDS (20), with clang
+	@$(SUBMAKE) BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 SANITIZE="$(ASAN) -fsanitize=fuzzer-no-link" fuzzers
+	@scripts/fuzz --build $(BUILD)/fuzz --seconds $(FUZZ_SECONDS)
+
+lint: $(BUILD)/compile_commands.json $(LIB) ## include direction, library symbols, format, static analysis
+	@scripts/lint --build $(BUILD)
+
+format: ## clang-format on all C files
+	@scripts/lint --format
+
+# For clang-tidy and for editors.
+$(BUILD)/compile_commands.json: $(BUILD)/flags $(ALL_SRC)
+	$(file >$@,[)
+	$(foreach s,$(ALL_SRC),$(file >>$@,{"directory":"$(CURDIR)"$(comma)"file":"$(s)"$(comma)"command":"$(CC) $(call compile_of,$(s)) -c $(s)"}$(comma)))
+	@sed -i '$$ s/,$$/\n]/' $@
+comma := ,
+
+clean: ## remove what was built; models stay
+	rm -rf $(BUILD) sluice sluice.new
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+
+FORCE:
+.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize fuzzers fuzz lint format clean help FORCE
+.DELETE_ON_ERROR:
 .SECONDARY:
+-include $(ALL_SRC:%.c=$(BUILD)/%.d)
