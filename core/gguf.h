@@ -36,6 +36,7 @@ typedef struct sl_gguf_value {
     sl_gguf_kind element_kind; /* of an array; else equal to kind */
     uint64_t count;            /* of an array; else 1 */
     const uint8_t *data;       /* first element, unaligned, little-endian; a string element is u64 length + bytes */
+    size_t bytes;              /* of all elements at `data` */
 } sl_gguf_value;
 
 typedef struct sl_gguf_tensor {
