@@ -12,27 +12,27 @@
 
 #include "kernels/kernels.h"
 
-#define SLI_DECLARE_KERNELS(isa_name)                                                                                                  \
-    void sli_quantize_##isa_name(sl_acts *x, uint32_t row_begin, uint32_t row_end);                                                    \
-    void sli_pack_##isa_name(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel);                  \
-    void sli_matmul_##isa_name(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride); \
-    void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                  \
-    void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);            \
-    void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                   \
-    void sli_add_##isa_name(float *acc, const float *x, size_t n);                                                                     \
-    void sli_scale_##isa_name(float *x, float factor, size_t n);                                                                       \
-    void sli_glu_##isa_name(sl_glu act, const float *gate, const float *up, size_t n, float *out);                                     \
-    void sli_rope_##isa_name(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos,           \
-                             const float *sin);                                                                                        \
-    void sli_kv_store_k_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);                   \
-    void sli_kv_store_v_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim);                   \
+#define SLI_DECLARE_KERNELS(isa_name)                                                                                                      \
+    void sli_quantize_##isa_name(sl_acts *x, uint32_t row_begin, uint32_t row_end);                                                        \
+    void sli_pack_##isa_name(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel);                      \
+    void sli_matmul_##isa_name(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);  \
+    void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
+    void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);                \
+    void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                       \
+    void sli_add_##isa_name(float *acc, const float *x, size_t n);                                                                         \
+    void sli_scale_##isa_name(float *x, float factor, size_t n);                                                                           \
+    void sli_glu_##isa_name(sl_glu act, const float *gate, const float *up, size_t n, float *out);                                         \
+    void sli_rope_##isa_name(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos,               \
+                             const float *sin);                                                                                            \
+    void sli_kv_store_k_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);                       \
+    void sli_kv_store_v_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim);                       \
     void sli_attention_##isa_name(const sl_attention *job)
 
 SLI_DECLARE_KERNELS(ref);
 SLI_DECLARE_KERNELS(avx2);
 SLI_DECLARE_KERNELS(avx512);
 
-#define SLI_SEGMENT_BLOCKS 8     /* D2: blocks of 32 whose products share one accumulator */
+#define SLI_SEGMENT_BLOCKS   8   /* D2: blocks of 32 whose products share one accumulator */
 #define SLI_SEGMENT_ELEMENTS 256 /* D3: elements of a segment */
 
 /* One quantised block, byte offsets from its start; a quant word is 4 bytes. words is 0 for the float types. */
