@@ -22,8 +22,9 @@
  *         per page with a visible position: m' = max(m, max s_i); c = exp(m - m') (0 for the first page); p_i = exp(s_i - m'), 0 where not
  *         visible; page_sum = 16 lanes, lane j adds p_j, p_j+16, p_j+32, p_j+48 in order, then folded as in D4;
  *         l = l * c + page_sum (two roundings); o_d = o_d * c, then o_d = fma(p_i, v_id, o_d) for i in order; m = m'
- *     and out_d = o_d * (1 / l). A position that is not visible may be skipped or multiplied as p_i = 0: v must then be finite, and is.
- * D6  exp is kernels/exp.h's polynomial; silu(x) = x / (1 + exp(-x)); gelu_tanh through the same exp. GLU: act(gate) * up.
+ *     and out_d = o_d * (1 / l) + 0. A position that is not visible may be skipped or multiplied as p_i = 0: v must then be finite, and
+ *     is; what is left of the choice, the sign of a zero, goes with the + 0.
+ * D6  exp is kernels/exp.h's polynomial; silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), see there. GLU: act(gate) * up.
  * D7  Rotary: pairs (x0, x1), c = cos, s = sin from the caller's table: y0 = fma(x0, c, -(x1 * s)), y1 = fma(x0, s, x1 * c).
  *
  * The panel. Sixteen rows of a matrix, interleaved so that a vector lane is a row. A panel has exactly the bytes of its rows:

@@ -1,0 +1,95 @@
+/* kernels/ref/attention.c: attention over pages of stored keys and values, one query head at a time (D5).
+ *
+ * Softmax without a second pass: m is the largest score so far, l the sum of exp(s - m), o the sum of exp(s - m) * v. When a page brings
+ * a larger m, l and o are multiplied by exp(m_old - m_new). Pages are visited in order and are the unit of that correction, so the
+ * result depends on positions alone: not on batches, on who else is computed, or on where a page lies. */
+#include "kernels/exp.h"
+#include "kernels/internal.h"
+
+#include <assert.h>
+
+#define MAX_HEAD_DIM 512
+#define LANES        16 /* of a page's sum (D4) */
+
+/* A stored element widened to fp32. `element` and `scale` are its indices in the page's two arrays. */
+static float widened(uint32_t type, const uint8_t *page, uint32_t head_dim, size_t element, size_t scale)
+{
+    uint16_t half;
+    float single;
+    switch (type) {
+    case SL_TYPE_F32: memcpy(&single, page + 4 * element, sizeof single); return single;
+    case SL_TYPE_F16: memcpy(&half, page + 2 * element, sizeof half); return sl_f16_to_f32(half);
+    default:
+        memcpy(&half, page + (size_t)SL_KV_PAGE * head_dim + 2 * scale, sizeof half);
+        return sl_f16_to_f32(half) * (float)((const int8_t *)page)[element];
+    }
+}
+
+static float key(const sl_attention *job, const uint8_t *page, uint32_t index, uint32_t c)
+{
+    return widened(job->k_type, page, job->head_dim, (size_t)c * SL_KV_PAGE + index, (size_t)(c / 32) * SL_KV_PAGE + index);
+}
+
+static float value(const sl_attention *job, const uint8_t *page, uint32_t index, uint32_t c)
+{
+    return widened(job->v_type, page, job->head_dim, (size_t)index * job->head_dim + c, (size_t)index * (job->head_dim / 32) + c / 32);
+}
+
+typedef struct query_state {
+    float m, l, o[MAX_HEAD_DIM];
+} query_state;
+
+/* One page, of which the positions [begin, end) are visible. */
+static void attend_page(const sl_attention *job, const float *q, uint32_t page, uint32_t begin, uint32_t end, query_state *state)
+{
+    float p[SL_KV_PAGE] = {0}, m = state->m;
+    for (uint32_t i = begin; i < end; i++) {
+        for (uint32_t c = 0; c < job->head_dim; c++)
+            p[i] = fmaf(q[c] * job->scale, key(job, job->k_pages[page], i, c), p[i]);
+        m = fmaxf(m, p[i]);
+    }
+
+    float lanes[LANES] = {0};
+    for (uint32_t i = begin; i < end; i++) {
+        p[i] = sli_exp(p[i] - m);
+        lanes[i % LANES] += p[i];
+    }
+    for (uint32_t half = LANES / 2; half > 0; half /= 2)
+        for (uint32_t j = 0; j < half; j++)
+            lanes[j] += lanes[j + half];
+
+    float correction = sli_exp(state->m - m); /* 0 on the first page, where m was -inf */
+    state->m = m;
+    state->l = state->l * correction + lanes[0];
+    for (uint32_t c = 0; c < job->head_dim; c++) {
+        state->o[c] *= correction;
+        for (uint32_t i = begin; i < end; i++)
+            state->o[c] = fmaf(p[i], value(job, job->v_pages[page], i, c), state->o[c]);
+    }
+}
+
+static void attend(const sl_attention *job, uint32_t position, const float *q, float *out)
+{
+    query_state state = {.m = -INFINITY};
+    uint32_t begin = job->window != 0 && position >= job->window ? position - job->window + 1 : 0;
+    uint32_t end = position + 1;
+
+    for (uint32_t page = begin / SL_KV_PAGE; page * SL_KV_PAGE < end; page++) {
+        uint32_t first = page * SL_KV_PAGE;
+        uint32_t page_begin = begin > first ? begin - first : 0;
+        uint32_t page_end = end - first < SL_KV_PAGE ? end - first : SL_KV_PAGE;
+        attend_page(job, q, page, page_begin, page_end, &state);
+    }
+    float inverse = 1.0f / state.l;
+    for (uint32_t c = 0; c < job->head_dim; c++)
+        out[c] = state.o[c] * inverse + 0.0f;
+}
+
+void sli_attention_ref(const sl_attention *job)
+{
+    assert(job->head_dim <= MAX_HEAD_DIM && job->head_dim % 16 == 0);
+    for (uint32_t r = 0; r < job->rows; r++)
+        for (uint32_t h = 0; h < job->group; h++)
+            attend(job, job->pos0 + r, job->q + r * job->q_stride + (size_t)h * job->head_dim,
+                   job->out + r * job->out_stride + (size_t)h * job->head_dim);
+}
