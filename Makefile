@@ -16,7 +16,7 @@ MANDIR  ?= $(PREFIX)/share/man
 COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
 # The version has one home, the public header. SOVERSION changes when a program built against the old library would break.
-VERSION   := $(or $(shell sed -n 's/^\#define SL_VERSION "\(.*\)".*/\1/p' offload/sluice.h 2>/dev/null),0.1.0)
+VERSION   := $(or $(shell sed -n 's/^\#define SLUICE_VERSION "\(.*\)".*/\1/p' offload/sluice.h 2>/dev/null),0.1.0)
 SOVERSION := 0
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla -Werror=implicit-function-declaration
@@ -50,6 +50,9 @@ LIB      := $(BUILD)/libsluice.a
 # What the program consists of besides main(), so that tests and fuzzers reach its parsers.
 CLI_LIB  := $(BUILD)/libsluice-cli.a
 DSO      := $(BUILD)/libsluice.so.$(VERSION)
+
+# V=1 shows the commands.
+say = @$(if $(V),set -x,printf '  %-4s %s\n' '$(1)' '$(patsubst $(CURDIR)/%,%,$(2))');
 
 # Sub-makes build with all cores unless the caller said how many.
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -100,28 +103,26 @@ $(BUILD)/.needs-test:
 
 $(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/.needs-lib
 	@mkdir -p $(@D)
-	$(CC) $(call compile_of,$<) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<) $(CC) $(call compile_of,$<) -MMD -MP -c -o $@ $<
 $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o: | $(BUILD)/.needs-test
 
 $(LIB): $(LIB_OBJ)
-	@rm -f $@
-	$(AR) rcsD $@ $^
+	$(call say,AR,$@) rm -f $@; $(AR) rcsD $@ $^
 $(CLI_LIB): $(filter-out $(MAIN_OBJ),$(CLI_OBJ))
-	@rm -f $@
-	$(AR) rcsD $@ $^
+	$(call say,AR,$@) rm -f $@; $(AR) rcsD $@ $^
 $(BUILD)/sluice: $(CLI_OBJ) $(LIB)
-	$(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+	$(call say,LINK,$@) $(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
-	$(LINK) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
+	$(call say,LINK,$@) $(LINK) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(CLI_LIB) $(LIB)
-	$(LINK) -fsanitize=fuzzer -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+	$(call say,LINK,$@) $(LINK) -fsanitize=fuzzer -o $@ $^ $(CLI_LIBS) $(LDLIBS)
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(CLI_LIB) $(LIB)
-	$(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+	$(call say,LINK,$@) $(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
 
 # The example is what a user writes: it sees the one installed header and nothing else of ours.
 $(BUILD)/tests/example/%: tests/example/%.c $(BUILD)/include/sluice.h $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+	$(call say,CC,$<) $(CC) $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
 
 # --- the library as it is installed ----------------------------------------------------------------------------------------------------
 
@@ -132,7 +133,7 @@ $(BUILD)/include/sluice.h: offload/sluice.h $(wildcard core/*.h) scripts/public-
 $(BUILD)/libsluice.map: $(BUILD)/include/sluice.h scripts/public-header
 	scripts/public-header --exports $< SLUICE_$(SOVERSION) $@
 $(DSO): $(LIB_OBJ) $(BUILD)/libsluice.map
-	$(LINK) -shared -Wl,-soname,libsluice.so.$(SOVERSION) -Wl,--version-script=$(BUILD)/libsluice.map -Wl,-z,defs -o $@ $(LIB_OBJ) $(LDLIBS)
+	$(call say,LINK,$@) $(LINK) -shared -Wl,-soname,libsluice.so.$(SOVERSION) -Wl,--version-script=$(BUILD)/libsluice.map -Wl,-z,defs -o $@ $(LIB_OBJ) $(LDLIBS)
 	@ln -sf $(@F) $(BUILD)/libsluice.so.$(SOVERSION) && ln -sf $(@F) $(BUILD)/libsluice.so
 $(BUILD)/sluice.pc: Makefile offload/sluice.h
 	@mkdir -p $(@D)
