@@ -14,7 +14,7 @@
 
 #define FIRST_CHUNK_BYTES ((size_t)1 << 20)
 /* The largest vocabularies make headers of some 20 MiB. The limit keeps a damaged length from making us read a whole model into memory. */
-#define HEADER_BYTES_MAX ((size_t)512 << 20)
+#define HEADER_BYTES_MAX ((size_t)128 << 20)
 #define CACHE_PAGE_BYTES ((uint64_t)64 << 10) /* the largest page size of Linux: a range rounded to it drops whole pages */
 
 sli_shown sli_show(sl_str s)
