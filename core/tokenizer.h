@@ -4,8 +4,13 @@
  * PCRE2 patterns, flags). Ids, merges and text follow llama.cpp's behaviour: special tokens are cut out first, the longest first at equal
  * positions; the rest is pre-tokenised, each piece merged by rank.
  *
- * Memory: tables sized at open (sl_tokenizer_heap_bytes, which includes PCRE2's). Threads: immutable after open, except that encode uses
- * a scratch of its own: one encode at a time per tokenizer; decode is pure. */
+ * A byte that the vocabulary has no token for is left out, as llama.cpp does (SmolLM2 lacks 21: some control characters, 0xF1, 0xF2 and
+ * bytes that UTF-8 never uses); all else comes back exactly.
+ *
+ * Memory: tables sized at open (sl_tokenizer_heap_bytes, which includes PCRE2's); token texts stay in the GGUF's buffer, so the GGUF must
+ * outlive the tokenizer. Encoding takes a further 28 bytes per byte of the longest unbroken piece above 1 KiB, given back on return, and the
+ * list of tokens. Threads: immutable after open, except that encode uses a scratch of its own: one encode at a time per tokenizer; decode is
+ * pure. */
 #ifndef SL_CORE_TOKENIZER_H
 #define SL_CORE_TOKENIZER_H
 

@@ -1,0 +1,243 @@
+/* core/tokenizer.c: text to tokens and back, put together from the vocabulary, the special tokens, the pre-tokenizer and the merging.
+ *
+ *   text --special tokens cut out--> stretches --invalid UTF-8 cut out--> runs --pre-tokenizer--> pieces --merging--> ids
+ *
+ * Bytes that are not UTF-8 become one token each, so that the patterns only ever see valid text and every such byte decodes to itself. */
+#include "core/tokenizer.h"
+
+#include "core/bpe.h"
+#include "core/byte_unicode.h"
+#include "core/pretokenizer.h"
+#include "core/special_tokens.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct sl_tokenizer {
+    sli_vocab vocab;
+    sli_specials specials;
+    sli_pretokenizer *pretokenizer;
+    sli_bpe *bpe;
+    sl_token bos, eos;
+    bool add_bos, add_eos; /* what the file asks for */
+    char *spelling;        /* room for a piece in stand-ins, where whole pieces are looked up; else NULL */
+};
+
+/* ---- lists of tokens ---- */
+
+void sl_tokens_free(sl_tokens *list)
+{
+    free(list->ids);
+    *list = (sl_tokens){0};
+}
+
+sl_status sl_tokens_push(sl_tokens *list, sl_token id, sl_error *err)
+{
+    if (list->count == list->capacity) {
+        size_t capacity = list->capacity > 0 ? 2 * list->capacity : 64;
+        sl_token *ids = realloc(list->ids, capacity * sizeof *ids);
+        if (!ids)
+            return sl_fail(err, SL_NO_MEMORY, "no memory for a list of %zu tokens", capacity);
+        list->ids = ids;
+        list->capacity = capacity;
+    }
+    list->ids[list->count++] = id;
+    return SL_OK;
+}
+
+/* ---- opening ---- */
+
+static sl_status check_model(const sl_gguf *gguf, sl_error *err)
+{
+    sl_str model;
+    SL_TRY(sl_gguf_str(gguf, "tokenizer.ggml.model", &model, err));
+    if (!sl_str_equal(model, "gpt2"))
+        return sl_fail(err, SL_UNSUPPORTED, "%s: tokenizer.ggml.model is '%.*s'; only 'gpt2' (byte-level BPE) is supported",
+                       sl_gguf_path(gguf), model.length > 64 ? 64 : (int)model.length, model.data);
+    return SL_OK;
+}
+
+static sl_status optional_flag(const sl_gguf *gguf, const char *key, bool otherwise, bool *out, sl_error *err)
+{
+    *out = otherwise;
+    return sl_gguf_find(gguf, key) ? sl_gguf_bool(gguf, key, out, err) : SL_OK;
+}
+
+static sl_status read_ends(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
+{
+    const char *file = sl_gguf_path(gguf);
+    SL_TRY(sli_special_id(gguf, &t->vocab, "tokenizer.ggml.bos_token_id", &t->bos, err));
+    SL_TRY(sli_special_id(gguf, &t->vocab, "tokenizer.ggml.eos_token_id", &t->eos, err));
+    bool by_default = sli_pretokenizer_adds_bos(t->pretokenizer) && t->bos != SL_TOKEN_NONE;
+    SL_TRY(optional_flag(gguf, "tokenizer.ggml.add_bos_token", by_default, &t->add_bos, err));
+    SL_TRY(optional_flag(gguf, "tokenizer.ggml.add_eos_token", false, &t->add_eos, err));
+    if (t->add_bos && t->bos == SL_TOKEN_NONE)
+        return sl_fail(err, SL_FORMAT, "%s: tokenizer.ggml.add_bos_token is true, but there is no tokenizer.ggml.bos_token_id", file);
+    if (t->add_eos && t->eos == SL_TOKEN_NONE)
+        return sl_fail(err, SL_FORMAT, "%s: tokenizer.ggml.add_eos_token is true, but there is no tokenizer.ggml.eos_token_id", file);
+    return SL_OK;
+}
+
+static sl_status open_parts(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
+{
+    sl_str pre;
+    SL_TRY(check_model(gguf, err));
+    SL_TRY(sl_gguf_str(gguf, "tokenizer.ggml.pre", &pre, err));
+    SL_TRY(sli_pretokenizer_open(pre, sl_gguf_path(gguf), &t->pretokenizer, err));
+    SL_TRY(sli_vocab_open(&t->vocab, gguf, err));
+    SL_TRY(read_ends(t, gguf, err));
+    SL_TRY(sli_specials_open(&t->specials, gguf, &t->vocab, t->eos, err));
+    SL_TRY(sli_bpe_open(gguf, &t->vocab, &t->bpe, err));
+    if (sli_pretokenizer_whole_first(t->pretokenizer)) {
+        t->spelling = malloc((size_t)t->vocab.longest_text + 2);
+        if (!t->spelling)
+            return sl_fail(err, SL_NO_MEMORY, "%s: no memory for its tokenizer", sl_gguf_path(gguf));
+    }
+    return SL_OK;
+}
+
+sl_status sl_tokenizer_open(const sl_gguf *gguf, sl_tokenizer **out, sl_error *err)
+{
+    *out = NULL;
+    sl_tokenizer *t = calloc(1, sizeof *t);
+    if (!t)
+        return sl_fail(err, SL_NO_MEMORY, "%s: no memory for its tokenizer", sl_gguf_path(gguf));
+    sl_status status = open_parts(t, gguf, err);
+    if (status != SL_OK) {
+        sl_tokenizer_close(t);
+        return status;
+    }
+    *out = t;
+    return SL_OK;
+}
+
+void sl_tokenizer_close(sl_tokenizer *t)
+{
+    if (!t)
+        return;
+    free(t->spelling);
+    sli_bpe_close(t->bpe);
+    sli_specials_close(&t->specials);
+    sli_vocab_close(&t->vocab);
+    sli_pretokenizer_close(t->pretokenizer);
+    free(t);
+}
+
+size_t sl_tokenizer_heap_bytes(const sl_tokenizer *t)
+{
+    return sizeof *t + t->vocab.heap_bytes + sli_specials_heap_bytes(&t->specials) + sli_bpe_heap_bytes(t->bpe) +
+           sli_pretokenizer_heap_bytes(t->pretokenizer) + (t->spelling ? (size_t)t->vocab.longest_text + 2 : 0);
+}
+
+/* ---- encoding ---- */
+
+typedef struct encoding {
+    sl_tokenizer *tokenizer;
+    sl_tokens *out;
+} encoding;
+
+/* The token that is exactly this piece, where such are not taken apart; else SL_TOKEN_NONE. */
+static sl_token whole_token(sl_tokenizer *t, const char *piece, size_t length)
+{
+    if (!t->spelling)
+        return SL_TOKEN_NONE;
+    size_t used = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (used >= t->vocab.longest_text)
+            return SL_TOKEN_NONE;
+        used += sli_byte_to_text((uint8_t)piece[i], t->spelling + used); /* up to one byte beyond longest_text: there is room for 2 */
+    }
+    return sli_vocab_find(&t->vocab, t->spelling, used);
+}
+
+static sl_status encode_piece(void *arg, const char *piece, size_t length, sl_error *err)
+{
+    encoding *e = arg;
+    sl_token whole = whole_token(e->tokenizer, piece, length);
+    if (whole != SL_TOKEN_NONE)
+        return sl_tokens_push(e->out, whole, err);
+    return sli_bpe_encode(e->tokenizer->bpe, piece, length, e->out, err);
+}
+
+/* Text without special tokens: valid runs through the pre-tokenizer, stray bytes one by one. */
+static sl_status encode_stretch(encoding *e, const char *text, size_t length, sl_error *err)
+{
+    size_t begin = 0, at = 0;
+    while (at < length) {
+        uint32_t code;
+        size_t count = sli_utf8_next(text + at, length - at, &code);
+        if (count > 0) {
+            at += count;
+            continue;
+        }
+        SL_TRY(sli_pretokenizer_split(e->tokenizer->pretokenizer, text + begin, at - begin, encode_piece, e, err));
+        SL_TRY(sli_bpe_encode(e->tokenizer->bpe, text + at, 1, e->out, err));
+        begin = ++at;
+    }
+    return sli_pretokenizer_split(e->tokenizer->pretokenizer, text + begin, at - begin, encode_piece, e, err);
+}
+
+sl_status sl_tokenizer_encode(sl_tokenizer *t, const char *text, size_t length, sl_encode_options options, sl_tokens *out, sl_error *err)
+{
+    encoding e = {t, out};
+    if (options.add_bos && t->add_bos)
+        SL_TRY(sl_tokens_push(out, t->bos, err));
+
+    sli_fragments fragments = {0};
+    sl_status status = sli_specials_cut(&t->specials, &t->vocab, text, length, options.parse_special, &fragments, err);
+    for (size_t i = 0; i < fragments.count && status == SL_OK; i++) {
+        sli_fragment f = fragments.items[i];
+        status = f.token == SL_TOKEN_NONE ? encode_stretch(&e, text + f.offset, f.length, err) : sl_tokens_push(out, f.token, err);
+    }
+    free(fragments.items);
+    if (status == SL_OK && options.add_bos && t->add_eos)
+        status = sl_tokens_push(out, t->eos, err);
+    return status;
+}
+
+/* ---- looking things up ---- */
+
+static bool is_token(const sl_tokenizer *t, sl_token id)
+{
+    return id >= 0 && (uint32_t)id < t->vocab.size;
+}
+
+sl_str sl_tokenizer_piece(const sl_tokenizer *t, sl_token id, bool special)
+{
+    if (!is_token(t, id))
+        return (sl_str){NULL, 0};
+    uint8_t kind = t->vocab.kinds[id];
+    const char *piece = t->vocab.pieces + t->vocab.piece_at[id];
+    bool silent = !special && (kind == SLI_TOKEN_CONTROL || kind == SLI_TOKEN_UNKNOWN);
+    return (sl_str){piece, silent ? 0 : t->vocab.piece_at[id + 1] - t->vocab.piece_at[id]};
+}
+
+uint32_t sl_tokenizer_size(const sl_tokenizer *t)
+{
+    return t->vocab.size;
+}
+
+sl_token sl_tokenizer_bos(const sl_tokenizer *t)
+{
+    return t->bos;
+}
+
+sl_token sl_tokenizer_eos(const sl_tokenizer *t)
+{
+    return t->eos;
+}
+
+bool sl_tokenizer_ends_generation(const sl_tokenizer *t, sl_token id)
+{
+    return sli_specials_ends(&t->specials, id);
+}
+
+bool sl_tokenizer_is_control(const sl_tokenizer *t, sl_token id)
+{
+    return is_token(t, id) && t->vocab.kinds[id] == SLI_TOKEN_CONTROL;
+}
+
+sl_token sl_tokenizer_find(const sl_tokenizer *t, const char *text)
+{
+    return sli_vocab_find(&t->vocab, text, strlen(text));
+}
