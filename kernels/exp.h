@@ -10,9 +10,9 @@
  *     exp(x) = p * 2^n                          n is added to p's exponent field: exact, because the result is always a normal number
  *
  * Largest error 1 ulp. exp(0) is exactly 1. Below SLI_EXP_MIN, where results would become denormal, the value is exactly 0
- * (so also at -inf); above SLI_EXP_MAX it is +inf; a NaN comes back as it went in.
+ * (so also at -inf); from SLI_EXP_LIMIT on it is +inf; a NaN gives a NaN.
  *
- * kernels/cpu/vector_body.h repeats sli_exp with vectors; the test compares them over all exponents. */
+ * kernels/cpu/vector_exp.h repeats sli_exp with vectors; the test compares them over all exponents. */
 #ifndef SL_KERNELS_EXP_H
 #define SL_KERNELS_EXP_H
 
@@ -20,8 +20,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#define SLI_EXP_MIN      (-87.3365f) /* just above ln(2^-126) = -87.33654.., so that p * 2^n cannot fall below the normal numbers */
-#define SLI_EXP_MAX      88.72283f   /* the largest float whose exponential is finite */
+#define SLI_EXP_MIN      (-87.3365f)   /* just above ln(2^-126) = -87.33654.., so that p * 2^n cannot fall below the normal numbers */
+#define SLI_EXP_LIMIT    0x1.62e43p+6f /* the smallest float whose exponential is above the largest float */
 #define SLI_EXP_LOG2E    0x1.715476p+0f
 #define SLI_EXP_ROUND    0x1.8p+23f
 #define SLI_EXP_LN2_HIGH 0x1.62e4p-1f
@@ -61,9 +61,7 @@ static inline float sli_exp(float x)
 
     if (x < SLI_EXP_MIN)
         return 0.0f;
-    if (x > SLI_EXP_MAX)
-        return INFINITY;
-    return x == x ? p : x;
+    return x < SLI_EXP_LIMIT ? p : x * INFINITY;
 }
 
 #endif

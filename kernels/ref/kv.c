@@ -10,12 +10,6 @@
 
 #define Q8_BLOCK 32 /* components that share a scale */
 
-size_t sl_kv_page_bytes(uint32_t type, uint32_t head_dim)
-{
-    /* q8_0's page keeps the bytes of q8_0's blocks, scales apart; so every type is as large as its rows. */
-    return SL_KV_PAGE * sl_row_bytes(type, head_dim);
-}
-
 /* A vector's way into a page: element c goes to index element0 + c * element_step, block b's scale to scale0 + b * scale_step. */
 typedef struct placement {
     size_t element0, element_step, scale0, scale_step;
