@@ -1,0 +1,145 @@
+/* kernels/cpu/walk.c: see walk.h. */
+#include "kernels/cpu/walk.h"
+
+#include <string.h>
+
+#define GROUP_MAX   8              /* panels that share a row block's laid-out activations */
+#define GROUP_BYTES (384u * 1024u) /* weights of a group: they and the activations stay within an L2 cache of 1 MiB */
+
+/* A quantised product: its sizes, and the cut that is being worked on. */
+typedef struct walk {
+    uint32_t type;
+    sli_layout layout;
+    size_t blocks; /* of a row */
+    size_t panel_bytes;
+    const uint8_t *panels;
+    const sl_acts *x;
+    sli_quant_step_fn step;
+} walk;
+
+typedef float totals_of_panel[SLI_ROW_BLOCK][SL_PANEL_ROWS];
+
+static size_t min_size(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+int32_t sli_weight_bias(uint32_t type)
+{
+    return type == SL_TYPE_Q4_0 ? 8 : type == SL_TYPE_Q8_0 ? 128 : 0;
+}
+
+static sli_weight_parts parts_at(const walk *w, size_t panel, size_t block)
+{
+    size_t row_words = w->blocks * w->layout.words * 4;
+    const uint8_t *base = w->panels + panel * w->panel_bytes;
+    const uint8_t *scales = base + (row_words + block * 2) * SL_PANEL_ROWS;
+    return (sli_weight_parts){
+        .quants = base + block * w->layout.words * 4 * SL_PANEL_ROWS,
+        .scales = scales,
+        .minima = w->layout.has_min ? scales + w->blocks * 2 * SL_PANEL_ROWS : scales,
+    };
+}
+
+static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t block, size_t blocks, sli_act_tile *tile)
+{
+    int32_t bias = sli_weight_bias(w->type);
+    for (size_t r = 0; r < rows; r++) {
+        size_t at = (row + r) * w->blocks + block;
+        const int8_t *q = w->x->q + at * SL_ACT_BLOCK;
+        for (size_t b = 0; b < blocks; b++) {
+            memcpy(tile->q[b][r], q + b * SL_ACT_BLOCK, SL_ACT_BLOCK);
+            tile->d[b][r] = w->x->d[at + b];
+            tile->start[b][r] = -bias * w->x->sum[at + b];
+            tile->dsum[b][r] = w->x->d[at + b] * (float)w->x->sum[at + b];
+        }
+    }
+}
+
+static void store_totals(const totals_of_panel *totals, size_t rows, size_t lanes, float *out, size_t out_stride)
+{
+    for (size_t r = 0; r < rows; r++)
+        memcpy(out + r * out_stride, (*totals)[r], lanes * sizeof(float));
+}
+
+/* One row block times panels [first, first + count). `after` is the panel whose start is wanted when this is done. */
+static void row_block_times_group(const walk *w, size_t row, size_t rows, size_t first, size_t count, size_t after, totals_of_panel *totals)
+{
+    sli_act_tile tile;
+    memset(totals, 0, count * sizeof *totals);
+    for (size_t block = 0; block < w->blocks; block += SLI_TILE_BLOCKS) {
+        size_t blocks = min_size(w->blocks - block, SLI_TILE_BLOCKS);
+        bool last_tile = block + blocks == w->blocks;
+        lay_out_activations(w, row, rows, block, blocks, &tile);
+        for (size_t p = 0; p < count; p++) {
+            sli_weight_parts ahead = p + 1 < count ? parts_at(w, first + p + 1, block)
+                                     : last_tile   ? parts_at(w, after, 0)
+                                                   : parts_at(w, first, block + blocks);
+            w->step(&(sli_quant_step){
+                .x = &tile,
+                .rows = (uint32_t)rows,
+                .blocks = (uint32_t)blocks,
+                .now = parts_at(w, first + p, block),
+                .ahead = ahead,
+                .totals = totals[p],
+            });
+        }
+    }
+}
+
+void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
+                        sli_quant_step_fn step)
+{
+    walk w = {
+        .type = type,
+        .layout = sli_layout_of(type),
+        .blocks = x->cols / SL_ACT_BLOCK,
+        .panel_bytes = sl_panel_bytes(type, x->cols),
+        .panels = panels,
+        .x = x,
+        .step = step,
+    };
+    size_t panel_count = (out_rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
+    size_t group_max = w.panel_bytes * GROUP_MAX <= GROUP_BYTES ? GROUP_MAX : GROUP_BYTES / w.panel_bytes;
+    if (group_max == 0)
+        group_max = 1;
+    _Alignas(64) totals_of_panel totals[GROUP_MAX];
+
+    for (size_t first = 0; first < panel_count; first += group_max) {
+        size_t count = min_size(panel_count - first, group_max);
+        for (size_t row = 0; row < x->rows; row += SLI_ROW_BLOCK) {
+            size_t rows = min_size(x->rows - row, SLI_ROW_BLOCK);
+            bool last_rows = row + rows == x->rows;
+            row_block_times_group(&w, row, rows, first, count, last_rows ? first + count : first, totals);
+            for (size_t p = 0; p < count; p++) {
+                size_t lane = (first + p) * SL_PANEL_ROWS;
+                store_totals(&totals[p], rows, min_size(out_rows - lane, SL_PANEL_ROWS), out + row * out_stride + lane, out_stride);
+            }
+        }
+    }
+}
+
+void sli_walk_float(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
+                    sli_float_step_fn step)
+{
+    size_t panel_bytes = sl_panel_bytes(type, x->cols);
+    size_t element_bytes = sl_row_bytes(type, SL_PANEL_ROWS); /* an element of all sixteen rows */
+    _Alignas(64) totals_of_panel totals;
+
+    for (size_t lane = 0; lane < out_rows; lane += SL_PANEL_ROWS, panels += panel_bytes) {
+        for (size_t row = 0; row < x->rows; row += SLI_ROW_BLOCK) {
+            size_t rows = min_size(x->rows - row, SLI_ROW_BLOCK);
+            memset(totals, 0, sizeof totals);
+            for (size_t k = 0; k < x->cols; k += SLI_SEGMENT_ELEMENTS)
+                step(&(sli_float_step){
+                    .x = x->f32 + row * x->cols + k,
+                    .x_stride = x->cols,
+                    .rows = (uint32_t)rows,
+                    .count = (uint32_t)min_size(x->cols - k, SLI_SEGMENT_ELEMENTS),
+                    .weights = panels + k * element_bytes,
+                    .totals = totals,
+                });
+            store_totals(&totals, rows, min_size(out_rows - lane, SL_PANEL_ROWS), out + row * out_stride + lane, out_stride);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+/* kernels/kernels.c: the tables of kernels, one per instruction set, and the sizes that their callers reserve.
+ *
+ * All tables give the same bits. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens
+ * once per token, and packing is as fast as memory with AVX2 already. */
+#include "kernels/internal.h"
+
+static const sl_kernels scalar_kernels = {
+    .isa = SL_ISA_SCALAR,
+    .quantize = sli_quantize_ref,
+    .pack = sli_pack_ref,
+    .matmul = sli_matmul_ref,
+    .dequantize_row = sli_dequantize_row_ref,
+    .dequantize_panel_row = sli_dequantize_panel_row_ref,
+    .rms_norm = sli_rms_norm_ref,
+    .add = sli_add_ref,
+    .scale = sli_scale_ref,
+    .glu = sli_glu_ref,
+    .rope = sli_rope_ref,
+    .kv_store_k = sli_kv_store_k_ref,
+    .kv_store_v = sli_kv_store_v_ref,
+    .attention = sli_attention_ref,
+};
+
+#if defined(__x86_64__)
+static const sl_kernels avx2_kernels = {
+    .isa = SL_ISA_AVX2,
+    .quantize = sli_quantize_avx2,
+    .pack = sli_pack_avx2,
+    .matmul = sli_matmul_avx2,
+    .dequantize_row = sli_dequantize_row_ref,
+    .dequantize_panel_row = sli_dequantize_panel_row_ref,
+    .rms_norm = sli_rms_norm_avx2,
+    .add = sli_add_avx2,
+    .scale = sli_scale_avx2,
+    .glu = sli_glu_avx2,
+    .rope = sli_rope_avx2,
+    .kv_store_k = sli_kv_store_k_avx2,
+    .kv_store_v = sli_kv_store_v_avx2,
+    .attention = sli_attention_avx2,
+};
+
+static const sl_kernels avx512_kernels = {
+    .isa = SL_ISA_AVX512,
+    .quantize = sli_quantize_avx512,
+    .pack = sli_pack_avx2,
+    .matmul = sli_matmul_avx512,
+    .dequantize_row = sli_dequantize_row_ref,
+    .dequantize_panel_row = sli_dequantize_panel_row_ref,
+    .rms_norm = sli_rms_norm_avx512,
+    .add = sli_add_avx512,
+    .scale = sli_scale_avx512,
+    .glu = sli_glu_avx512,
+    .rope = sli_rope_avx512,
+    .kv_store_k = sli_kv_store_k_avx512,
+    .kv_store_v = sli_kv_store_v_avx512,
+    .attention = sli_attention_avx512,
+};
+#endif
+
+const sl_kernels *sl_kernels_for(sl_isa isa)
+{
+    switch (isa) {
+    case SL_ISA_SCALAR: return &scalar_kernels;
+#if defined(__x86_64__)
+    case SL_ISA_AVX2: return &avx2_kernels;
+    case SL_ISA_AVX512: return &avx512_kernels;
+#endif
+    default: return NULL;
+    }
+}
+
+/* Sixty-four positions of one head's components; q8_0 keeps its quants and then its scales, as kv_store_k describes. */
+size_t sl_kv_page_bytes(uint32_t type, uint32_t head_dim)
+{
+    return SL_KV_PAGE * sl_row_bytes(type, head_dim);
+}
