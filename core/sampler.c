@@ -1,0 +1,314 @@
+/* core/sampler.c: the Gumbel-max trick with a counter in place of a random generator.
+ *
+ * argmax(logit / T + g), with independent standard Gumbel noise g for each token, is distributed as softmax(logit / T). The noise is not
+ * drawn from a stream but computed from (seed, position, token), so nothing that happened before can shift it: a draft that was thrown
+ * away, a batch of another size or a token filtered out leave every other token's noise as it was.
+ *
+ * Filters work on a scratch of (logit, id) pairs. They need the largest few of many, in order: a heap is built once in linear time and
+ * popped as often as needed; what is popped gathers at the end of the scratch, largest last. The order is total (equal logits: lower id
+ * first), so the result does not depend on how the heap happens to be laid out.
+ *
+ * A NaN logit counts as minus infinity. If all are, the token is 0. */
+#include "core/sampler.h"
+
+#include "core/mathx.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LN2 0x1.62e42fefa39efp-1
+
+typedef struct entry {
+    float logit;
+    sl_token id;
+} entry;
+
+struct sl_sampler {
+    sl_sampling how;
+    uint32_t vocab;
+    entry entries[];
+};
+
+/* The kept tokens: entries[first .. first + count). */
+typedef struct kept {
+    uint32_t first, count;
+} kept;
+
+/* ---- options ---- */
+
+sl_status sl_sampling_check(const sl_sampling *s, sl_error *err)
+{
+    if (!(s->temperature >= 0.0f && s->temperature < INFINITY))
+        return sl_fail(err, SL_INVALID, "temperature %g is not a number from 0 (greedy) up", (double)s->temperature);
+    if (s->top_k < 0)
+        return sl_fail(err, SL_INVALID, "top-k %d is below 0 (0 keeps all tokens)", s->top_k);
+    if (!(s->top_p >= 0.0f && s->top_p <= 1.0f))
+        return sl_fail(err, SL_INVALID, "top-p %g is not within 0..1 (1 keeps all tokens)", (double)s->top_p);
+    if (!(s->min_p >= 0.0f && s->min_p <= 1.0f))
+        return sl_fail(err, SL_INVALID, "min-p %g is not within 0..1 (0 keeps all tokens)", (double)s->min_p);
+    if (!(s->repeat_penalty > 0.0f && s->repeat_penalty < INFINITY))
+        return sl_fail(err, SL_INVALID, "repeat penalty %g is not a number above 0 (1 is none)", (double)s->repeat_penalty);
+    if (s->repeat_last_n < -1)
+        return sl_fail(err, SL_INVALID, "repeat-last-n %d is below -1 (-1 is everything so far, 0 nothing)", s->repeat_last_n);
+    return SL_OK;
+}
+
+size_t sl_sampler_heap_bytes(uint32_t vocab)
+{
+    return sizeof(sl_sampler) + (size_t)vocab * sizeof(entry);
+}
+
+sl_status sl_sampler_create(const sl_sampling *s, uint32_t vocab, sl_sampler **out, sl_error *err)
+{
+    *out = NULL;
+    SL_TRY(sl_sampling_check(s, err));
+    if (vocab == 0 || vocab > INT32_MAX)
+        return sl_fail(err, SL_INVALID, "a vocabulary of %u tokens cannot be sampled from", vocab);
+    sl_sampler *sampler = malloc(sl_sampler_heap_bytes(vocab));
+    if (!sampler)
+        return sl_fail(err, SL_NO_MEMORY, "no memory for a sampler (%zu bytes)", sl_sampler_heap_bytes(vocab));
+    sampler->how = *s;
+    sampler->vocab = vocab;
+    *out = sampler;
+    return SL_OK;
+}
+
+void sl_sampler_destroy(sl_sampler *sampler)
+{
+    free(sampler);
+}
+
+/* ---- noise ---- */
+
+static uint64_t mix(uint64_t x) /* the finaliser of splitmix64: each bit of x moves half of the result's */
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+/* 52 random bits: seed, position and token go through the mixer one after the other, each after a step of the golden ratio. */
+static uint64_t noise_bits(uint64_t seed, uint64_t position, sl_token token)
+{
+    const uint64_t golden = 0x9e3779b97f4a7c15u;
+    uint64_t x = mix(seed + golden);
+    x = mix(x + golden * (position + 1));
+    x = mix(x + golden * ((uint64_t)(uint32_t)token + 1));
+    return x >> 12;
+}
+
+static double gumbel_of(uint64_t bits)
+{
+    double u = ((double)bits + 0.5) * 0x1p-52; /* exact, and within 2^-53 .. 1 - 2^-53 */
+    return -sl_log(-sl_log(u));
+}
+
+double sl_gumbel(uint64_t seed, uint64_t position, sl_token token)
+{
+    return gumbel_of(noise_bits(seed, position, token));
+}
+
+/* Not below gumbel_of(bits), and free of logarithms: -ln u >= 1 - u, so the noise is at most -ln(1 - u); and if the complement of the bits
+ * has z leading zeros, 1 - u is at least 2^-(z+1). The margin covers rounding. */
+static double gumbel_limit(uint64_t bits)
+{
+    uint64_t complement = ~bits & 0xfffffffffffffu;
+    int zeros = complement ? __builtin_clzll(complement) - 12 : 52;
+    return (zeros + 1) * LN2 + 0x1p-20;
+}
+
+/* ---- candidates ---- */
+
+static float without_nan(float logit)
+{
+    return logit == logit ? logit : -INFINITY;
+}
+
+static float penalised(float logit, float penalty)
+{
+    return logit <= 0.0f ? logit * penalty : logit / penalty;
+}
+
+/* The logits, those of recent tokens penalised: once each, however often they occurred, for it is computed from the given logit. */
+static void fill(sl_sampler *s, const float *logits, const sl_token *history, size_t history_count)
+{
+    for (uint32_t i = 0; i < s->vocab; i++)
+        s->entries[i] = (entry){without_nan(logits[i]), (sl_token)i};
+    if (s->how.repeat_penalty == 1.0f)
+        return;
+    size_t window = s->how.repeat_last_n < 0 ? history_count : (size_t)s->how.repeat_last_n;
+    size_t from = history_count > window ? history_count - window : 0;
+    for (size_t i = from; i < history_count; i++) {
+        sl_token id = history[i];
+        if (id >= 0 && (uint32_t)id < s->vocab)
+            s->entries[id].logit = penalised(without_nan(logits[id]), s->how.repeat_penalty);
+    }
+}
+
+static bool is_before(entry a, entry b) /* larger logit first, lower id among equals */
+{
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+static void sift_down(entry *heap, uint32_t count, uint32_t at)
+{
+    entry moving = heap[at];
+    for (uint32_t child = 2 * at + 1; child < count; child = 2 * at + 1) {
+        if (child + 1 < count && is_before(heap[child + 1], heap[child]))
+            child++;
+        if (!is_before(heap[child], moving))
+            break;
+        heap[at] = heap[child];
+        at = child;
+    }
+    heap[at] = moving;
+}
+
+static void build_heap(entry *heap, uint32_t count)
+{
+    for (uint32_t at = count / 2; at-- > 0;)
+        sift_down(heap, count, at);
+}
+
+/* Moves the first of heap[0 .. count) to heap[count - 1]. */
+static void pop(entry *heap, uint32_t count)
+{
+    entry first = heap[0];
+    heap[0] = heap[count - 1];
+    heap[count - 1] = first;
+    if (count > 2)
+        sift_down(heap, count - 1, 0);
+}
+
+/* exp(logit - largest), also where both are infinite. */
+static double weight(float logit, float largest)
+{
+    return logit == largest ? 1.0 : sl_exp((double)logit - (double)largest);
+}
+
+static float largest_of(const entry *entries, uint32_t count)
+{
+    float largest = entries[0].logit;
+    for (uint32_t i = 1; i < count; i++)
+        largest = entries[i].logit > largest ? entries[i].logit : largest;
+    return largest;
+}
+
+/* ---- filters ---- */
+
+/* The k largest. */
+static kept keep_top_k(sl_sampler *s)
+{
+    uint32_t k = (uint32_t)s->how.top_k;
+    build_heap(s->entries, s->vocab);
+    for (uint32_t i = 0; i < k; i++)
+        pop(s->entries, s->vocab - i);
+    return (kept){s->vocab - k, k};
+}
+
+/* The fewest of those kept, from the largest down, whose probability reaches top_p. After top-k they lie sorted; else pop what is needed. */
+static kept keep_top_p(sl_sampler *s, kept all, bool sorted)
+{
+    uint32_t end = all.first + all.count;
+    float largest = sorted ? s->entries[end - 1].logit : largest_of(s->entries, end);
+    double total = 0.0, reached = 0.0;
+    for (uint32_t i = 0; i < all.count; i++) /* in order of rank, or of id: the sum's order is fixed either way */
+        total += weight(s->entries[sorted ? end - 1 - i : i].logit, largest);
+    if (!sorted)
+        build_heap(s->entries, end);
+    uint32_t count = 0;
+    while (count < all.count && (count == 0 || reached < (double)s->how.top_p * total)) {
+        if (!sorted)
+            pop(s->entries, end - count);
+        count++;
+        reached += weight(s->entries[end - count].logit, largest);
+    }
+    return (kept){end - count, count};
+}
+
+/* The smallest logit that min-p lets pass. */
+static double least_logit(const sl_sampler *s, kept k)
+{
+    if (s->how.min_p == 0.0f)
+        return -INFINITY;
+    return (double)largest_of(s->entries + k.first, k.count) + sl_log(s->how.min_p);
+}
+
+/* ---- picking ---- */
+
+static sl_token argmax(const float *logits, uint32_t count)
+{
+    uint32_t best = 0;
+    float value = -INFINITY;
+    for (uint32_t i = 0; i < count; i++) {
+        if (logits[i] > value) { /* false for NaN */
+            value = logits[i];
+            best = i;
+        }
+    }
+    return (sl_token)best;
+}
+
+static sl_token first_entry(const entry *entries, uint32_t count)
+{
+    entry best = entries[0];
+    for (uint32_t i = 1; i < count; i++)
+        best = is_before(entries[i], best) ? entries[i] : best;
+    return best.id;
+}
+
+static sl_token pick_noisy(const sl_sampler *s, kept k, uint64_t position)
+{
+    double temperature = s->how.temperature, least = least_logit(s, k), best_value = -INFINITY;
+    sl_token best = SL_TOKEN_NONE;
+    for (uint32_t i = k.first; i < k.first + k.count; i++) {
+        entry e = s->entries[i];
+        if (!((double)e.logit >= least))
+            continue;
+        double scaled = (double)e.logit / temperature;
+        uint64_t bits = noise_bits(s->how.seed, position, e.id);
+        if (best != SL_TOKEN_NONE && scaled + gumbel_limit(bits) < best_value) /* saves nearly all logarithms, changes nothing */
+            continue;
+        double value = scaled + gumbel_of(bits);
+        if (best == SL_TOKEN_NONE || value > best_value || (value == best_value && e.id < best)) {
+            best_value = value;
+            best = e.id;
+        }
+    }
+    return best;
+}
+
+sl_token sl_sampler_pick(sl_sampler *s, const float *logits, const sl_token *history, size_t history_count, uint64_t position)
+{
+    bool greedy = s->how.temperature == 0.0f;
+    if (greedy && s->how.repeat_penalty == 1.0f)
+        return argmax(logits, s->vocab);
+    fill(s, logits, history, history_count);
+    if (greedy) /* the filters never drop the largest */
+        return first_entry(s->entries, s->vocab);
+
+    kept k = {0, s->vocab};
+    bool sorted = s->how.top_k > 0 && (uint32_t)s->how.top_k < s->vocab;
+    if (sorted)
+        k = keep_top_k(s);
+    if (s->how.top_p < 1.0f)
+        k = keep_top_p(s, k, sorted);
+    return pick_noisy(s, k, position);
+}
+
+double sl_log_probability(const float *logits, uint32_t vocab, sl_token token)
+{
+    float largest = -INFINITY;
+    for (uint32_t i = 0; i < vocab; i++)
+        largest = logits[i] > largest ? logits[i] : largest;
+    double total = 0.0;
+    for (uint32_t i = 0; i < vocab; i++) {
+        if (logits[i] == logits[i])
+            total += weight(logits[i], largest);
+    }
+    if (token < 0 || (uint32_t)token >= vocab || logits[token] != logits[token])
+        return -INFINITY;
+    double above = logits[token] == largest ? 0.0 : (double)logits[token] - (double)largest;
+    return above - sl_log(total);
+}
