@@ -1,0 +1,252 @@
+/* offload/tools/synth.c: random models, written as fast as the disk takes them.
+ *
+ * Weights of a row of n inputs get a standard deviation of about 1/sqrt(n), as a trained or freshly initialised model has, so that each
+ * layer's output is of the order of its input. Quantised blocks are not rounded from floats but drawn as they lie: uniform integers, and
+ * a step that gives them that deviation. Each row has a random stream of its own. */
+#include "offload/tools/synth.h"
+#include "offload/tools/quantize.h"
+#include "offload/tools/synth_vocabulary.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* tiny: rows of 128 and 160, so that no length is a multiple of 256 and one is not even of 64. */
+static const sl_synth_shape shapes[] = {
+    {"tiny", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, true},
+    {"tiny-untied", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, false},
+    {"smollm2-135m", 30, 576, 1536, 9, 3, 49152, 8192, 1e5f, 1e-5f, true},
+    {"smollm2-360m", 32, 960, 2560, 15, 5, 49152, 8192, 1e5f, 1e-5f, true},
+    {"tinyllama-1.1b", 22, 2048, 5632, 32, 4, 32000, 2048, 1e4f, 1e-5f, false},
+    {"smollm2-1.7b", 24, 2048, 8192, 32, 32, 49152, 8192, 1.3e5f, 1e-5f, true},
+    {"llama-7b", 32, 4096, 11008, 32, 32, 32000, 4096, 1e4f, 1e-5f, false},
+    {"llama3-8b", 32, 4096, 14336, 32, 8, 128256, 8192, 5e5f, 1e-5f, false},
+    {"llama-13b", 40, 5120, 13824, 40, 40, 32000, 4096, 1e4f, 1e-5f, false},
+    {"llama-30b", 60, 6656, 17920, 52, 52, 32000, 2048, 1e4f, 1e-6f, false},
+    {"llama-70b", 80, 8192, 28672, 64, 8, 32000, 4096, 1e4f, 1e-5f, false},
+    {"llama3-70b", 80, 8192, 28672, 64, 8, 128256, 8192, 5e5f, 1e-5f, false},
+};
+enum { SHAPE_COUNT = sizeof(shapes) / sizeof(shapes[0]) };
+
+const sl_synth_shape *sl_synth_shape_at(size_t index)
+{
+    return index < SHAPE_COUNT ? &shapes[index] : NULL;
+}
+
+/* ---- rows ---- */
+
+static void put_half(uint8_t *out, float value)
+{
+    uint16_t half = sl_f32_to_f16(value);
+    memcpy(out, &half, sizeof(half));
+}
+
+/* Uniform in [0, 1) from the top 24 bits, all of which a float holds. */
+static float unit(uint64_t random)
+{
+    return (float)(random >> 40) * 0x1p-24f;
+}
+
+/* The standard deviations of uniform integers: nibbles, and -127..127. */
+#define NIBBLE_DEVIATION 4.6097722f
+#define BYTE_DEVIATION   73.6116f
+
+/* A block's step varies by a quarter around the wanted one. Its sign is random, which takes away the mean of -8..7. */
+static float random_step(uint64_t random, float step)
+{
+    float magnitude = step * (0.75f + 0.5f * unit(random));
+    return random & 1 ? -magnitude : magnitude;
+}
+
+static void random_nibbles(uint64_t *state, uint8_t out[16])
+{
+    uint64_t words[2] = {sli_random_next(state), sli_random_next(state)};
+    memcpy(out, words, sizeof(words));
+}
+
+/* -128 is in no file that was quantised from floats, and kernels may rely on that: it becomes 0. */
+static void random_bytes(uint64_t *state, uint8_t out[32])
+{
+    for (int i = 0; i < 32; i += 8) {
+        uint64_t word = sli_random_next(state);
+        memcpy(out + i, &word, sizeof(word));
+    }
+    for (int i = 0; i < 32; i++)
+        out[i] = out[i] == 0x80 ? 0 : out[i];
+}
+
+/* One block of 32 in a quantised format; returns what follows it. */
+static uint8_t *random_block(uint32_t type, float deviation, uint64_t *state, uint8_t *out)
+{
+    uint64_t random = sli_random_next(state);
+    if (type == SL_TYPE_Q8_0) {
+        put_half(out, random_step(random, deviation / BYTE_DEVIATION));
+        random_bytes(state, out + 2);
+        return out + 34;
+    }
+    float step = random_step(random, deviation / NIBBLE_DEVIATION);
+    put_half(out, step);
+    if (type == SL_TYPE_Q4_0) {
+        random_nibbles(state, out + 2);
+        return out + 18;
+    }
+    put_half(out + 2, step * -7.5f);
+    random_nibbles(state, out + 4);
+    return out + 20;
+}
+
+/* `scratch` holds a row of floats. */
+static void random_row(uint32_t type, uint64_t elements, uint64_t state, float *scratch, uint8_t *out)
+{
+    float deviation = 1.0f / sqrtf((float)elements);
+    if (sl_format_of(type)->quantized) {
+        for (uint64_t i = 0; i < elements; i += 32)
+            out = random_block(type, deviation, &state, out);
+        return;
+    }
+    float range = deviation * 3.4641016f; /* a uniform interval of length sqrt(12) has deviation 1 */
+    for (uint64_t i = 0; i < elements; i++)
+        scratch[i] = (unit(sli_random_next(&state)) - 0.5f) * range;
+    sl_quantize_row(type, scratch, elements, out);
+}
+
+/* Norm weights are near 1, each another, so that a forgotten one shows. */
+static void random_norm(uint64_t elements, uint64_t state, float *out)
+{
+    for (uint64_t i = 0; i < elements; i++)
+        out[i] = 0.9f + 0.2f * unit(sli_random_next(&state));
+}
+
+/* ---- the file ---- */
+
+typedef struct synth {
+    const sl_synth_options *options;
+    const sl_synth_shape *shape;
+    sli_tool_output output;
+    uint64_t tensor; /* running number, for the random streams */
+    float *floats;   /* one row */
+    uint8_t *row;    /* one row, stored */
+} synth;
+
+/* What is done with each tensor in turn: first all are declared, then all are filled. Both passes walk the same list. */
+typedef sl_status (*tensor_visit)(synth *s, const char *name, uint64_t columns, uint64_t rows, sl_error *err);
+
+static sl_status declare_tensor(synth *s, const char *name, uint64_t columns, uint64_t rows, sl_error *err)
+{
+    uint32_t type = rows ? s->options->type : SL_TYPE_F32;
+    s->output.total_bytes += sl_row_bytes(type, columns) * (rows ? rows : 1);
+    return sl_gguf_write_tensor(s->output.writer, name, type, (uint64_t[]){columns, rows}, rows ? 2 : 1, err);
+}
+
+static sl_status fill_tensor(synth *s, const char *name, uint64_t columns, uint64_t rows, sl_error *err)
+{
+    (void)name;
+    uint64_t tensor = s->tensor++;
+    if (!rows) {
+        random_norm(columns, sli_random_row(s->options->seed, tensor, 0), s->floats);
+        return sli_tool_put(&s->output, s->floats, columns * sizeof(*s->floats), err);
+    }
+    size_t row_bytes = sl_row_bytes(s->options->type, columns);
+    for (uint64_t r = 0; r < rows; r++) {
+        random_row(s->options->type, columns, sli_random_row(s->options->seed, tensor, r), s->floats, s->row);
+        SL_TRY(sli_tool_put(&s->output, s->row, row_bytes, err));
+    }
+    return SL_OK;
+}
+
+/* All tensors of the model, in file order. rows 0: a vector. */
+static sl_status visit_tensors(synth *s, tensor_visit visit, sl_error *err)
+{
+    const sl_synth_shape *h = s->shape;
+    uint64_t kv = (uint64_t)h->d / h->heads * h->kv_heads;
+    const struct {
+        const char *name;
+        uint64_t columns, rows;
+    } layer[] = {
+        {"attn_norm", h->d, 0}, {"attn_q", h->d, h->d},    {"attn_k", h->d, kv},    {"attn_v", h->d, kv},      {"attn_output", h->d, h->d},
+        {"ffn_norm", h->d, 0},  {"ffn_gate", h->d, h->ff}, {"ffn_up", h->d, h->ff}, {"ffn_down", h->ff, h->d},
+    };
+    SL_TRY(visit(s, "token_embd.weight", h->d, h->vocab, err));
+    for (uint32_t l = 0; l < h->layers; l++) {
+        for (size_t i = 0; i < sizeof(layer) / sizeof(layer[0]); i++) {
+            char name[64];
+            snprintf(name, sizeof(name), "blk.%u.%s.weight", l, layer[i].name);
+            SL_TRY(visit(s, name, layer[i].columns, layer[i].rows, err));
+        }
+    }
+    SL_TRY(visit(s, "output_norm.weight", h->d, 0, err));
+    return h->tied ? SL_OK : visit(s, "output.weight", h->d, h->vocab, err);
+}
+
+static sl_status write_values(const synth *s, sl_error *err)
+{
+    sl_gguf_writer *w = s->output.writer;
+    const sl_synth_shape *h = s->shape;
+    char name[64];
+    uint32_t file_type;
+    snprintf(name, sizeof(name), "random %s", h->name);
+    SL_TRY(sl_gguf_write_str(w, "general.architecture", "llama", err));
+    SL_TRY(sl_gguf_write_str(w, "general.name", name, err));
+    if (sli_file_type_of(s->options->type, &file_type))
+        SL_TRY(sl_gguf_write_u32(w, "general.file_type", file_type, err));
+    SL_TRY(sl_gguf_write_u32(w, "general.quantization_version", 2, err));
+    const struct {
+        const char *key;
+        uint32_t value;
+    } numbers[] = {
+        {"llama.vocab_size", h->vocab},           {"llama.context_length", h->context},
+        {"llama.embedding_length", h->d},         {"llama.block_count", h->layers},
+        {"llama.feed_forward_length", h->ff},     {"llama.rope.dimension_count", h->d / h->heads},
+        {"llama.attention.head_count", h->heads}, {"llama.attention.head_count_kv", h->kv_heads},
+    };
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+        SL_TRY(sl_gguf_write_u32(w, numbers[i].key, numbers[i].value, err));
+    SL_TRY(sl_gguf_write_f32(w, "llama.attention.layer_norm_rms_epsilon", h->epsilon, err));
+    SL_TRY(sl_gguf_write_f32(w, "llama.rope.freq_base", h->rope_base, err));
+    return sli_synth_vocabulary(w, h->vocab, err);
+}
+
+static sl_status find_shape(const char *name, const sl_synth_shape **out, sl_error *err)
+{
+    char known[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < SHAPE_COUNT; i++) {
+        if (strcmp(shapes[i].name, name) == 0) {
+            *out = &shapes[i];
+            return SL_OK;
+        }
+        used += (size_t)snprintf(known + used, sizeof(known) - used, "%s%s", i ? ", " : "", shapes[i].name);
+    }
+    return sl_fail(err, SL_INVALID, "no shape \"%s\"; there are %s", name, known);
+}
+
+static sl_status write_model(synth *s, sl_error *err)
+{
+    SL_TRY(write_values(s, err));
+    SL_TRY(visit_tensors(s, declare_tensor, err));
+    SL_TRY(sl_gguf_writer_begin_data(s->output.writer, err));
+    return visit_tensors(s, fill_tensor, err);
+}
+
+sl_status sl_synth(const sl_synth_options *options, sl_error *err)
+{
+    synth s = {.options = options, .output = {.watch = &options->watch}};
+    SL_TRY(find_shape(options->shape, &s.shape, err));
+    if (!sl_quantize_knows(options->type))
+        return sl_fail(err, SL_UNSUPPORTED, "cannot make weights of type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known",
+                       options->type, sl_format_of(options->type) ? sl_format_of(options->type)->name : "undefined");
+    SL_TRY(sl_gguf_writer_create(options->path, 32, &s.output.writer, err));
+
+    uint32_t longest = s.shape->ff > s.shape->d ? s.shape->ff : s.shape->d;
+    s.floats = malloc(longest * sizeof(*s.floats));
+    s.row = malloc(longest * sizeof(*s.floats)); /* no format is wider than F32 */
+    sl_status status = s.floats && s.row ? write_model(&s, err) : sl_fail(err, SL_NO_MEMORY, "%s: no memory for a row", options->path);
+    if (status == SL_OK)
+        status = sl_gguf_writer_finish(s.output.writer, err);
+    else
+        sl_gguf_writer_discard(s.output.writer);
+    free(s.row);
+    free(s.floats);
+    return status;
+}

@@ -1,0 +1,32 @@
+/* offload/tools/synth.h: a valid model of random weights, of any size, without a download.
+ *
+ * The file has everything that a real one has (hyper-parameters, a byte-level BPE vocabulary with special tokens, a chat template), so
+ * that every command runs on it; what it says is noise. Weights are scaled so that activations neither vanish nor overflow. Same shape,
+ * type and seed, same bytes.  Threads: one call, one thread. */
+#ifndef SL_OFFLOAD_TOOLS_SYNTH_H
+#define SL_OFFLOAD_TOOLS_SYNTH_H
+
+#include "offload/tools/tool.h"
+
+typedef struct sl_synth_shape {
+    const char *name;
+    uint32_t layers, d, ff, heads, kv_heads, vocab, context;
+    float rope_base, epsilon;
+    bool tied; /* the embedding is the head, too */
+} sl_synth_shape;
+
+/* The table of shapes, for help texts: NULL behind the last. */
+const sl_synth_shape *sl_synth_shape_at(size_t index);
+
+typedef struct sl_synth_options {
+    const char *shape; /* "tiny", "llama-7b", ... */
+    const char *path;  /* written; an existing file is replaced when all is done */
+    uint32_t type;     /* of all matrices; norms are F32 */
+    uint64_t seed;
+    sl_tool_watch watch;
+} sl_synth_options;
+
+/* SL_INVALID (unknown shape; the message lists the names), SL_UNSUPPORTED (type), SL_IO, SL_NO_MEMORY, SL_INTERRUPTED. */
+SL_MUST_USE sl_status sl_synth(const sl_synth_options *options, sl_error *err);
+
+#endif
