@@ -1,0 +1,346 @@
+/* core/model.c: matches a GGUF file against its architecture's row. See core/model.h. */
+#include "core/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct role_spec {
+    const char *pattern; /* of the tensor's name; "%u" is the layer */
+    bool optional;
+} role_spec;
+
+static const role_spec roles[SL_ROLE_COUNT] = {
+    [SL_ROLE_TOKEN_EMBD] = {"token_embd.weight", false},
+    [SL_ROLE_OUTPUT_NORM] = {"output_norm.weight", false},
+    [SL_ROLE_OUTPUT] = {"output.weight", true},
+    [SL_ROLE_ROPE_FREQS] = {"rope_freqs.weight", true},
+    [SL_ROLE_ATTN_NORM] = {"blk.%u.attn_norm.weight", false},
+    [SL_ROLE_ATTN_Q] = {"blk.%u.attn_q.weight", false},
+    [SL_ROLE_ATTN_Q_BIAS] = {"blk.%u.attn_q.bias", true},
+    [SL_ROLE_ATTN_K] = {"blk.%u.attn_k.weight", false},
+    [SL_ROLE_ATTN_K_BIAS] = {"blk.%u.attn_k.bias", true},
+    [SL_ROLE_ATTN_V] = {"blk.%u.attn_v.weight", false},
+    [SL_ROLE_ATTN_V_BIAS] = {"blk.%u.attn_v.bias", true},
+    [SL_ROLE_ATTN_OUT] = {"blk.%u.attn_output.weight", false},
+    [SL_ROLE_FFN_NORM] = {"blk.%u.ffn_norm.weight", false},
+    [SL_ROLE_FFN_GATE] = {"blk.%u.ffn_gate.weight", false},
+    [SL_ROLE_FFN_UP] = {"blk.%u.ffn_up.weight", false},
+    [SL_ROLE_FFN_DOWN] = {"blk.%u.ffn_down.weight", false},
+};
+
+static bool of_layer(sl_tensor_role role)
+{
+    return role >= SL_ROLE_ATTN_NORM;
+}
+
+/* ---- keys ---- */
+
+typedef struct key_reader {
+    const sl_gguf *gguf;
+    const char *arch;
+    sl_error *err;
+    sl_status status; /* of the first failure; later reads are skipped */
+} key_reader;
+
+static const char *full_key(const key_reader *r, const char *name, char out[128])
+{
+    snprintf(out, 128, "%s.%s", r->arch, name);
+    return out;
+}
+
+/* `fallback` UINT32_MAX: the key must be there. */
+static uint32_t read_u32(key_reader *r, const char *name, uint32_t min, uint32_t max, uint32_t fallback)
+{
+    char key[128];
+    uint32_t value = fallback;
+    full_key(r, name, key);
+    if (r->status != SL_OK)
+        return 0;
+    if (fallback != UINT32_MAX && sl_gguf_find(r->gguf, key) == NULL)
+        return fallback;
+    r->status = sl_gguf_u32(r->gguf, key, &value, r->err);
+    if (r->status == SL_OK && (value < min || value > max))
+        r->status = sl_fail(r->err, SL_FORMAT, "%s: %s is %u; it must be %u to %u", sl_gguf_path(r->gguf), key, (unsigned)value,
+                            (unsigned)min, (unsigned)max);
+    return value;
+}
+
+static float read_f32(key_reader *r, const char *name, float fallback)
+{
+    char key[128];
+    float value = fallback;
+    full_key(r, name, key);
+    if (r->status != SL_OK)
+        return 0;
+    if (!isnan(fallback) && sl_gguf_find(r->gguf, key) == NULL)
+        return fallback;
+    r->status = sl_gguf_f32(r->gguf, key, &value, r->err);
+    if (r->status == SL_OK && !(value > 0 && value < 1e12f))
+        r->status = sl_fail(r->err, SL_FORMAT, "%s: %s is %g; it must be a positive number", sl_gguf_path(r->gguf), key, (double)value);
+    return value;
+}
+
+/* Keys that the reader below uses, beside the row's ignored ones. Any other "<arch>.*" key is refused: it may change the arithmetic. */
+static const char *const used_keys[] = {
+    "block_count",
+    "embedding_length",
+    "feed_forward_length",
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.value_length",
+    "attention.layer_norm_rms_epsilon",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.scaling.type",
+    "rope.scaling.factor",
+    "rope.scale_linear",
+    "rope.scaling.original_context_length",
+    NULL,
+};
+
+static bool listed(const char *const *list, sl_str name)
+{
+    for (; *list != NULL; list++)
+        if (sl_str_equal(name, *list))
+            return true;
+    return false;
+}
+
+static sl_status check_keys(const sl_gguf *gguf, const sl_arch *arch, sl_error *err)
+{
+    size_t prefix = strlen(arch->name);
+    for (size_t i = 0; i < sl_gguf_value_count(gguf); i++) {
+        const sl_gguf_value *value = sl_gguf_value_at(gguf, i);
+        if (value->key.length <= prefix || memcmp(value->key.data, arch->name, prefix) != 0 || value->key.data[prefix] != '.')
+            continue;
+        sl_str name = {value->key.data + prefix + 1, value->key.length - prefix - 1};
+        if (!listed(used_keys, name) && !listed(arch->ignored_keys, name))
+            return sl_fail(err, SL_UNSUPPORTED,
+                           "%s: key %.*s is not known for architecture %s; it may change the result, so the file is refused",
+                           sl_gguf_path(gguf), (int)value->key.length, value->key.data, arch->name);
+    }
+    return SL_OK;
+}
+
+/* Linear scaling divides positions; llama 3's scaling comes as the tensor rope_freqs.weight. Anything else is refused. */
+static sl_status read_rope_scaling(key_reader *r, sl_model *model)
+{
+    char key[128];
+    sl_str type = {"none", 4};
+    model->rope_scale = read_f32(r, "rope.scale_linear", 1.0f);
+    SL_TRY(r->status);
+    full_key(r, "rope.scaling.type", key);
+    if (sl_gguf_find(r->gguf, key) == NULL)
+        return SL_OK;
+    SL_TRY(sl_gguf_str(r->gguf, key, &type, r->err));
+    if (sl_str_equal(type, "linear"))
+        model->rope_scale = read_f32(r, "rope.scaling.factor", 1.0f);
+    else if (!sl_str_equal(type, "none"))
+        return sl_fail(r->err, SL_UNSUPPORTED, "%s: %s is \"%.*s\"; known are none and linear", sl_gguf_path(r->gguf), key,
+                       (int)(type.length < 40 ? type.length : 40), type.data);
+    return r->status;
+}
+
+static sl_status read_keys(const sl_gguf *gguf, sl_model *model, sl_error *err)
+{
+    key_reader r = {gguf, model->arch->name, err, SL_OK};
+    model->layers = read_u32(&r, "block_count", 1, SL_LAYERS_MAX, UINT32_MAX);
+    model->d = read_u32(&r, "embedding_length", 32, 1u << 17, UINT32_MAX);
+    model->ff = read_u32(&r, "feed_forward_length", 32, 1u << 19, UINT32_MAX);
+    model->heads = read_u32(&r, "attention.head_count", 1, 4096, UINT32_MAX);
+    model->kv_heads = read_u32(&r, "attention.head_count_kv", 1, 4096, model->heads);
+    model->context = read_u32(&r, "context_length", 1, 1u << 24, UINT32_MAX);
+    SL_TRY(r.status);
+    if (model->heads % model->kv_heads != 0)
+        return sl_fail(err, SL_FORMAT, "%s: %u query heads cannot share %u key heads; the first must be a multiple of the second",
+                       sl_gguf_path(gguf), model->heads, model->kv_heads);
+    model->head_dim = read_u32(&r, "attention.key_length", 16, SL_HEAD_DIM_MAX, model->d / model->heads);
+    uint32_t value_dim = read_u32(&r, "attention.value_length", 16, SL_HEAD_DIM_MAX, model->head_dim);
+    model->rope_dim = read_u32(&r, "rope.dimension_count", 2, SL_HEAD_DIM_MAX, model->head_dim);
+    model->rms_eps = read_f32(&r, "attention.layer_norm_rms_epsilon", NAN);
+    model->rope_base = read_f32(&r, "rope.freq_base", 10000.0f);
+    SL_TRY(r.status);
+    if (value_dim != model->head_dim || model->head_dim % 16 != 0 || model->head_dim == 0 || model->head_dim > SL_HEAD_DIM_MAX)
+        return sl_fail(err, SL_UNSUPPORTED, "%s: heads of %u key and %u value components; they must be equal, a multiple of 16, at most %d",
+                       sl_gguf_path(gguf), model->head_dim, value_dim, SL_HEAD_DIM_MAX);
+    if (model->rope_dim > model->head_dim || model->rope_dim % 2 != 0)
+        return sl_fail(err, SL_FORMAT, "%s: rope.dimension_count is %u; it must be even and at most the head's %u", sl_gguf_path(gguf),
+                       model->rope_dim, model->head_dim);
+    return read_rope_scaling(&r, model);
+}
+
+/* ---- tensors ---- */
+
+static size_t slot_of(sl_tensor_role role, uint32_t layer)
+{
+    if (!of_layer(role))
+        return role;
+    return SL_ROLE_ATTN_NORM + (size_t)layer * (SL_ROLE_COUNT - SL_ROLE_ATTN_NORM) + (role - SL_ROLE_ATTN_NORM);
+}
+
+const sl_gguf_tensor *sl_model_tensor(const sl_model *model, sl_tensor_role role, uint32_t layer)
+{
+    if (role == SL_ROLE_NONE)
+        return NULL;
+    if (role == SL_ROLE_OUTPUT && model->tied)
+        role = SL_ROLE_TOKEN_EMBD;
+    return model->tensors[slot_of(role, layer)];
+}
+
+uint32_t sl_model_width(const sl_model *model, sl_buffer buffer)
+{
+    uint32_t q = model->heads * model->head_dim, kv = model->kv_heads * model->head_dim;
+    switch (buffer) {
+    case SL_BUF_RESIDUAL:
+    case SL_BUF_NORMED: return model->d;
+    case SL_BUF_Q:
+    case SL_BUF_ATTENDED: return q;
+    case SL_BUF_K:
+    case SL_BUF_V: return kv;
+    case SL_BUF_GATE:
+    case SL_BUF_UP: return model->ff;
+    case SL_BUF_LOGITS: return model->vocab;
+    case SL_BUF_COUNT: break;
+    }
+    return 0;
+}
+
+static sl_status bad_shape(const sl_gguf *gguf, const sl_gguf_tensor *t, uint64_t cols, uint64_t rows, sl_error *err)
+{
+    return sl_fail(err, SL_FORMAT, "%s: tensor %.*s is %llu x %llu; the model's keys ask for %llu x %llu", sl_gguf_path(gguf),
+                   (int)t->name.length, t->name.data, (unsigned long long)t->shape[0], (unsigned long long)t->shape[1],
+                   (unsigned long long)cols, (unsigned long long)rows);
+}
+
+static sl_status check_matrix(const sl_gguf *gguf, const sl_gguf_tensor *t, uint64_t cols, uint64_t rows, sl_error *err)
+{
+    if (t->shape[0] != cols || t->shape[1] != rows || t->shape[2] != 1 || t->shape[3] != 1)
+        return bad_shape(gguf, t, cols, rows, err);
+    const sl_format *format = sl_format_of(t->type);
+    if (!format->supported)
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "%s: tensor %.*s has type %s, which is not supported yet; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are",
+                       sl_gguf_path(gguf), (int)t->name.length, t->name.data, format->name);
+    if (format->quantized && cols % 32 != 0)
+        return bad_shape(gguf, t, (cols + 31) / 32 * 32, rows, err);
+    return SL_OK;
+}
+
+static sl_status check_vector(const sl_gguf *gguf, const sl_gguf_tensor *t, uint64_t n, sl_error *err)
+{
+    if (t->shape[0] != n || t->shape[1] != 1 || t->shape[2] != 1 || t->shape[3] != 1)
+        return bad_shape(gguf, t, n, 1, err);
+    if (t->type != SL_TYPE_F32)
+        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor %.*s has type %s; a vector must be F32", sl_gguf_path(gguf), (int)t->name.length,
+                       t->name.data, sl_format_of(t->type)->name);
+    return SL_OK;
+}
+
+static sl_status check_op(const sl_gguf *gguf, const sl_model *model, const sl_op *op, uint32_t layer, sl_error *err)
+{
+    const sl_gguf_tensor *weight = sl_model_tensor(model, op->weight, layer), *bias = sl_model_tensor(model, op->bias, layer);
+    uint32_t out = sl_model_width(model, op->dst);
+    if (op->kind == SL_OP_RMS_NORM)
+        return check_vector(gguf, weight, out, err);
+    if (op->kind != SL_OP_MATMUL)
+        return SL_OK;
+    SL_TRY(check_matrix(gguf, weight, sl_model_width(model, op->src), out, err));
+    return bias == NULL ? SL_OK : check_vector(gguf, bias, out, err);
+}
+
+static sl_status claim(const sl_gguf *gguf, sl_model *model, sl_tensor_role role, uint32_t layer, size_t *claimed, sl_error *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, roles[role].pattern, layer);
+    const sl_gguf_tensor *tensor = sl_gguf_find_tensor(gguf, name);
+    if (tensor == NULL && !roles[role].optional)
+        return sl_fail(err, SL_FORMAT, "%s: tensor %s is missing; architecture %s needs it", sl_gguf_path(gguf), name, model->arch->name);
+    model->tensors[slot_of(role, layer)] = tensor;
+    *claimed += tensor != NULL;
+    return SL_OK;
+}
+
+/* A tensor that no role claims would be silently ignored: find it and name it. */
+static sl_status name_unclaimed(const sl_gguf *gguf, const sl_model *model, sl_error *err)
+{
+    size_t slots = SL_ROLE_ATTN_NORM + (size_t)model->layers * (SL_ROLE_COUNT - SL_ROLE_ATTN_NORM);
+    for (size_t i = 0; i < sl_gguf_tensor_count(gguf); i++) {
+        const sl_gguf_tensor *tensor = sl_gguf_tensor_at(gguf, i);
+        bool found = false;
+        for (size_t s = 0; s < slots && !found; s++)
+            found = model->tensors[s] == tensor;
+        if (!found)
+            return sl_fail(err, SL_UNSUPPORTED, "%s: tensor %.*s is not part of architecture %s as known here; the file is refused",
+                           sl_gguf_path(gguf), (int)tensor->name.length, tensor->name.data, model->arch->name);
+    }
+    return SL_OK;
+}
+
+static sl_status claim_tensors(const sl_gguf *gguf, sl_model *model, sl_error *err)
+{
+    size_t claimed = 0;
+    for (sl_tensor_role role = SL_ROLE_TOKEN_EMBD; role < SL_ROLE_ATTN_NORM; role++)
+        SL_TRY(claim(gguf, model, role, 0, &claimed, err));
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (sl_tensor_role role = SL_ROLE_ATTN_NORM; role < SL_ROLE_COUNT; role++)
+            SL_TRY(claim(gguf, model, role, layer, &claimed, err));
+    if (claimed != sl_gguf_tensor_count(gguf))
+        SL_TRY(name_unclaimed(gguf, model, err));
+
+    const sl_gguf_tensor *embd = sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0);
+    model->tied = model->tensors[SL_ROLE_OUTPUT] == NULL;
+    if (embd->shape[1] < 2 || embd->shape[1] > (1u << 24))
+        return bad_shape(gguf, embd, model->d, 32000, err);
+    model->vocab = (uint32_t)embd->shape[1];
+    SL_TRY(check_matrix(gguf, embd, model->d, model->vocab, err));
+    if (model->tensors[SL_ROLE_ROPE_FREQS] != NULL)
+        SL_TRY(check_vector(gguf, model->tensors[SL_ROLE_ROPE_FREQS], model->rope_dim / 2, err));
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (const sl_op *op = model->arch->layer; op->kind != SL_OP_END; op++)
+            SL_TRY(check_op(gguf, model, op, layer, err));
+    for (const sl_op *op = model->arch->head; op->kind != SL_OP_END; op++)
+        SL_TRY(check_op(gguf, model, op, 0, err));
+    return SL_OK;
+}
+
+sl_status sl_model_open(const sl_gguf *gguf, sl_model **out, sl_error *err)
+{
+    sl_str name;
+    *out = NULL;
+    SL_TRY(sl_gguf_str(gguf, "general.architecture", &name, err));
+    const sl_arch *arch = sl_arch_find(name);
+    if (arch == NULL)
+        return sl_fail(err, SL_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known: %s", sl_gguf_path(gguf),
+                       (int)(name.length < 60 ? name.length : 60), name.data, sl_arch_names());
+
+    sl_model *model = calloc(1, sizeof *model);
+    if (model == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for the model's description");
+    model->arch = arch;
+    sl_status status = check_keys(gguf, arch, err);
+    if (status == SL_OK)
+        status = read_keys(gguf, model, err);
+    if (status == SL_OK) {
+        size_t slots = SL_ROLE_ATTN_NORM + (size_t)model->layers * (SL_ROLE_COUNT - SL_ROLE_ATTN_NORM);
+        model->tensors = calloc(slots, sizeof *model->tensors);
+        status = model->tensors == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %zu tensor entries", slots)
+                                        : claim_tensors(gguf, model, err);
+    }
+    if (status != SL_OK) {
+        sl_model_close(model);
+        return status;
+    }
+    *out = model;
+    return SL_OK;
+}
+
+void sl_model_close(sl_model *model)
+{
+    if (model == NULL)
+        return;
+    free(model->tensors);
+    free(model);
+}

@@ -1,0 +1,104 @@
+/* core/model.h: a model described as data.
+ *
+ * An architecture is a row of a table (core/arch.c): which keys it has, which tensors, and the program of one layer as a list of
+ * operations over named buffers. sl_model_open matches a GGUF file against its row and refuses what the row does not explain:
+ * an unknown architecture, a missing or mis-shaped tensor, a tensor nobody uses, a key of the architecture that would change the arithmetic.
+ * The executor runs the program; a further architecture is a further row.
+ *
+ * Threads: immutable after open. */
+#ifndef SL_CORE_MODEL_H
+#define SL_CORE_MODEL_H
+
+#include "core/gguf.h"
+
+#include <stdbool.h>
+
+typedef enum sl_tensor_role {
+    SL_ROLE_NONE = 0, /* "no tensor here" in a program */
+    /* of the model */
+    SL_ROLE_TOKEN_EMBD,
+    SL_ROLE_OUTPUT_NORM,
+    SL_ROLE_OUTPUT, /* absent: tied, the embedding is used */
+    SL_ROLE_ROPE_FREQS,
+    /* of a layer */
+    SL_ROLE_ATTN_NORM,
+    SL_ROLE_ATTN_Q,
+    SL_ROLE_ATTN_Q_BIAS,
+    SL_ROLE_ATTN_K,
+    SL_ROLE_ATTN_K_BIAS,
+    SL_ROLE_ATTN_V,
+    SL_ROLE_ATTN_V_BIAS,
+    SL_ROLE_ATTN_OUT,
+    SL_ROLE_FFN_NORM,
+    SL_ROLE_FFN_GATE,
+    SL_ROLE_FFN_UP,
+    SL_ROLE_FFN_DOWN,
+    SL_ROLE_COUNT
+} sl_tensor_role;
+
+/* Buffers that operations name: rows x width floats each. Widths follow from the model (sl_model_width). */
+typedef enum sl_buffer {
+    SL_BUF_RESIDUAL, /* d */
+    SL_BUF_NORMED,   /* max(d, q): a norm's output; then a block's output before it is added */
+    SL_BUF_Q,        /* query heads */
+    SL_BUF_K,
+    SL_BUF_V,
+    SL_BUF_ATTENDED, /* query heads */
+    SL_BUF_GATE,     /* ff */
+    SL_BUF_UP,       /* ff */
+    SL_BUF_LOGITS,   /* vocabulary */
+    SL_BUF_COUNT
+} sl_buffer;
+
+typedef enum sl_op_kind {
+    SL_OP_END = 0,
+    SL_OP_RMS_NORM,  /* dst = rms_norm(src) * weight */
+    SL_OP_MATMUL,    /* dst = weight . src (+ bias) */
+    SL_OP_ROPE,      /* dst is turned by its position */
+    SL_OP_ATTENTION, /* K and V are stored, then dst = attention(src) */
+    SL_OP_GLU,       /* dst = act(src) * UP */
+    SL_OP_ADD,       /* dst += src */
+} sl_op_kind;
+
+typedef struct sl_op {
+    sl_op_kind kind;
+    sl_buffer dst, src;
+    sl_tensor_role weight, bias;
+} sl_op;
+
+typedef enum sl_activation { SL_ACTIVATION_SILU, SL_ACTIVATION_GELU_TANH } sl_activation;
+
+typedef struct sl_arch {
+    const char *name; /* general.architecture, the prefix of its keys */
+    bool rope_halves; /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
+    sl_activation activation;
+    const sl_op *layer;              /* ends with SL_OP_END */
+    const sl_op *head;               /* from the residual to the logits */
+    const char *const *ignored_keys; /* known keys that do not change the arithmetic; NULL-terminated */
+} sl_arch;
+
+#define SL_LAYERS_MAX   1024
+#define SL_HEAD_DIM_MAX 512
+
+typedef struct sl_model {
+    const sl_arch *arch;
+    uint32_t layers, d, ff, heads, kv_heads, head_dim, vocab, context;
+    uint32_t rope_dim;
+    float rms_eps;
+    double rope_base, rope_scale; /* angle = position / rope_scale * base^(-2i/rope_dim) / factor_i */
+    bool tied;
+    const sl_gguf_tensor **tensors; /* see sl_model_tensor */
+} sl_model;
+
+SL_MUST_USE sl_status sl_model_open(const sl_gguf *gguf, sl_model **out, sl_error *err);
+void sl_model_close(sl_model *model); /* NULL is fine */
+
+/* The tensor of a role (of layer `layer` for a layer's role), or NULL when the model does without. SL_ROLE_OUTPUT of a tied model gives
+ * the embedding. */
+const sl_gguf_tensor *sl_model_tensor(const sl_model *model, sl_tensor_role role, uint32_t layer);
+uint32_t sl_model_width(const sl_model *model, sl_buffer buffer); /* floats per row */
+
+const sl_arch *sl_arch_find(sl_str name); /* NULL when unknown */
+const char *sl_arch_names(void);          /* "llama, ..." for messages */
+
+#endif

@@ -1,0 +1,67 @@
+/* offload/cli/cli.h: what the commands of the program share.
+ *
+ *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
+ *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
+ *   run.c perplexity.c tokenize.c info.c synth.c widen.c    one command each
+ *
+ * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
+#ifndef SL_OFFLOAD_CLI_H
+#define SL_OFFLOAD_CLI_H
+
+#include "offload/sluice.h"
+
+#include <jansson.h>
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NO_FIT = 3, CLI_INTERRUPTED = 130 };
+
+#define CLI_STOPS_MAX 16
+
+typedef struct cli_args {
+    const char *command;
+    const char *operand[4]; /* arguments that belong to no flag */
+    int operands;
+    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type;
+    const char *stop[CLI_STOPS_MAX];
+    size_t stops;
+    uint64_t ram_budget_bytes, throttle_Bps, seed;
+    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor;
+    double temperature, top_p, min_p, repeat_penalty;
+    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force;
+} cli_args;
+
+/* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
+SL_MUST_USE sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err);
+void cli_print_help(const char *command, void *stream); /* NULL: the program's; stream is a FILE * */
+void cli_print_man(void);                               /* roff on stdout */
+void cli_print_completion(const char *shell);           /* "bash" or "zsh" */
+bool cli_is_command(const char *name);
+
+int cli_run(const cli_args *args);
+int cli_perplexity(const cli_args *args);
+int cli_tokenize(const cli_args *args);
+int cli_info(const cli_args *args);
+int cli_synth(const cli_args *args);
+int cli_widen(const cli_args *args);
+
+/* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
+SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);
+
+/* Says the failure (JSON on stdout with --json, else one line on stderr) and gives the exit status that it means. */
+int cli_fail(const cli_args *args, const sl_error *err);
+/* Prints one JSON value; CLI_FAILED when stdout does not take it. Takes over `value`. */
+int cli_print_json(json_t *value);
+/* Text as JSON; bytes that are no UTF-8 become U+FFFD. */
+json_t *cli_json_text(const char *text, size_t length);
+/* The whole of FILE ("-": standard input); malloc'd with a NUL behind, the caller frees. */
+SL_MUST_USE sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *err);
+
+bool cli_color(void);    /* stderr is a terminal and NO_COLOR is not set */
+bool cli_terminal(void); /* stderr is a terminal */
+/* A progress line on a terminal; nothing elsewhere. cli_progress_end removes it. */
+bool cli_progress(void *what, uint64_t done, uint64_t total); /* `what`: const char *; false after Ctrl-C */
+void cli_progress_end(void);
+
+void cli_catch_interrupt(sl_engine *engine); /* Ctrl-C interrupts this engine; NULL: only sets the flag */
+bool cli_interrupted(void);
+
+#endif

@@ -1,0 +1,72 @@
+/* offload/cli/main.c: which command, and what its end means to the shell. */
+#include "core/cpu.h"
+#include "offload/cli/cli.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+static int print_version(void)
+{
+    printf("sluice %s\ninstruction sets here:", SLUICE_VERSION);
+    for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++)
+        if (sl_cpu_supports(isa))
+            printf(" %s", sl_isa_name(isa));
+    printf("\ncompiler: %s\n", __VERSION__);
+    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+}
+
+static int finish_text(void)
+{
+    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+}
+
+static int dispatch(const cli_args *args)
+{
+    static const struct {
+        const char *name;
+        int (*run)(const cli_args *);
+    } table[] = {{"run", cli_run},   {"perplexity", cli_perplexity}, {"tokenize", cli_tokenize},
+                 {"info", cli_info}, {"synth", cli_synth},           {"widen", cli_widen}};
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(table[i].name, args->command) == 0)
+            return table[i].run(args);
+    return CLI_USAGE;
+}
+
+/* Words that are no command: help, version, and the texts that packaging asks for. */
+static bool answer_word(int argc, char **argv, int *status)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+    *status = CLI_DONE;
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
+        cli_print_help(argc > 2 ? argv[2] : NULL, stdout);
+    else if (strcmp(word, "--version") == 0)
+        *status = print_version();
+    else if (strcmp(word, "--man") == 0)
+        cli_print_man();
+    else if (strcmp(word, "--completion") == 0)
+        cli_print_completion(argc > 2 ? argv[2] : "bash");
+    else
+        return false;
+    if (*status == CLI_DONE)
+        *status = finish_text();
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    cli_args args;
+    sl_error err = {0};
+    int status;
+    signal(SIGPIPE, SIG_IGN); /* a closed stdout is an error of ours to report, not a death */
+    if (answer_word(argc, argv, &status))
+        return status;
+    if (cli_parse(argc, argv, &args, &err) != SL_OK)
+        return cli_fail(&args, &err);
+    if (args.help) {
+        cli_print_help(args.command, stdout);
+        return finish_text();
+    }
+    return dispatch(&args);
+}

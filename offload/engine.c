@@ -1,0 +1,312 @@
+/* offload/engine.c: opens a model under its budget, and closes it.
+ *
+ * Order of opening: what the file says (GGUF, model, tokenizer) -> the crew and its kernels -> the price of everything -> only then the
+ * memory (pager, scratch), the files for direct reading, and the few vectors that are always resident. */
+#include "offload/engine.h"
+#include "core/mathx.h"
+#include "core/os.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB          ((uint64_t)1 << 20)
+#define IO_ALIGNMENT 4096u /* what O_DIRECT wants at most; checked against the tier when it is attached */
+
+/* Pages of code, libraries and heap that come into use only while running: the shared objects' text, the sampler, results, JSON. Measured as the
+ * growth of RSS between pricing and exit beyond what is priced; see bench/SPEED.md. */
+#define PROCESS_MARGIN_BYTES (6 * MIB)
+
+void sli_note(const sl_engine *engine, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    if (engine->options.note == NULL)
+        return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    engine->options.note(engine->options.note_ctx, line);
+}
+
+/* ---- what the file says ---- */
+
+static sl_status read_file(sl_engine *e, sl_error *err)
+{
+    SL_TRY(sl_gguf_open(e->path, &e->gguf, err));
+    if (!e->options.vocabulary_only)
+        SL_TRY(sl_model_open(e->gguf, &e->model, err));
+    SL_TRY(sl_tokenizer_open(e->gguf, &e->tokenizer, err));
+    if (e->model != NULL && sl_tokenizer_size(e->tokenizer) > e->model->vocab)
+        return sl_fail(err, SL_FORMAT, "%s: the vocabulary has %u tokens but the embedding only %u rows; it must have at least as many",
+                       e->path, sl_tokenizer_size(e->tokenizer), e->model->vocab);
+    return SL_OK;
+}
+
+/* ---- options ---- */
+
+static sl_status choose_kernels(sl_engine *e, sl_error *err)
+{
+    sl_isa isa = sl_cpu_best_isa();
+    if (e->options.isa != NULL && !sl_isa_by_name(e->options.isa, &isa))
+        return sl_fail(err, SL_INVALID, "--isa %s: no such instruction set; known are scalar, avx2, avx512 and neon", e->options.isa);
+    if (!sl_cpu_supports(isa) || sl_kernels_for(isa) == NULL)
+        return sl_fail(err, SL_INVALID, "--isa %s: this processor or system cannot run it; the best here is %s", sl_isa_name(isa),
+                       sl_isa_name(sl_cpu_best_isa()));
+    e->kernels = sl_kernels_for(isa);
+    return SL_OK;
+}
+
+static sl_status choose_context(sl_engine *e, sl_error *err)
+{
+    uint32_t wanted = e->options.context, most = e->model->context;
+    if (wanted > most)
+        return sl_fail(err, SL_INVALID, "-c %u: %s was made for at most %u positions", wanted, e->path, most);
+    e->context = wanted != 0 ? wanted : most < 4096 ? most : 4096;
+    return SL_OK;
+}
+
+static uint32_t kv_type_of(sl_kv_type type)
+{
+    return type == SL_KV_F32 ? SL_TYPE_F32 : type == SL_KV_Q8_0 ? SL_TYPE_Q8_0 : SL_TYPE_F16;
+}
+
+void sli_kv_types(const sl_engine *engine, uint32_t types[2])
+{
+    types[0] = kv_type_of(engine->options.k_type);
+    types[1] = kv_type_of(engine->options.v_type);
+}
+
+static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *err)
+{
+    if (type == SL_KV_Q8_0 && e->model->head_dim % 32 != 0)
+        return sl_fail(err, SL_INVALID, "a q8_0 KV cache needs heads of a multiple of 32 components; %s has %u", e->path,
+                       e->model->head_dim);
+    return SL_OK;
+}
+
+static uint64_t choose_budget(const sl_engine *e)
+{
+    sl_memory_info memory;
+    char text[24], limit[24];
+    sl_memory_info_get(&memory);
+    uint64_t within = memory.available_bytes < memory.cgroup_limit_bytes ? memory.available_bytes : memory.cgroup_limit_bytes;
+    if (e->options.ram_budget_bytes == 0) {
+        uint64_t budget = within / 10 * 8;
+        sl_format_size(budget, text);
+        sli_note(e, "RAM budget %s: 0.8 of %s (--ram-budget sets it)", text,
+                 within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory");
+        return budget;
+    }
+    if (e->options.ram_budget_bytes > within) {
+        sl_format_size(e->options.ram_budget_bytes, text);
+        sl_format_size(within, limit);
+        sli_note(e, "warning: the RAM budget of %s is above %s of %s", text,
+                 within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory", limit);
+    }
+    return e->options.ram_budget_bytes;
+}
+
+/* ---- the price ---- */
+
+static uint32_t entry_count(const sl_engine *e)
+{
+    return e->model->layers * e->units.layer_ops + e->units.head_ops;
+}
+
+static const sl_op *entry_op(const sl_engine *e, uint32_t entry, uint32_t *layer)
+{
+    uint32_t body = e->model->layers * e->units.layer_ops;
+    *layer = entry < body ? entry / e->units.layer_ops : 0;
+    return entry < body ? &e->model->arch->layer[entry % e->units.layer_ops] : &e->model->arch->head[entry - body];
+}
+
+/* Norm weights and biases, rotary factors: always resident. */
+static uint64_t vector_bytes(const sl_gguf *gguf)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sl_gguf_tensor_count(gguf); i++) {
+        const sl_gguf_tensor *t = sl_gguf_tensor_at(gguf, i);
+        if (t->shape[1] == 1)
+            bytes += (t->bytes + 63) & ~(uint64_t)63;
+    }
+    return bytes;
+}
+
+static sl_status price(sl_engine *e, sl_error *err)
+{
+    uint32_t vocab = e->model->vocab;
+    uint64_t rss = sl_rss_bytes();
+    sli_wishes wishes = {.budget_bytes = choose_budget(e),
+                         .context = e->context,
+                         .batch = e->options.batch,
+                         .threads = sl_threads_count(e->threads),
+                         .k_type = kv_type_of(e->options.k_type),
+                         .v_type = kv_type_of(e->options.v_type),
+                         .io_alignment = IO_ALIGNMENT,
+                         .io_depth = e->options.io_depth,
+                         .all_logits = e->options.all_logits};
+    wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
+                           e->context * sizeof(sl_token) * 2;
+    e->options.ram_budget_bytes = wishes.budget_bytes;
+    SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
+    if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)
+        sli_note(e, "batch of %u rows: a larger one would take memory from resident weights (-b sets it)", e->price.batch);
+    return SL_OK;
+}
+
+/* ---- memory, files, vectors ---- */
+
+static sl_status open_tier(sl_engine *e, sl_tier **out, sl_error *err)
+{
+    sl_files_options files = {.depth = e->options.io_depth, .buffered = e->options.buffered};
+    const char *engine = e->options.io_engine, *path = e->path;
+    if (engine != NULL && strcmp(engine, "auto") != 0) {
+        files.engine = strcmp(engine, "uring") == 0 ? SL_IO_URING : SL_IO_PREAD;
+        if (files.engine == SL_IO_PREAD && strcmp(engine, "pread") != 0)
+            return sl_fail(err, SL_INVALID, "--io-engine %s: known are auto, uring and pread", engine);
+    }
+    files.register_memory = sl_pager_staging(e->pager, &files.register_bytes);
+    SL_TRY(sl_tier_open_files(&path, 1, &files, out, err));
+    if (e->options.throttle_Bps != 0)
+        return sl_tier_throttle(*out, (double)e->options.throttle_Bps, 0, out, err);
+    return SL_OK;
+}
+
+static sl_status open_pager(sl_engine *e, sl_error *err)
+{
+    sl_pager_config config = {.units = e->units.units,
+                              .unit_count = e->units.count,
+                              .staging_bytes = e->price.staging_bytes,
+                              .plan_max = 2 * e->units.count + 16};
+    SL_TRY(sl_pager_create(&config, IO_ALIGNMENT, &e->pager, err));
+    sl_tier *tier = NULL;
+    SL_TRY(open_tier(e, &tier, err));
+    SL_TRY(sl_pager_attach(e->pager, tier, err));
+    if (tier->attrs.note[0] != '\0')
+        sli_note(e, "%s", tier->attrs.note);
+    e->pass_plan = malloc(e->units.count * sizeof *e->pass_plan);
+    if (e->pass_plan == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", e->units.count);
+    return SL_OK;
+}
+
+/* Reads a vector of any length in pieces that the pager's small reads take. */
+static sl_status read_vector(sl_engine *e, const sl_gguf_tensor *t, uint8_t *to, sl_error *err)
+{
+    const uint64_t piece = 64 << 10;
+    for (uint64_t at = 0; at < t->bytes; at += piece) {
+        uint64_t offset = t->offset + at, bytes = t->bytes - at < piece ? t->bytes - at : piece;
+        SL_TRY(sl_pager_read_small(e->pager, 0, &offset, 1, (uint32_t)bytes, to + at, err));
+    }
+    return SL_OK;
+}
+
+static sl_status load_one(sl_engine *e, const sl_gguf_tensor *t, size_t *used, const float **at, sl_error *err)
+{
+    *at = NULL;
+    if (t == NULL || t->shape[1] != 1)
+        return SL_OK;
+    uint8_t *to = (uint8_t *)e->vectors + *used;
+    SL_TRY(read_vector(e, t, to, err));
+    *at = (const float *)(const void *)to;
+    *used += (t->bytes + 63) & ~(size_t)63;
+    return SL_OK;
+}
+
+static sl_status load_rope(sl_engine *e, const float *factors, sl_error *err)
+{
+    const sl_model *m = e->model;
+    e->rope_step = malloc(m->rope_dim / 2 * sizeof *e->rope_step);
+    if (e->rope_step == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for the rotary table");
+    for (uint32_t i = 0; i < m->rope_dim / 2; i++) {
+        double factor = factors != NULL ? (double)factors[i] : 1.0;
+        if (!(factor > 0))
+            return sl_fail(err, SL_FORMAT, "%s: rope_freqs.weight[%u] is %g; it must be positive", e->path, i, factor);
+        e->rope_step[i] = sl_pow(m->rope_base, -2.0 * i / m->rope_dim) / (m->rope_scale * factor);
+    }
+    e->attention_scale = 1.0f / sqrtf((float)m->head_dim);
+    return SL_OK;
+}
+
+static sl_status load_vectors(sl_engine *e, sl_error *err)
+{
+    uint32_t entries = entry_count(e);
+    size_t used = 0;
+    e->vector_at = calloc((size_t)entries * 2, sizeof *e->vector_at);
+    e->vectors = aligned_alloc(64, vector_bytes(e->gguf) + 64);
+    if (e->vector_at == NULL || e->vectors == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for norm weights");
+    for (uint32_t entry = 0; entry < entries; entry++) {
+        uint32_t layer;
+        const sl_op *op = entry_op(e, entry, &layer);
+        SL_TRY(load_one(e, sl_model_tensor(e->model, op->weight, layer), &used, &e->vector_at[entry * 2], err));
+        SL_TRY(load_one(e, sl_model_tensor(e->model, op->bias, layer), &used, &e->vector_at[entry * 2 + 1], err));
+    }
+    const float *factors;
+    SL_TRY(load_one(e, sl_model_tensor(e->model, SL_ROLE_ROPE_FREQS, 0), &used, &factors, err));
+    return load_rope(e, factors, err);
+}
+
+static sl_status open_weights(sl_engine *e, sl_error *err)
+{
+    SL_TRY(choose_kernels(e, err));
+    SL_TRY(choose_context(e, err));
+    SL_TRY(check_kv_type(e, e->options.k_type, err));
+    SL_TRY(check_kv_type(e, e->options.v_type, err));
+    SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
+    SL_TRY(price(e, err));
+    SL_TRY(open_pager(e, err));
+    sli_scratch_shape shape = {e->price.batch, e->options.all_logits ? e->price.batch : 1, sl_threads_count(e->threads),
+                               e->units.largest_panel_bytes};
+    SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
+    return load_vectors(e, err);
+}
+
+sl_status sl_engine_open(const sl_engine_options *options, sl_engine **out, sl_error *err)
+{
+    *out = NULL;
+    if (options->model_path == NULL)
+        return sl_fail(err, SL_INVALID, "no model file was named; -m FILE names one");
+    sl_engine *e = calloc(1, sizeof *e);
+    if (e == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for an engine");
+    e->options = *options;
+    e->path = strdup(options->model_path);
+    sl_status status = e->path == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for a path") : read_file(e, err);
+    if (status == SL_OK && !options->vocabulary_only)
+        status = open_weights(e, err);
+    if (status != SL_OK) {
+        sl_engine_close(e);
+        return status;
+    }
+    *out = e;
+    return SL_OK;
+}
+
+void sl_engine_close(sl_engine *e)
+{
+    if (e == NULL)
+        return;
+    free(e->rope_step);
+    free(e->vectors);
+    free(e->vector_at);
+    sli_scratch_free(&e->scratch);
+    free(e->pass_plan);
+    sl_pager_destroy(e->pager);
+    sli_units_free(&e->units);
+    sl_threads_destroy(e->threads);
+    sl_model_close(e->model);
+    sl_tokenizer_close(e->tokenizer);
+    sl_gguf_close(e->gguf);
+    free(e->path);
+    free(e);
+}
+
+void sl_engine_interrupt(sl_engine *engine)
+{
+    atomic_store_explicit(&engine->interrupted, true, memory_order_relaxed);
+}

@@ -1,0 +1,158 @@
+/* offload/engine.h: what an engine holds, shared by the files of this folder.
+ *
+ *   price.c     what everything costs, and what stays (pure)          units.c     matrices cut into slabs
+ *   engine.c    open and close in the order of the price list         kv.c        the cache's pages
+ *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
+ *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
+ *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
+ */
+#ifndef SL_OFFLOAD_ENGINE_H
+#define SL_OFFLOAD_ENGINE_H
+
+#include "core/chat_template.h"
+#include "core/model.h"
+#include "core/sampler.h"
+#include "core/threads.h"
+#include "core/tokenizer.h"
+#include "kernels/kernels.h"
+#include "offload/sluice.h"
+#include "pager/pager.h"
+
+#include <stdatomic.h>
+
+/* A matrix of the model as the executor walks it: consecutive units of whole rows. */
+typedef struct sli_matrix {
+    uint32_t type, cols, rows;
+    uint32_t row_bytes;
+    uint32_t rows_per_unit; /* a multiple of SL_PANEL_ROWS; the last unit may have fewer */
+    sl_unit_id first_unit;
+    uint32_t unit_count;
+    uint32_t file;
+    uint64_t offset; /* in the file */
+} sli_matrix;
+
+/* The units of a model in the order in which a pass uses them: layers first, then the head. */
+typedef struct sli_units {
+    sli_matrix *matrices; /* [layer][op of the layer's program], then [op of the head]; only MATMUL entries are filled */
+    uint32_t layer_ops, head_ops;
+    sl_unit *units;
+    uint32_t count, body_count; /* units [0, body_count) are the layers', the rest the head's */
+    uint64_t bytes, largest_bytes;
+    size_t largest_panel_bytes;
+    sli_matrix embedding; /* unit_count 0 when it is not part of a pass (not tied) */
+} sli_units;
+
+/* Cuts all matrices into units of about unit_bytes. */
+SL_MUST_USE sl_status sli_units_build(const sl_model *model, uint32_t unit_bytes, sli_units *out, sl_error *err);
+void sli_units_free(sli_units *units);
+static inline const sli_matrix *sli_units_layer(const sli_units *u, uint32_t layer, uint32_t op)
+{
+    return &u->matrices[layer * u->layer_ops + op];
+}
+static inline const sli_matrix *sli_units_head(const sli_units *u, const sl_model *m, uint32_t op)
+{
+    return &u->matrices[m->layers * u->layer_ops + op];
+}
+
+/* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
+typedef struct sli_wishes {
+    uint64_t budget_bytes, process_bytes;
+    uint32_t context, batch, threads; /* batch 0: choose */
+    uint32_t k_type, v_type;          /* sl_type */
+    uint32_t io_alignment, io_depth;
+    bool all_logits;
+} sli_wishes;
+
+typedef struct sli_price {
+    uint32_t batch, unit_bytes;
+    uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
+    uint64_t total_bytes;
+} sli_price;
+
+/* Chooses unit size, batch and staging for the budget, gives units their homes and fills *price and *units (the caller frees them).
+ * SL_NO_BUDGET with the smallest budget that works when it cannot fit. */
+SL_MUST_USE sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
+                                      uint64_t *min_bytes, sl_error *err);
+
+/* KV cache of one session: for each layer and KV head a row of pages. One arena. */
+typedef struct sli_kv {
+    uint8_t *arena;
+    size_t arena_bytes;
+    const uint8_t **pages; /* [layer][kv head][K, V][page] */
+    uint32_t page_count, kv_heads;
+    uint32_t k_type, v_type;
+    size_t k_page_bytes, v_page_bytes;
+} sli_kv;
+uint64_t sli_kv_price(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type); /* arena and page table */
+SL_MUST_USE sl_status sli_kv_create(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type, sli_kv *out, sl_error *err);
+void sli_kv_free(sli_kv *kv);
+static inline const uint8_t *const *sli_kv_pages(const sli_kv *kv, uint32_t layer, uint32_t head, bool value)
+{
+    return kv->pages + (((size_t)layer * kv->kv_heads + head) * 2 + value) * kv->page_count;
+}
+
+/* Activations and per-thread scratch of a pass. One arena. */
+typedef struct sli_scratch {
+    uint8_t *arena;
+    size_t arena_bytes;
+    float *buffers[SL_BUF_COUNT]; /* [batch][width]; some share memory, see scratch.c */
+    sl_acts acts;                 /* quantised source of the current products */
+    float *rope_cos, *rope_sin;   /* [batch][rope_dim / 2] */
+    uint8_t *embed_rows;          /* rows of the embedding as they lie in the file, [SLI_EMBED_READS] */
+    uint8_t *thread_memory;       /* [threads][thread_bytes]: packed panels, or attention scratch */
+    size_t thread_bytes;
+} sli_scratch;
+typedef struct sli_scratch_shape {
+    uint32_t batch, logits_rows, threads;
+    size_t largest_panel_bytes;
+} sli_scratch_shape;
+uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);
+SL_MUST_USE sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *shape, sli_scratch *out, sl_error *err);
+void sli_scratch_free(sli_scratch *scratch);
+
+#define SLI_EMBED_READS 32 /* rows of the embedding that are read at once */
+#define SLI_PACK_PANELS 2  /* panels that a thread packs at a time from staged rows */
+
+struct sl_engine {
+    sl_engine_options options;
+    char *path;
+    sl_gguf *gguf;
+    sl_tokenizer *tokenizer;
+    sl_model *model;
+    sl_threads *threads;
+    const sl_kernels *kernels;
+    sli_price price;
+    uint64_t price_min_bytes;
+    uint32_t context;
+    sli_units units;
+    sl_pager *pager;
+    sli_scratch scratch;
+    float *vectors;          /* norm weights and biases, resident, one block */
+    const float **vector_at; /* [layer op or head op] x {weight, bias}, NULL where there is none; indexed as units.matrices, times 2 */
+    float attention_scale;   /* 1 / sqrt(head_dim) */
+    double *rope_step;       /* [rope_dim / 2] radians per position */
+    sl_unit_id *pass_plan;   /* room for one pass */
+    uint64_t compute_ns, passes;
+    bool session_open;
+    atomic_bool interrupted;
+};
+
+struct sl_session {
+    sl_engine *engine;
+    sli_kv kv;
+    uint32_t position;
+    sl_token *history; /* [context] */
+    bool next_planned; /* the pager already reads for a next pass with logits */
+};
+
+/* One pass over the weights for `rows` tokens at positions session->position.. ; does not advance the position. logits_rows: 0, 1 (the
+ * last) or rows. plan_next: a pass with logits follows. */
+SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, uint32_t logits_rows, bool plan_next,
+                                  sl_error *err);
+
+/* {K, V} types of the cache, as sl_type. */
+void sli_kv_types(const sl_engine *engine, uint32_t types[2]);
+
+void sli_note(const sl_engine *engine, const char *format, ...) SL_PRINTF(2, 3);
+
+#endif

@@ -1,0 +1,322 @@
+/* offload/executor.c: runs the program of one pass.
+ *
+ *   embedding rows -> for each layer: the architecture's operations -> for rows with logits: the head's operations
+ *
+ * Operations on single rows are divided over the crew by rows; products by panels (matmul.c); attention by KV head and rows. A pass never
+ * changes the session's position: what it wrote into the cache counts only when the session commits it. */
+#include "core/mathx.h"
+#include "core/os.h"
+#include "offload/matmul.h"
+
+#include <string.h>
+
+#define ATTENTION_ROWS 32 /* rows of one attention task: enough to reuse a widened page, few enough to balance a causal triangle */
+
+typedef struct pass {
+    sl_session *session;
+    sl_engine *engine;
+    const sl_token *tokens;
+    uint32_t rows, pos0;
+} pass;
+
+typedef struct row_job {
+    const pass *pass;
+    const sl_op *op;
+    uint32_t layer, rows;
+    const float *weight;
+    float *dst, *src;
+    atomic_uint next_task; /* of attention */
+} row_job;
+
+static sl_model *model_of(const pass *p)
+{
+    return p->engine->model;
+}
+static float *buffer_of(const pass *p, sl_buffer b)
+{
+    return p->engine->scratch.buffers[b];
+}
+
+/* ---- operations on rows ---- */
+
+static void run_rope_row(const row_job *j, uint32_t row)
+{
+    const sl_model *m = model_of(j->pass);
+    const sli_scratch *s = &j->pass->engine->scratch;
+    uint32_t heads = j->op->dst == SL_BUF_Q ? m->heads : m->kv_heads, half = m->rope_dim / 2;
+    j->pass->engine->kernels->rope(m->arch->rope_halves ? SL_ROPE_HALVES : SL_ROPE_PAIRS, j->dst + (size_t)row * heads * m->head_dim, heads,
+                                   m->head_dim, m->rope_dim, s->rope_cos + (size_t)row * half, s->rope_sin + (size_t)row * half);
+}
+
+static void run_row(const row_job *j, uint32_t row)
+{
+    const sl_model *m = model_of(j->pass);
+    const sl_kernels *k = j->pass->engine->kernels;
+    size_t n = sl_model_width(m, j->op->dst), at = row * n;
+    switch (j->op->kind) {
+    case SL_OP_RMS_NORM: k->rms_norm(j->src + at, j->weight, (uint32_t)n, m->rms_eps, j->dst + at); break;
+    case SL_OP_GLU:
+        k->glu(m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH, j->src + at, buffer_of(j->pass, SL_BUF_UP) + at,
+               n, j->dst + at);
+        break;
+    case SL_OP_ADD: k->add(j->dst + at, j->src + at, n); break;
+    case SL_OP_ROPE: run_rope_row(j, row); break;
+    case SL_OP_END:
+    case SL_OP_MATMUL:
+    case SL_OP_ATTENTION: break;
+    }
+}
+
+static void run_rows_share(void *arg, unsigned index, unsigned count)
+{
+    row_job *j = arg;
+    uint32_t end = (uint32_t)((uint64_t)j->rows * (index + 1) / count);
+    for (uint32_t row = (uint32_t)((uint64_t)j->rows * index / count); row < end; row++)
+        run_row(j, row);
+}
+
+static void run_rows(row_job *j)
+{
+    if (j->rows == 1)
+        run_row(j, 0);
+    else
+        sl_threads_run(j->pass->engine->threads, run_rows_share, j);
+}
+
+/* ---- attention ---- */
+
+static void store_kv(const row_job *j, uint32_t row)
+{
+    const pass *p = j->pass;
+    const sl_model *m = model_of(p);
+    const sli_kv *kv = &p->session->kv;
+    uint32_t position = p->pos0 + row, page = position / SL_KV_PAGE, slot = position % SL_KV_PAGE;
+    for (uint32_t h = 0; h < m->kv_heads; h++) {
+        size_t at = ((size_t)row * m->kv_heads + h) * m->head_dim;
+        /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
+        uint8_t *k_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, false)[page];
+        uint8_t *v_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, true)[page];
+        p->engine->kernels->kv_store_k(kv->k_type, k_page, slot, buffer_of(p, SL_BUF_K) + at, m->head_dim);
+        p->engine->kernels->kv_store_v(kv->v_type, v_page, slot, buffer_of(p, SL_BUF_V) + at, m->head_dim);
+    }
+}
+
+static void store_share(void *arg, unsigned index, unsigned count)
+{
+    row_job *j = arg;
+    uint32_t end = (uint32_t)((uint64_t)j->rows * (index + 1) / count);
+    for (uint32_t row = (uint32_t)((uint64_t)j->rows * index / count); row < end; row++)
+        store_kv(j, row);
+}
+
+static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread)
+{
+    const pass *p = j->pass;
+    const sl_model *m = model_of(p);
+    const sli_kv *kv = &p->session->kv;
+    uint32_t group = m->heads / m->kv_heads;
+    size_t stride = (size_t)m->heads * m->head_dim, at = first_row * stride + (size_t)head * group * m->head_dim;
+    sl_attention job = {.head_dim = m->head_dim,
+                        .group = group,
+                        .rows = rows,
+                        .pos0 = p->pos0 + first_row,
+                        .scale = p->engine->attention_scale,
+                        .k_type = kv->k_type,
+                        .v_type = kv->v_type,
+                        .k_pages = sli_kv_pages(kv, j->layer, head, false),
+                        .v_pages = sli_kv_pages(kv, j->layer, head, true),
+                        .q = j->src + at,
+                        .q_stride = stride,
+                        .out = j->dst + at,
+                        .out_stride = stride,
+                        .scratch = (float *)(void *)(p->engine->scratch.thread_memory + thread * p->engine->scratch.thread_bytes)};
+    p->engine->kernels->attention(&job);
+}
+
+/* Later rows see more keys: tasks are taken as they come, the longest first. */
+static void attend_share(void *arg, unsigned index, unsigned count)
+{
+    row_job *j = arg;
+    uint32_t kv_heads = model_of(j->pass)->kv_heads, chunks = (j->rows + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
+    (void)count;
+    for (;;) {
+        uint32_t task = atomic_fetch_add_explicit(&j->next_task, 1, memory_order_relaxed);
+        if (task >= kv_heads * chunks)
+            return;
+        uint32_t chunk = chunks - 1 - task / kv_heads, first = chunk * ATTENTION_ROWS;
+        attend(j, task % kv_heads, first, j->rows - first < ATTENTION_ROWS ? j->rows - first : ATTENTION_ROWS, index);
+    }
+}
+
+static void run_attention(row_job *j)
+{
+    if (j->rows == 1)
+        store_kv(j, 0);
+    else
+        sl_threads_run(j->pass->engine->threads, store_share, j);
+    atomic_store(&j->next_task, 0);
+    sl_threads_run(j->pass->engine->threads, attend_share, j);
+}
+
+/* ---- the program ---- */
+
+/* Runs `op` and any products after it that share its source; returns how many operations were run. */
+static uint32_t gather_products(const pass *p, const sl_op *ops, uint32_t index, const sli_matrix *matrices, const float *const *vectors,
+                                sli_product products[SLI_PRODUCTS_MAX])
+{
+    uint32_t n = 0;
+    for (const sl_op *op = &ops[index]; n < SLI_PRODUCTS_MAX && op->kind == SL_OP_MATMUL && op->src == ops[index].src; op++, n++)
+        products[n] = (sli_product){&matrices[index + n], vectors[(index + n) * 2 + 1], buffer_of(p, op->dst)};
+    return n;
+}
+
+static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, uint32_t first_entry, uint32_t rows, sl_error *err)
+{
+    const sli_matrix *matrices = p->engine->units.matrices + first_entry;
+    const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
+    for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
+        if (ops[i].kind == SL_OP_MATMUL) {
+            sli_product products[SLI_PRODUCTS_MAX];
+            uint32_t n = gather_products(p, ops, i, matrices, vectors, products);
+            SL_TRY(sli_multiply(p->engine, buffer_of(p, ops[i].src), rows, products, n, err));
+            i += n;
+            continue;
+        }
+        row_job job = {.pass = p, .op = &ops[i], .layer = layer, .rows = rows, .weight = vectors[i * 2]};
+        job.dst = buffer_of(p, ops[i].dst);
+        job.src = buffer_of(p, ops[i].src);
+        if (ops[i].kind == SL_OP_ATTENTION)
+            run_attention(&job);
+        else
+            run_rows(&job);
+        i++;
+    }
+    return SL_OK;
+}
+
+/* ---- before the first layer ---- */
+
+static void fill_rope_table(const pass *p)
+{
+    uint32_t half = model_of(p)->rope_dim / 2;
+    for (uint32_t row = 0; row < p->rows; row++)
+        for (uint32_t i = 0; i < half; i++) {
+            double sine, cosine;
+            sl_sincos((double)(p->pos0 + row) * p->engine->rope_step[i], &sine, &cosine);
+            p->engine->scratch.rope_cos[(size_t)row * half + i] = (float)cosine;
+            p->engine->scratch.rope_sin[(size_t)row * half + i] = (float)sine;
+        }
+}
+
+/* A row of a resident embedding (it is the head's matrix too). */
+static bool embed_resident(const pass *p, sl_token token, float *out)
+{
+    const sli_matrix *e = &p->engine->units.embedding;
+    if (e->unit_count == 0)
+        return false;
+    uint32_t unit = (uint32_t)token / e->rows_per_unit, row = (uint32_t)token % e->rows_per_unit, panel = row / SL_PANEL_ROWS;
+    const uint8_t *home = sl_pager_resident(p->engine->pager, e->first_unit + unit);
+    if (home == NULL)
+        return false;
+    uint32_t unit_rows = e->rows - unit * e->rows_per_unit; /* or more: then every panel is whole */
+    const uint8_t *at = home + (size_t)panel * SL_PANEL_ROWS * e->row_bytes;
+    bool whole = (panel + 1) * SL_PANEL_ROWS <= unit_rows;
+    if (whole)
+        p->engine->kernels->dequantize_panel_row(e->type, at, row % SL_PANEL_ROWS, e->cols, out);
+    else
+        p->engine->kernels->dequantize_row(e->type, home + (size_t)row * e->row_bytes, e->cols, out);
+    return true;
+}
+
+/* Rows that are not resident are read, several at once, into memory set aside for it. */
+static sl_status embed_absent(const pass *p, const uint32_t *rows, uint32_t count, sl_error *err)
+{
+    const sli_matrix *e = &p->engine->units.embedding;
+    uint64_t offsets[SLI_EMBED_READS];
+    uint8_t *raw = p->engine->scratch.embed_rows;
+    for (uint32_t i = 0; i < count; i++)
+        offsets[i] = e->offset + (uint64_t)(uint32_t)p->tokens[rows[i]] * e->row_bytes;
+    SL_TRY(sl_pager_read_small(p->engine->pager, e->file, offsets, count, e->row_bytes, raw, err));
+    for (uint32_t i = 0; i < count; i++)
+        p->engine->kernels->dequantize_row(e->type, raw + (size_t)i * e->row_bytes, e->cols,
+                                           buffer_of(p, SL_BUF_RESIDUAL) + (size_t)rows[i] * e->cols);
+    return SL_OK;
+}
+
+static sl_status embed(const pass *p, sl_error *err)
+{
+    uint32_t absent[SLI_EMBED_READS], n = 0;
+    for (uint32_t row = 0; row < p->rows; row++) {
+        if (!embed_resident(p, p->tokens[row], buffer_of(p, SL_BUF_RESIDUAL) + (size_t)row * model_of(p)->d))
+            absent[n++] = row;
+        if (n == SLI_EMBED_READS || (n > 0 && row + 1 == p->rows)) {
+            SL_TRY(embed_absent(p, absent, n, err));
+            n = 0;
+        }
+    }
+    return SL_OK;
+}
+
+/* ---- the plan ---- */
+
+/* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
+ * by the pass before). */
+static sl_status plan_pass(sl_engine *engine, bool head, uint32_t covered, sl_error *err)
+{
+    uint32_t count = 0, end = head ? engine->units.count : engine->units.body_count;
+    for (uint32_t u = 0; u < end; u++)
+        if (sl_pager_resident(engine->pager, u) == NULL && !(engine->units.units[u].home && u < covered))
+            engine->pass_plan[count++] = u;
+    return count == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, count, err);
+}
+
+static sl_status plan(sl_session *session, bool head, bool plan_next, sl_error *err)
+{
+    sl_engine *engine = session->engine;
+    if (session->next_planned && !head) {
+        sl_pager_cancel(engine->pager);
+        session->next_planned = false;
+    }
+    if (!session->next_planned)
+        SL_TRY(plan_pass(engine, head, 0, err));
+    session->next_planned = false;
+    if (plan_next) {
+        SL_TRY(plan_pass(engine, true, head ? engine->units.count : engine->units.body_count, err));
+        session->next_planned = true;
+    }
+    return SL_OK;
+}
+
+/* Rows with logits are moved to the front of the residual, so that the head works on them alone. */
+static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
+{
+    float *residual = buffer_of(p, SL_BUF_RESIDUAL);
+    size_t d = model_of(p)->d;
+    memmove(residual, residual + (p->rows - logits_rows) * d, logits_rows * d * sizeof(float));
+    return run_program(p, model_of(p)->arch->head, 0, model_of(p)->layers * p->engine->units.layer_ops, logits_rows, err);
+}
+
+sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, uint32_t logits_rows, bool plan_next, sl_error *err)
+{
+    sl_engine *engine = session->engine;
+    pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position};
+    uint64_t start = sl_now_ns(), waited = sl_pager_statistics(engine->pager).wait_ns;
+
+    sl_status status = plan(session, logits_rows > 0, plan_next, err);
+    if (status == SL_OK)
+        status = embed(&p, err);
+    if (status == SL_OK)
+        fill_rope_table(&p);
+    for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++)
+        status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
+    if (status == SL_OK && logits_rows > 0)
+        status = run_head(&p, logits_rows, err);
+
+    if (status != SL_OK) {
+        sl_pager_cancel(engine->pager);
+        session->next_planned = false;
+    }
+    engine->compute_ns += sl_now_ns() - start - (sl_pager_statistics(engine->pager).wait_ns - waited);
+    engine->passes++;
+    return status;
+}

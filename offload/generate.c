@@ -1,0 +1,268 @@
+/* offload/generate.c: from a prompt to text: sample, stop, stream.
+ *
+ * Text is handed out in whole UTF-8 characters, and held back while it could still become a stop string. */
+#include "core/os.h"
+#include "core/sampler.h"
+#include "offload/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENDERS_MAX 32
+
+typedef struct writer { /* the text so far */
+    const sl_request *request;
+    char *text;
+    size_t length, capacity;
+    size_t shown; /* bytes handed to on_text */
+    bool stopped, declined;
+} writer;
+
+typedef struct generation {
+    sl_session *session;
+    const sl_request *request;
+    sl_result *result;
+    sl_sampler *sampler;
+    writer out;
+    sl_token enders[ENDERS_MAX]; /* that --ignore-eos forbids */
+    size_t ender_count, capacity;
+} generation;
+
+const char *sl_stop_reason_name(sl_stop_reason reason)
+{
+    static const char *const names[] = {"eos", "stop", "length", "context", "caller", "interrupted"};
+    return names[reason];
+}
+
+/* ---- text ---- */
+
+/* Bytes of `text` that end on a whole character; an unfinished one at the end is left out. */
+static size_t whole_characters(const char *text, size_t length)
+{
+    size_t back = 0;
+    while (back < 4 && back < length && ((unsigned char)text[length - 1 - back] & 0xC0) == 0x80)
+        back++;
+    if (back == length || back == 4)
+        return length;
+    unsigned char lead = (unsigned char)text[length - 1 - back];
+    size_t wanted = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC0 ? 2 : 1;
+    return back + 1 < wanted ? length - 1 - back : length;
+}
+
+/* Bytes that can't be the beginning of a stop string any more. */
+static size_t safe_of_stops(const writer *w, size_t length)
+{
+    size_t safe = length;
+    for (size_t s = 0; s < w->request->stop_count; s++) {
+        const char *stop = w->request->stop[s];
+        size_t n = strlen(stop);
+        for (size_t keep = n - 1; keep > 0; keep--)
+            if (keep <= length && memcmp(w->text + length - keep, stop, keep) == 0) {
+                safe = length - keep < safe ? length - keep : safe;
+                break;
+            }
+    }
+    return safe;
+}
+
+static void show(writer *w, size_t end)
+{
+    if (end > w->shown && w->request->on_text != NULL && !w->request->on_text(w->request->ctx, w->text + w->shown, end - w->shown))
+        w->declined = true;
+    if (end > w->shown)
+        w->shown = end;
+}
+
+/* Cuts the text at the first stop string that the newest `added` bytes complete. */
+static void find_stop(writer *w, size_t added)
+{
+    size_t first = SIZE_MAX;
+    for (size_t s = 0; s < w->request->stop_count; s++) {
+        size_t n = strlen(w->request->stop[s]);
+        size_t from = w->length > added + n ? w->length - added - n : 0;
+        char *at = memmem(w->text + from, w->length - from, w->request->stop[s], n);
+        if (at != NULL && (size_t)(at - w->text) < first)
+            first = (size_t)(at - w->text);
+    }
+    if (first == SIZE_MAX)
+        return;
+    w->length = first;
+    w->stopped = true;
+}
+
+static sl_status write_piece(writer *w, sl_str piece, sl_error *err)
+{
+    if (w->length + piece.length + 1 > w->capacity) {
+        size_t capacity = (w->length + piece.length + 1) * 2;
+        char *grown = realloc(w->text, capacity);
+        if (grown == NULL)
+            return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu bytes of text", capacity);
+        w->text = grown;
+        w->capacity = capacity;
+    }
+    if (piece.length > 0)
+        memcpy(w->text + w->length, piece.data, piece.length);
+    w->length += piece.length;
+    find_stop(w, piece.length);
+    show(w, w->stopped ? w->length : whole_characters(w->text, safe_of_stops(w, w->length)));
+    return SL_OK;
+}
+
+/* ---- setting up ---- */
+
+static sl_status check_request(const sl_request *r, sl_error *err)
+{
+    for (size_t s = 0; s < r->stop_count; s++)
+        if (r->stop[s][0] == '\0')
+            return sl_fail(err, SL_INVALID, "a stop string is empty; it must have at least one character");
+    if (r->prompt_count == 0)
+        return sl_fail(err, SL_INVALID, "the prompt is empty; it must have at least one token");
+    return SL_OK;
+}
+
+static void find_enders(generation *g)
+{
+    const sl_engine *e = g->session->engine;
+    for (uint32_t id = 0; g->request->ignore_eos && id < sl_tokenizer_size(e->tokenizer) && g->ender_count < ENDERS_MAX; id++)
+        if (sl_tokenizer_ends_generation(e->tokenizer, (sl_token)id))
+            g->enders[g->ender_count++] = (sl_token)id;
+}
+
+static sl_status begin(generation *g, sl_error *err)
+{
+    sl_session *s = g->session;
+    const sl_request *r = g->request;
+    sl_sampling sampling = {r->seed, r->temperature, r->top_k, r->top_p, r->min_p, r->repeat_penalty, r->repeat_last_n};
+    SL_TRY(check_request(r, err));
+    SL_TRY(sl_sampling_check(&sampling, err));
+    if (r->prompt_count >= s->engine->context - s->position)
+        return sl_fail(err, SL_FULL,
+                       "the prompt has %zu tokens; with position %u and one to generate it must be below the context of %u (-c sets it)",
+                       r->prompt_count, s->position, s->engine->context);
+    size_t room = s->engine->context - s->position - r->prompt_count + 1;
+    g->capacity = r->max_tokens != 0 && r->max_tokens < room ? r->max_tokens : room;
+    g->result->tokens = malloc(g->capacity * sizeof *g->result->tokens);
+    g->out.capacity = g->capacity * 8 + 64;
+    g->out.text = malloc(g->out.capacity);
+    if (g->result->tokens == NULL || g->out.text == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu tokens", g->capacity);
+    find_enders(g);
+    return sl_sampler_create(&sampling, s->engine->model->vocab, &g->sampler, err);
+}
+
+/* ---- the loop ---- */
+
+static sl_token pick(generation *g, float *logits)
+{
+    sl_session *s = g->session;
+    for (size_t i = 0; i < g->ender_count; i++)
+        logits[g->enders[i]] = -INFINITY;
+    return sl_sampler_pick(g->sampler, logits, s->history, s->position, s->position);
+}
+
+/* What ends the generation after `token` was written, if anything does. */
+static bool ended(const generation *g, sl_stop_reason *reason)
+{
+    const sl_session *s = g->session;
+    if (g->out.stopped)
+        *reason = SL_STOP_STRING;
+    else if (g->out.declined)
+        *reason = SL_STOP_CALLER;
+    else if (g->request->max_tokens != 0 && g->result->count == g->request->max_tokens)
+        *reason = SL_STOP_LENGTH;
+    else if (s->position == s->engine->context || g->result->count == g->capacity)
+        *reason = SL_STOP_CONTEXT;
+    else
+        return false;
+    return true;
+}
+
+static sl_status decode(generation *g, sl_error *err)
+{
+    sl_session *s = g->session;
+    for (;;) {
+        float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
+        if (s->engine->options.all_logits)
+            return sl_fail(err, SL_INVALID, "generation needs an engine without all_logits");
+        sl_token token = pick(g, logits);
+        if (!g->request->ignore_eos && sl_tokenizer_ends_generation(s->engine->tokenizer, token)) {
+            g->result->reason = SL_STOP_EOS;
+            return SL_OK;
+        }
+        g->result->tokens[g->result->count++] = token;
+        SL_TRY(write_piece(&g->out, sl_tokenizer_piece(s->engine->tokenizer, token, false), err));
+        if (ended(g, &g->result->reason))
+            return SL_OK;
+        bool more = g->request->max_tokens == 0 || g->result->count + 1 < g->request->max_tokens;
+        SL_TRY(sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | (more ? SL_EVAL_MORE : 0), NULL, err));
+    }
+}
+
+/* The prompt in batches, so that a long one shows its progress. */
+static sl_status prefill(generation *g, sl_error *err)
+{
+    const sl_request *r = g->request;
+    uint32_t batch = g->session->engine->price.batch, start = g->session->position;
+    sl_status status = SL_OK;
+    for (size_t done = 0; done < r->prompt_count && status == SL_OK;) {
+        size_t n = r->prompt_count - done < batch ? r->prompt_count - done : batch;
+        bool last = done + n == r->prompt_count;
+        status = sl_session_eval(g->session, r->prompt + done, n, last ? SL_EVAL_LOGITS | (r->max_tokens != 1 ? SL_EVAL_MORE : 0) : 0, NULL,
+                                 err);
+        done += n;
+        if (r->on_prompt != NULL && status == SL_OK)
+            r->on_prompt(r->ctx, done, r->prompt_count);
+    }
+    if (status != SL_OK)
+        g->session->position = start;
+    return status;
+}
+
+static sl_status run(generation *g, sl_error *err)
+{
+    const sl_pager *pager = g->session->engine->pager;
+    sl_pager_stats before = sl_pager_statistics(pager);
+    uint64_t start = sl_now_ns();
+    atomic_store(&g->session->engine->interrupted, false);
+    SL_TRY(prefill(g, err));
+    sl_pager_stats middle = sl_pager_statistics(pager);
+    uint64_t between = sl_now_ns();
+    sl_status status = decode(g, err);
+    sl_pager_stats after = sl_pager_statistics(pager);
+    g->result->prompt_s = (double)(between - start) * 1e-9;
+    g->result->decode_s = (double)(sl_now_ns() - between) * 1e-9;
+    g->result->prompt_bytes_read = middle.bytes_read - before.bytes_read;
+    g->result->decode_bytes_read = after.bytes_read - middle.bytes_read;
+    g->result->decode_wait_s = (double)(after.wait_ns - middle.wait_ns) * 1e-9;
+    g->result->decode_tokens = g->result->count > 0 ? g->result->count - 1 : 0;
+    sl_pager_cancel(g->session->engine->pager);
+    g->session->next_planned = false;
+    return status;
+}
+
+sl_status sl_generate(sl_session *session, const sl_request *request, sl_result *result, sl_error *err)
+{
+    generation g = {.session = session, .request = request, .result = result, .out = {.request = request}};
+    memset(result, 0, sizeof *result);
+    sl_status status = begin(&g, err);
+    if (status == SL_OK)
+        status = run(&g, err);
+    if (status == SL_INTERRUPTED)
+        result->reason = SL_STOP_INTERRUPTED;
+    if (g.out.text != NULL) {
+        show(&g.out, g.out.length);
+        g.out.text[g.out.length] = '\0';
+        result->text = g.out.text;
+        result->text_length = g.out.length;
+    }
+    sl_sampler_destroy(g.sampler);
+    return status;
+}
+
+void sl_result_free(sl_result *result)
+{
+    free(result->tokens);
+    free(result->text);
+    memset(result, 0, sizeof *result);
+}

@@ -1,0 +1,190 @@
+/* offload/matmul.c: see offload/matmul.h. */
+#include "offload/matmul.h"
+
+#include <string.h>
+
+/* A unit, ready to be multiplied. */
+typedef struct piece {
+    const sli_matrix *matrix;
+    sl_unit_id unit;
+    const uint8_t *staged; /* rows as in the file, or NULL */
+    uint8_t *home;         /* panels: to be read, or with staged, to be filled; NULL when it does not stay */
+    uint32_t rows, panels; /* the last panel may be partly used */
+    float *out;            /* of the unit's first row */
+} piece;
+
+#define PIECES_MAX 256
+
+typedef struct gathering {
+    sl_engine *engine;
+    sl_acts acts;
+    uint32_t count, panels;
+    piece pieces[PIECES_MAX];
+} gathering;
+
+/* ---- one thread's share ---- */
+
+static void pack_panel(const gathering *g, const piece *p, uint32_t panel, uint8_t *to)
+{
+    const uint8_t *rows[SL_PANEL_ROWS] = {0};
+    const uint8_t *from = p->staged != NULL ? p->staged : p->home;
+    for (uint32_t r = 0; r < SL_PANEL_ROWS && panel * SL_PANEL_ROWS + r < p->rows; r++)
+        rows[r] = from + (size_t)(panel * SL_PANEL_ROWS + r) * p->matrix->row_bytes;
+    g->engine->kernels->pack(p->matrix->type, rows, p->matrix->cols, to);
+}
+
+static void multiply_panels(const gathering *g, const piece *p, const uint8_t *panels, uint32_t first, uint32_t count)
+{
+    uint32_t first_row = first * SL_PANEL_ROWS;
+    uint32_t rows = p->rows - first_row < count * SL_PANEL_ROWS ? p->rows - first_row : count * SL_PANEL_ROWS;
+    g->engine->kernels->matmul(p->matrix->type, panels, rows, &g->acts, p->out + first_row, p->matrix->rows);
+}
+
+/* Panels [first, end) of a piece, all whole. */
+static void multiply_whole(const gathering *g, const piece *p, uint32_t first, uint32_t end, uint8_t *scratch)
+{
+    size_t panel_bytes = sl_panel_bytes(p->matrix->type, p->matrix->cols);
+    if (p->home != NULL) {
+        uint8_t *panels = p->home + first * panel_bytes;
+        for (uint32_t i = first; p->staged != NULL && i < end; i++)
+            pack_panel(g, p, i, p->home + i * panel_bytes);
+        if (first < end)
+            multiply_panels(g, p, panels, first, end - first);
+        return;
+    }
+    for (uint32_t i = first; i < end; i += SLI_PACK_PANELS) {
+        uint32_t n = end - i < SLI_PACK_PANELS ? end - i : SLI_PACK_PANELS;
+        for (uint32_t j = 0; j < n; j++)
+            pack_panel(g, p, i + j, scratch + j * panel_bytes);
+        multiply_panels(g, p, scratch, i, n);
+    }
+}
+
+/* A last panel of fewer than 16 rows has no room to be interleaved in place: it stays as rows and is packed at each use. */
+static void multiply_tail(const gathering *g, const piece *p, uint8_t *scratch)
+{
+    uint32_t panel = p->panels - 1;
+    size_t offset = (size_t)panel * SL_PANEL_ROWS * p->matrix->row_bytes;
+    if (p->home != NULL && p->staged != NULL)
+        memcpy(p->home + offset, p->staged + offset, (size_t)p->rows * p->matrix->row_bytes - offset);
+    pack_panel(g, p, panel, scratch);
+    multiply_panels(g, p, scratch, panel, 1);
+}
+
+static void multiply_share(void *arg, unsigned index, unsigned count)
+{
+    const gathering *g = arg;
+    uint8_t *scratch = g->engine->scratch.thread_memory + index * g->engine->scratch.thread_bytes;
+    uint32_t begin = (uint32_t)((uint64_t)g->panels * index / count), end = (uint32_t)((uint64_t)g->panels * (index + 1) / count);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < g->count && at < end; at += g->pieces[i].panels, i++) {
+        const piece *p = &g->pieces[i];
+        uint32_t whole = p->rows / SL_PANEL_ROWS;
+        uint32_t first = begin > at ? begin - at : 0, last = end - at < p->panels ? end - at : p->panels;
+        if (first >= last)
+            continue;
+        multiply_whole(g, p, first, last < whole ? last : whole, scratch);
+        if (last == p->panels && whole < p->panels)
+            multiply_tail(g, p, scratch);
+    }
+}
+
+/* ---- gathering ---- */
+
+static void release_held(gathering *g)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->pieces[i].staged != NULL)
+            sl_pager_release(g->engine->pager, g->pieces[i].unit);
+    g->count = g->panels = 0;
+}
+
+static sl_status flush(gathering *g, sl_error *err)
+{
+    if (g->count > 0) {
+        sl_threads_run(g->engine->threads, multiply_share, g);
+        for (uint32_t i = 0; i < g->count; i++)
+            if (g->pieces[i].staged != NULL && g->pieces[i].home != NULL)
+                sl_pager_settle(g->engine->pager, g->pieces[i].unit);
+        release_held(g);
+        sl_pager_poll(g->engine->pager);
+    }
+    if (atomic_load_explicit(&g->engine->interrupted, memory_order_relaxed))
+        return sl_fail(err, SL_INTERRUPTED, "interrupted");
+    return SL_OK;
+}
+
+static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t index, sl_error *err)
+{
+    const sli_matrix *m = product->matrix;
+    uint32_t first_row = index * m->rows_per_unit;
+    piece p = {.matrix = m, .unit = m->first_unit + index, .out = product->out + first_row};
+    p.rows = m->rows - first_row < m->rows_per_unit ? m->rows - first_row : m->rows_per_unit;
+    p.panels = (p.rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
+
+    p.home = (uint8_t *)(uintptr_t)sl_pager_resident(g->engine->pager, p.unit);
+    if (p.home == NULL || g->count == PIECES_MAX) {
+        /* The wait, if there is one, comes after all that can be done without it. */
+        sl_status status = flush(g, err);
+        if (status != SL_OK)
+            return status;
+    }
+    if (p.home == NULL) {
+        sl_view view;
+        SL_TRY(sl_pager_acquire(g->engine->pager, p.unit, &view, err));
+        p.staged = view.staged;
+        p.home = view.home;
+    }
+    g->pieces[g->count++] = p;
+    g->panels += p.panels;
+    return SL_OK;
+}
+
+static void quantize_share(void *arg, unsigned index, unsigned count)
+{
+    gathering *g = arg;
+    uint32_t rows = g->acts.rows;
+    g->engine->kernels->quantize(&g->acts, (uint32_t)((uint64_t)rows * index / count), (uint32_t)((uint64_t)rows * (index + 1) / count));
+}
+
+static void quantize_source(gathering *g, const sli_product *products, uint32_t count)
+{
+    bool wanted = false;
+    for (uint32_t i = 0; i < count; i++)
+        wanted |= sl_format_of(products[i].matrix->type)->quantized;
+    if (!wanted)
+        return;
+    if (g->acts.rows == 1)
+        g->engine->kernels->quantize(&g->acts, 0, 1);
+    else
+        sl_threads_run(g->engine->threads, quantize_share, g);
+}
+
+static void add_bias(sl_engine *engine, const sli_product *product, uint32_t rows)
+{
+    for (uint32_t r = 0; product->bias != NULL && r < rows; r++)
+        engine->kernels->add(product->out + (size_t)r * product->matrix->rows, product->bias, product->matrix->rows);
+}
+
+sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const sli_product *products, uint32_t count, sl_error *err)
+{
+    gathering g;
+    g.engine = engine;
+    g.count = g.panels = 0;
+    g.acts = engine->scratch.acts;
+    g.acts.rows = rows;
+    g.acts.cols = products[0].matrix->cols;
+    g.acts.f32 = src;
+    quantize_source(&g, products, count);
+
+    sl_status status = SL_OK;
+    for (uint32_t i = 0; i < count && status == SL_OK; i++)
+        for (uint32_t u = 0; u < products[i].matrix->unit_count && status == SL_OK; u++)
+            status = gather_unit(&g, &products[i], u, err);
+    if (status == SL_OK)
+        status = flush(&g, err);
+    release_held(&g);
+    for (uint32_t i = 0; i < count && status == SL_OK; i++)
+        add_bias(engine, &products[i], rows);
+    return status;
+}

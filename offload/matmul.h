@@ -1,0 +1,23 @@
+/* offload/matmul.h: products of one source with several matrices, over whatever of their units is in memory.
+ *
+ * Consecutive products with the same source (query, key, value; gate, up) are one run. Resident units are gathered until one must be waited
+ * for; what was gathered is computed before the wait, so that computing hides reading. Every output is computed by one thread, in
+ * the kernels' fixed order: how the work was gathered or divided cannot show in the result. */
+#ifndef SL_OFFLOAD_MATMUL_H
+#define SL_OFFLOAD_MATMUL_H
+
+#include "offload/engine.h"
+
+typedef struct sli_product {
+    const sli_matrix *matrix;
+    const float *bias; /* [matrix->rows] or NULL */
+    float *out;        /* [rows][matrix->rows] */
+} sli_product;
+
+#define SLI_PRODUCTS_MAX 4
+
+/* out = matrix . src (+ bias) for `rows` rows of src; all matrices have the same cols. Quantises src when a matrix asks for it. */
+SL_MUST_USE sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const sli_product *products, uint32_t count,
+                                   sl_error *err);
+
+#endif

@@ -1,0 +1,178 @@
+/* offload/price.c: what a model costs under a budget, decided before anything is opened or allocated.
+ *
+ * What cannot be avoided comes first: the process, the KV cache, one batch's activations, the staging ring, tables. What is left of the budget is
+ * for weights that stay. Ring, units and batch shrink with the budget, because each byte of them is a byte that must be streamed for
+ * every token; when all weights fit, they take their comfortable sizes. */
+#include "core/os.h"
+#include "offload/engine.h"
+#include "pager/policy.h"
+
+#include <stdlib.h>
+
+#define MIB ((uint64_t)1 << 20)
+
+/* Sizes at which the disk gives what it can; see bench/SPEED.md. */
+#define UNIT_BYTES_MAX    (1u << 20)
+#define UNIT_BYTES_MIN    (128u << 10)
+#define STAGING_BYTES_MAX (32 * MIB)
+#define BATCH_MAX         512u
+#define BATCH_MIN         8u
+
+/* Shares of a tight budget: more would cost more streamed weights than it saves waiting. */
+#define SCRATCH_SHARE 48 /* one part in 48 */
+#define STAGING_SHARE 64
+#define TABLES_SHARE  512 /* the kernel's page tables: 8 bytes for each 4 KiB, charged to the cgroup */
+
+typedef struct chooser {
+    const sl_model *model;
+    const sli_wishes *wishes;
+    uint64_t kv_bytes;
+} chooser;
+
+static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t batch)
+{
+    sli_scratch_shape shape = {batch, c->wishes->all_logits ? batch : 1, c->wishes->threads, units->largest_panel_bytes};
+    return sli_scratch_price(c->model, &shape);
+}
+
+static sl_pager_config pager_config(const sli_units *units, uint64_t staging)
+{
+    return (sl_pager_config){
+        .units = units->units, .unit_count = units->count, .staging_bytes = staging, .plan_max = 2 * units->count + 16};
+}
+
+/* Everything but homes, for the given sizes. */
+static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch, uint64_t staging, sli_price *p)
+{
+    sl_pager_config config = pager_config(units, staging);
+    sl_pager_cost cost = sl_pager_price(&config, c->wishes->io_alignment);
+    p->batch = batch;
+    p->process_bytes = c->wishes->process_bytes;
+    p->kv_bytes = c->kv_bytes;
+    p->scratch_bytes = scratch_of(c, units, batch);
+    p->staging_bytes = cost.staging_bytes;
+    p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + c->wishes->budget_bytes / TABLES_SHARE;
+    p->resident_bytes = cost.homes_bytes;
+    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;
+}
+
+/* Largest batch of 512, 256, ... whose activations stay within `limit`; the minimum when none does. */
+static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t limit)
+{
+    if (c->wishes->batch != 0)
+        return c->wishes->batch;
+    uint32_t batch = BATCH_MAX;
+    while (batch > BATCH_MIN && (batch / 2 >= c->wishes->context || scratch_of(c, units, batch) > limit))
+        batch /= 2;
+    return batch;
+}
+
+/* Homes for as many units as fit; false when even none do. */
+static bool settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p)
+{
+    sl_unit_id *order = malloc(units->count * sizeof *order);
+    for (uint32_t i = 0; i < units->count; i++) {
+        units->units[i].home = false;
+        if (order != NULL)
+            order[i] = i;
+    }
+    price_fixed(c, units, batch, staging, p);
+    bool fits = p->total_bytes <= c->wishes->budget_bytes;
+    uint64_t room = fits ? c->wishes->budget_bytes - p->total_bytes : 0;
+    while (fits && order != NULL) {
+        sl_policy_spread(units->units, order, units->count, room);
+        price_fixed(c, units, batch, staging, p);
+        if (p->total_bytes <= c->wishes->budget_bytes)
+            break;
+        /* The arena of the homes is rounded up to whole huge pages: give them a little less. */
+        room = room > MIB ? room - MIB : 0;
+    }
+    free(order);
+    return fits && order != NULL;
+}
+
+static uint64_t clamp64(uint64_t x, uint64_t low, uint64_t high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* The three plans, from comfortable to minimal. */
+enum plan { PLAN_ALL_RESIDENT, PLAN_SHARED, PLAN_MINIMAL, PLAN_COUNT };
+
+static bool try_plan(const chooser *c, enum plan plan, sli_units *units, sli_price *p)
+{
+    uint64_t budget = c->wishes->budget_bytes;
+    uint64_t least = sl_pager_staging_min(units->units, units->count, c->wishes->io_alignment);
+    uint32_t batch = c->wishes->batch != 0 ? c->wishes->batch : BATCH_MIN;
+    uint64_t staging = least;
+    if (plan == PLAN_ALL_RESIDENT) {
+        batch = choose_batch(c, units, UINT64_MAX);
+        staging = clamp64(units->bytes, least, STAGING_BYTES_MAX);
+    } else if (plan == PLAN_SHARED) {
+        batch = choose_batch(c, units, budget / SCRATCH_SHARE);
+        staging = clamp64(budget / STAGING_SHARE, least, STAGING_BYTES_MAX > least ? STAGING_BYTES_MAX : least);
+    }
+    if (!settle(c, units, batch, staging, p))
+        return false;
+    if (plan != PLAN_ALL_RESIDENT)
+        return true;
+    for (uint32_t i = 0; i < units->count; i++)
+        if (!units->units[i].home)
+            return false;
+    return true;
+}
+
+static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
+{
+    if (plan == PLAN_MINIMAL)
+        return UNIT_BYTES_MIN;
+    if (plan == PLAN_ALL_RESIDENT)
+        return UNIT_BYTES_MAX;
+    uint32_t bytes = UNIT_BYTES_MAX;
+    while (bytes > UNIT_BYTES_MIN && (uint64_t)bytes * 16 * STAGING_SHARE > budget)
+        bytes /= 2;
+    return bytes;
+}
+
+/* What the minimal plan needs; its share for page tables follows from itself. */
+static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *err)
+{
+    sli_wishes wishes = *c->wishes;
+    chooser minimal = {c->model, &wishes, c->kv_bytes};
+    sli_units units;
+    sli_price p = {0};
+    SL_TRY(sli_units_build(c->model, UNIT_BYTES_MIN, &units, err));
+    uint64_t staging = sl_pager_staging_min(units.units, units.count, wishes.io_alignment);
+    wishes.budget_bytes = 0;
+    price_fixed(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, staging, &p);
+    *min_bytes = (p.total_bytes + p.total_bytes / (TABLES_SHARE - 1) + MIB) / MIB * MIB;
+    sli_units_free(&units);
+    return SL_OK;
+}
+
+sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
+                          uint64_t *min_bytes, sl_error *err)
+{
+    chooser c = {model, wishes, sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type)};
+    *units = (sli_units){0};
+    SL_TRY(price_minimum(&c, min_bytes, err));
+    if (wishes->budget_bytes >= *min_bytes)
+        for (enum plan plan = 0; plan < PLAN_COUNT; plan++) {
+            uint32_t unit_bytes = unit_bytes_of(plan, wishes->budget_bytes);
+            SL_TRY(sli_units_build(model, unit_bytes, units, err));
+            price->unit_bytes = unit_bytes;
+            if (try_plan(&c, plan, units, price))
+                return SL_OK;
+            sli_units_free(units);
+        }
+    char asked[24], needed[24], kv[24];
+    sl_format_size(wishes->budget_bytes, asked);
+    sl_format_size(*min_bytes, needed);
+    sl_format_size(c.kv_bytes, kv);
+    sl_status status = sl_fail(err, SL_NO_BUDGET,
+                               "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)",
+                               name, asked, needed, kv, wishes->context);
+    if (err != NULL)
+        err->ram_budget_min_bytes = *min_bytes;
+    return status;
+}

@@ -1,0 +1,98 @@
+/* offload/session.c: a conversation's position in its KV cache. Tokens count only when every layer has seen them: a pass that fails leaves the position
+ * where it was, and what it wrote beyond is overwritten later. */
+#include "offload/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
+{
+    *out = NULL;
+    if (engine->model == NULL)
+        return sl_fail(err, SL_INVALID, "the engine was opened for its vocabulary only");
+    if (engine->session_open)
+        return sl_fail(err, SL_INVALID, "the engine has a session already; its budget holds one KV cache");
+    sl_session *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a session");
+    s->engine = engine;
+    s->history = malloc(engine->context * sizeof *s->history);
+    sl_status status = s->history == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %u positions", engine->context) : SL_OK;
+    if (status == SL_OK) {
+        uint32_t types[2];
+        sli_kv_types(engine, types);
+        status = sli_kv_create(engine->model, engine->context, types[0], types[1], &s->kv, err);
+    }
+    if (status != SL_OK) {
+        free(s->history);
+        free(s);
+        return status;
+    }
+    engine->session_open = true;
+    *out = s;
+    return SL_OK;
+}
+
+void sl_session_close(sl_session *s)
+{
+    if (s == NULL)
+        return;
+    sl_pager_cancel(s->engine->pager);
+    s->engine->session_open = false;
+    sli_kv_free(&s->kv);
+    free(s->history);
+    free(s);
+}
+
+uint32_t sl_session_position(const sl_session *s)
+{
+    return s->position;
+}
+
+sl_status sl_session_truncate(sl_session *s, uint32_t position, sl_error *err)
+{
+    if (position > s->position)
+        return sl_fail(err, SL_INVALID, "cannot go back to position %u: the session is at %u", position, s->position);
+    s->position = position;
+    return SL_OK;
+}
+
+static sl_status check_tokens(const sl_session *s, const sl_token_id *tokens, size_t count, unsigned flags, sl_error *err)
+{
+    const sl_engine *e = s->engine;
+    if (count == 0)
+        return sl_fail(err, SL_INVALID, "no tokens to evaluate; at least one is needed");
+    if (count > e->context - s->position)
+        return sl_fail(err, SL_FULL, "the context is full: %zu tokens do not fit behind position %u of %u (-c sets it)", count, s->position,
+                       e->context);
+    if ((flags & SL_EVAL_LOGITS) != 0 && e->options.all_logits && count > e->price.batch)
+        return sl_fail(err, SL_INVALID, "logits of %zu rows asked for; a batch has %u", count, e->price.batch);
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->model->vocab)
+            return sl_fail(err, SL_INVALID, "token %d is not in the vocabulary of %u", tokens[i], e->model->vocab);
+    return SL_OK;
+}
+
+sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits, sl_error *err)
+{
+    sl_engine *e = s->engine;
+    uint32_t start = s->position;
+    SL_TRY(check_tokens(s, tokens, count, flags, err));
+    for (size_t done = 0; done < count;) {
+        uint32_t rows = (uint32_t)(count - done < e->price.batch ? count - done : e->price.batch);
+        bool last = done + rows == count, wanted = last && (flags & SL_EVAL_LOGITS) != 0;
+        bool next_full = last ? (flags & SL_EVAL_MORE) != 0 : count - done - rows <= e->price.batch && (flags & SL_EVAL_LOGITS) != 0;
+        sl_status status = sli_execute(s, tokens + done, rows, !wanted ? 0 : e->options.all_logits ? rows : 1, next_full, err);
+        if (status != SL_OK) {
+            s->position = start;
+            sl_pager_retry(e->pager); /* the cause may be gone when the caller tries again */
+            return status;
+        }
+        memcpy(s->history + s->position, tokens + done, rows * sizeof *tokens);
+        s->position += rows;
+        done += rows;
+    }
+    if (logits != NULL)
+        *logits = e->scratch.buffers[SL_BUF_LOGITS];
+    return SL_OK;
+}

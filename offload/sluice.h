@@ -1,0 +1,167 @@
+/* sluice.h: run a language model that is bigger than the memory it may use.
+ *
+ * An engine is a model opened under a memory budget; a session is one conversation on it. The same tokens come out under any budget,
+ * thread count, batch size, I/O engine and instruction set.
+ *
+ *     sl_engine_options options = {.model_path = "model.gguf", .ram_budget_bytes = 2ull << 30};
+ *     sl_engine_open(&options, &engine, &err);      prices everything, and refuses what does not fit, before anything is loaded
+ *     sl_session_open(engine, &session, &err);
+ *     sl_generate(session, &request, &result, &err);
+ *
+ * Threads: an engine and its session are used by one thread at a time, which need not be the one that made them. sl_engine_interrupt
+ * may be called by any thread and from a signal handler. Different engines are independent of each other.
+ * Errors: functions return an sl_status and fill the sl_error (may be NULL). Nothing in this library prints, exits or aborts.
+ * Ownership: what sl_X_open made, sl_X_close frees; other pointers that are handed out belong to their engine or session. */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SLUICE_VERSION "0.1.0"
+
+typedef struct sl_engine sl_engine;
+typedef struct sl_session sl_session;
+
+/* ---- engine ---- */
+
+typedef enum sl_kv_type { SL_KV_F16 = 0, SL_KV_F32, SL_KV_Q8_0 } sl_kv_type;
+
+typedef struct sl_engine_options { /* zero means the default, everywhere */
+    const char *model_path;
+    uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
+    uint32_t context;          /* positions; default min(the model's, 4096) */
+    uint32_t batch;            /* rows of a pass; default: 512, less where the budget is tight (reported, and told through `note`) */
+    bool all_logits;           /* sl_session_eval gives logits of every row, not of the last only */
+    uint32_t threads;          /* default: one per physical core */
+    sl_kv_type k_type, v_type; /* default f16 */
+    const char *isa;           /* "scalar", "avx2", "avx512"; default: the best that runs here */
+    const char *io_engine;     /* "auto", "uring", "pread" */
+    uint32_t io_depth;         /* reads in flight */
+    uint64_t throttle_Bps;     /* reads no faster than this; for reproducing another machine's link */
+    bool buffered;             /* read through the page cache (counted by the cgroup, not by the budget) */
+    bool vocabulary_only;      /* no weights: for tokenising */
+    /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
+    void (*note)(void *ctx, const char *line);
+    void *note_ctx;
+} sl_engine_options;
+
+SL_MUST_USE sl_status sl_engine_open(const sl_engine_options *options, sl_engine **out, sl_error *err);
+void sl_engine_close(sl_engine *engine); /* NULL is fine; after its session */
+
+/* Makes the running call return SL_INTERRUPTED soon, leaving the session at its last committed token. Async-signal-safe. */
+void sl_engine_interrupt(sl_engine *engine);
+
+typedef struct sl_engine_info {
+    const char *arch;          /* "llama" */
+    const char *backend, *isa; /* "cpu", "avx512" */
+    const char *thread_binding;
+    uint32_t threads, context, context_model, batch, layers, d, ff, heads, kv_heads, vocab;
+    uint64_t file_bytes, weight_bytes;
+    uint64_t ram_budget_bytes;
+    /* what the budget was divided into; the sum is at most the budget */
+    uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes;
+    uint64_t ram_budget_min_bytes; /* the smallest budget that works with these options */
+    uint64_t streamed_bytes;       /* of weights per pass, that do not stay */
+} sl_engine_info;
+void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);
+
+typedef struct sl_engine_stats { /* since open, monotonic */
+    const char *io_engine;
+    bool direct;
+    uint64_t bytes_read, requests;
+    double wait_s;                  /* the computation waited for reads */
+    double compute_s;               /* in operations, all threads working */
+    uint64_t resident_weight_bytes; /* now */
+    uint64_t peak_rss_bytes, peak_cgroup_bytes;
+    uint64_t passes; /* over the weights */
+} sl_engine_stats;
+void sl_engine_measure(const sl_engine *engine, sl_engine_stats *out);
+
+/* ---- text ---- */
+
+typedef int32_t sl_token_id;
+
+/* Tokens of `text`; *out is malloc'd, the caller frees it. add_bos: where the file asks for it. */
+SL_MUST_USE sl_status sl_engine_tokenize(sl_engine *engine, const char *text, size_t length, bool add_bos, bool parse_special,
+                                         sl_token_id **out, size_t *count, sl_error *err);
+/* The bytes of a token (no NUL); control tokens are empty unless `special`. The engine's. */
+const char *sl_engine_piece(const sl_engine *engine, sl_token_id token, bool special, size_t *length);
+bool sl_engine_ends_generation(const sl_engine *engine, sl_token_id token);
+/* One user message (and a system message, or NULL for the template's own default) in the model's chat template, or in the named one;
+ * malloc'd text, the caller frees it. */
+SL_MUST_USE sl_status sl_engine_chat_prompt(const sl_engine *engine, const char *template_name, const char *system, const char *user,
+                                            char **out, sl_error *err);
+
+/* ---- session ---- */
+
+/* One session per engine at a time: its KV cache is part of the engine's budget. */
+SL_MUST_USE sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err);
+void sl_session_close(sl_session *session);
+uint32_t sl_session_position(const sl_session *session); /* tokens in the cache */
+/* Forgets the tokens from `position` on. */
+SL_MUST_USE sl_status sl_session_truncate(sl_session *session, uint32_t position, sl_error *err);
+
+typedef enum sl_eval_flags {
+    SL_EVAL_LOGITS = 1, /* compute logits: of the last token, or of all with options.all_logits (count <= batch) */
+    SL_EVAL_MORE = 2,   /* a hint: another eval with logits follows; its reads start early */
+} sl_eval_flags;
+
+/* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until
+ * the next eval. SL_FULL when the context would overflow. */
+SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits,
+                                      sl_error *err);
+
+/* ---- generation ---- */
+
+typedef struct sl_request {
+    const sl_token_id *prompt; /* appended to the session first */
+    size_t prompt_count;
+    uint32_t max_tokens; /* 0: until the context is full */
+    bool ignore_eos;
+    const char *const *stop; /* strings that end the text and are not part of it */
+    size_t stop_count;
+    uint64_t seed;
+    float temperature, top_p, min_p, repeat_penalty; /* 0 / 1 / 0 / 1: off */
+    int32_t top_k, repeat_last_n;                    /* 0: off */
+    /* Text as it comes, whole UTF-8 characters, never part of a stop string; return false to stop. */
+    bool (*on_text)(void *ctx, const char *text, size_t length);
+    /* Progress of a long prompt: rows done of all. May be NULL. */
+    void (*on_prompt)(void *ctx, size_t done, size_t total);
+    void *ctx;
+} sl_request;
+
+typedef enum sl_stop_reason {
+    SL_STOP_EOS,
+    SL_STOP_STRING,
+    SL_STOP_LENGTH,
+    SL_STOP_CONTEXT,
+    SL_STOP_CALLER,
+    SL_STOP_INTERRUPTED
+} sl_stop_reason;
+const char *sl_stop_reason_name(sl_stop_reason reason); /* "eos", "stop", "length", "context", "caller", "interrupted" */
+
+typedef struct sl_result {
+    sl_token_id *tokens; /* generated; free with sl_result_free */
+    size_t count;
+    char *text; /* NUL-terminated, without a stop string */
+    size_t text_length;
+    sl_stop_reason reason;
+    double prompt_s, decode_s; /* decode: from the first generated token to the last */
+    uint64_t prompt_bytes_read, decode_bytes_read;
+    double decode_wait_s;
+    size_t decode_tokens; /* that decode_s was spent on: count - 1 */
+} sl_result;
+
+/* Generates. On SL_OK and on SL_INTERRUPTED or SL_IO the result holds what was generated so far. */
+SL_MUST_USE sl_status sl_generate(sl_session *session, const sl_request *request, sl_result *result, sl_error *err);
+void sl_result_free(sl_result *result);
+
+/* ---- files ---- */
+
+typedef bool (*sl_progress)(void *ctx, uint64_t done, uint64_t total); /* return false to stop */
+
+#endif
