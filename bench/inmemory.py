@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""bench/inmemory.py: speed with enough memory, against llama.cpp at its best setting.
+
+Prefill of 64 and of 512 tokens, and decode of 64 tokens after a prompt of 64, per model; llama.cpp and sluice in turn. llama.cpp's best
+setting is looked for first, with short runs: repacked weights or not, flash attention or not; what wins is named in the table, per row.
+The model's pages are dropped before each run, as everywhere here, but neither figure contains the loading: llama-bench warms up
+first, and sluice loads its weights before the prompt when they all fit.
+
+    bench/inmemory.py --peer-dir ~/llama.cpp/build --model smollm2.gguf --model 7b-q4_0.gguf
+"""
+
+import argparse
+import json
+import os
+
+import harness as h
+
+PROMPTS = (64, 512)
+DECODE = 64
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description="Prefill and decode with enough memory: sluice and llama.cpp in turn.")
+    parser.add_argument("--model", action="append", required=True, help="GGUF file; may be given several times")
+    parser.add_argument("--peer-dir", required=True, help="folder of a llama.cpp build")
+    parser.add_argument("--sluice", default="./sluice", help="our program (default ./sluice)")
+    parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
+    parser.add_argument("-t", type=int, default=h.default_threads(), help="threads of both (default: all processors)")
+    parser.add_argument("--ram-budget", help="sluice's budget (default: its own, 0.8 of what is available)")
+    parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
+    parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
+    return parser.parse_args()
+
+
+def llama_bench(peer, model, threads, flags):
+    """Rows of one llama-bench call: [(settings, tokens per second)]."""
+    result = h.run([peer, "-m", model, "-t", str(threads), "-r", "1", "-o", "json"] + flags)
+    if result.status != 0:
+        raise h.BenchError(result.failed())
+    return json.loads(result.stdout)
+
+
+def best_settings(peer, model, threads):
+    """llama.cpp's fastest flags for prefill and for decode: {'prefill': [...], 'decode': [...]}."""
+    best = {}
+    for kind, flags in (("prefill", ["-p", "64", "-n", "0"]), ("decode", ["-p", "0", "-n", "16", "-d", "64"])):
+        rates = {}
+        for repack in ("1", "0"):
+            for attention in ("on", "off"):
+                setting = ("--repack", repack, "-fa", attention)
+                rates[setting] = llama_bench(peer, model, threads, flags + list(setting))[0]["avg_ts"]
+        best[kind] = max(rates, key=rates.get)
+    return best
+
+
+def peer_round(peer, model, threads, best):
+    h.drop_pages(model)
+    rates = {}
+    prefill = llama_bench(peer, model, threads, ["-p", ",".join(map(str, PROMPTS)), "-n", "0"] + list(best["prefill"]))
+    for row in prefill:
+        rates[f"prefill {row['n_prompt']}"] = row["avg_ts"]
+    decode = llama_bench(peer, model, threads, ["-p", "0", "-n", str(DECODE), "-d", "64"] + list(best["decode"]))
+    rates[f"decode {DECODE}"] = decode[0]["avg_ts"]
+    return rates
+
+
+def sluice_round(program, model, args):
+    rates = {}
+    for prompt in PROMPTS:
+        h.drop_pages(model)
+        count = DECODE + 1 if prompt == 64 else 1  # the first token comes out of the prompt's pass
+        argv = ["run", "-m", model, "-f", os.path.join(h.HERE, f"prompt_{prompt}.txt"), "-n", str(count), "-c", "1024", "-b", "512",
+                "-t", str(args.t), "--temp", "0", "--ignore-eos"] + args.sluice_args.split()
+        if args.ram_budget:
+            argv += ["--ram-budget", args.ram_budget]
+        value, _ = h.sluice(program, argv)
+        if value["prompt_tokens"] != prompt:
+            raise h.BenchError(f"{model}: the prompt of {prompt} tokens has {value['prompt_tokens']} in this model's vocabulary")
+        if value["io"]["decode_bytes_read"] > 16 * h.MIB:
+            raise h.BenchError(f"{model}: {h.mib(value['io']['decode_bytes_read'])} were streamed in decode: this budget does not hold it")
+        rates[f"prefill {prompt}"] = value["timings"]["prompt_tokens_per_s"]
+        if prompt == 64:
+            rates[f"decode {DECODE}"] = value["timings"]["decode_tokens_per_s"]
+    return rates
+
+
+def measure(program, peer, model, args):
+    h.progress(f"{os.path.basename(model)}: looking for llama.cpp's best setting")
+    best = best_settings(peer, model, args.t)
+    names = [f"prefill {n}" for n in PROMPTS] + [f"decode {DECODE}"]
+    figures = {name: {"peer": h.Figures("t/s"), "sluice": h.Figures("t/s"), "ratio": h.Figures("x")} for name in names}
+    for index in range(args.rounds):
+        theirs = peer_round(peer, model, args.t, best)
+        ours = sluice_round(program, model, args)
+        for name in names:
+            figures[name]["peer"].add(theirs[name])
+            figures[name]["sluice"].add(ours[name])
+            figures[name]["ratio"].add(ours[name] / theirs[name])
+        h.progress(f"round {index + 1}: " + ", ".join(f"{name} {ours[name]:.2f}/{theirs[name]:.2f}" for name in names))
+    return [{"model": model, "what": name, "peer_setting": " ".join(best["decode" if "decode" in name else "prefill"]),
+             "figures": figures[name]} for name in names]
+
+
+def main():
+    args = parse_args()
+    program = h.find_program(args.sluice)
+    peer, = h.find_peer(args.peer_dir, "llama-bench")
+    results = []
+    for model in args.model:
+        results += measure(program, peer, os.path.abspath(h.check_file(model)), args)
+    if args.json != "-":
+        print(f"{h.machine()}; {args.t} threads, {args.rounds} rounds, median (min..max)\n")
+        h.print_table(["model", "what", "llama.cpp", "its setting", "sluice", "sluice / llama.cpp"],
+                      [[os.path.basename(r["model"]), r["what"], r["figures"]["peer"], r["peer_setting"], r["figures"]["sluice"],
+                        r["figures"]["ratio"]] for r in results])
+    for result in results:
+        result["figures"] = {name: figures.as_json() for name, figures in result["figures"].items()}
+    h.report_json(args.json, {"machine": h.machine(), "threads": args.t, "rows": results})
+    return 0
+
+
+if __name__ == "__main__":
+    h.main_guard(main)

@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""bench/offload.py: decode speed of a model that is larger than its memory, against llama.cpp and against the disk.
+
+For each memory size, five times over: fio reads the model file as sluice does (same request size and depth), llama.cpp decodes
+after a 64-token prompt, and so does sluice; the two programs each in a memory cgroup of that size, after the model's pages have been
+dropped. Three ratios answer three questions: sluice / peer (is it faster?), the bytes that sluice streams per token over fio's
+bandwidth (how near the disk's limit is it?), and file / streamed bytes (what is the best ratio that keeping the rest can give against a
+program that reads the whole file for each token?).
+
+llama.cpp runs with mmap and without repacking: with repacking it is killed in a cgroup smaller than the model. Its page cache lies
+in the cgroup too, that is the memory it has. It decodes --peer-n tokens only, because each costs a whole read of the file.
+
+    sudo bench/offload.py --peer-dir ~/llama.cpp/build --model 7b-q4_0.gguf --ram 2G,3G
+"""
+
+import argparse
+import os
+import re
+
+import harness as h
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description="Decode under a memory limit: sluice, llama.cpp and fio in turn.")
+    parser.add_argument("--model", required=True, help="GGUF file, larger than the smallest --ram")
+    parser.add_argument("--ram", default="2G,3G", help="memory sizes, comma-separated (default 2G,3G)")
+    parser.add_argument("--peer-dir", help="folder of a llama.cpp build; without it only sluice and fio run")
+    parser.add_argument("--sluice", default="./sluice", help="our program (default ./sluice)")
+    parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
+    parser.add_argument("-n", type=int, default=32, help="tokens that sluice decodes (default 32)")
+    parser.add_argument("--peer-n", type=int, default=8, help="tokens that llama.cpp decodes (default 8; the first belongs to the prompt)")
+    parser.add_argument("-c", type=int, default=512, help="context (default 512)")
+    parser.add_argument("-t", type=int, default=h.default_threads(), help="threads of both (default: all processors)")
+    parser.add_argument("--depth", type=int, default=32, help="fio's queue depth where sluice does not report its own (default 32)")
+    parser.add_argument("--fio-rw", choices=["read", "randread"], default="read", help="fio's pattern (default read)")
+    parser.add_argument("--fio-seconds", type=int, default=5)
+    parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
+    parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
+    return parser.parse_args()
+
+
+def peer_decode(program, args, limit_bytes):
+    """Tokens per second that llama.cpp decodes with after the prompt, and the Run."""
+    h.drop_pages(args.model)
+    argv = [program, "-m", args.model, "-f", args.prompt, "-n", str(args.peer_n), "-c", str(args.c), "-t", str(args.t),
+            "--load-mode", "mmap", "--no-repack", "--temp", "0", "--ignore-eos", "-no-cnv", "--no-warmup", "--perf"]
+    with h.Cgroup(limit_bytes) as cgroup:
+        result = h.run(argv, cgroup)
+    # "eval time =     312.45 ms /     7 runs   (" and not "prompt eval time = … / 64 tokens"
+    match = re.search(r"(?<!prompt )eval time =\s+([\d.]+) ms /\s+(\d+) runs", result.stderr + result.stdout)
+    if result.status != 0 or not match or int(match[2]) == 0:
+        raise h.BenchError(result.failed())
+    return int(match[2]) / (float(match[1]) / 1000), result
+
+
+def sluice_decode(program, args, limit_bytes):
+    h.drop_pages(args.model)
+    argv = ["run", "-m", args.model, "-f", args.prompt, "-n", str(args.n), "-c", str(args.c), "-t", str(args.t), "--temp", "0",
+            "--ignore-eos", "--ram-budget", str(limit_bytes)] + args.sluice_args.split()
+    with h.Cgroup(limit_bytes) as cgroup:
+        return h.sluice(program, argv, cgroup)
+
+
+def streamed_per_token(value):
+    """Bytes read per decoded token: the passes are what the rate and the time say, so that the first token's prompt pass stays out."""
+    passes = value["timings"]["decode_tokens_per_s"] * value["timings"]["decode_s"]
+    return value["io"]["decode_bytes_read"] / passes if passes else 0
+
+
+def measure(program, peer, args, limit_bytes):
+    file_bytes = os.path.getsize(args.model)
+    h.progress(f"{h.mib(limit_bytes)}: probing request size")
+    probe, _ = sluice_decode(program, args, limit_bytes)
+    block = max(4096, int(probe["io"]["request_bytes_mean"]) // 4096 * 4096)
+    depth = int(probe["io"].get("depth", args.depth))
+    expected = probe["tokens"]
+    rows = {"fio": h.Figures("GB/s"), "peer": h.Figures("t/s", 3), "sluice": h.Figures("t/s", 3), "ratio": h.Figures("x"),
+            "disk_share": h.Figures("%", 1), "rss": h.Figures("MiB", 0), "cgroup": h.Figures("MiB", 0)}
+    for index in range(args.rounds):
+        bandwidth = h.fio(args.model, block, depth, args.fio_seconds, args.fio_rw)
+        rows["fio"].add(bandwidth / 1e9)
+        peer_rate = peer_decode(peer, args, limit_bytes)[0] if peer else None
+        value, result = sluice_decode(program, args, limit_bytes)
+        rate = value["timings"]["decode_tokens_per_s"]
+        if value["tokens"] != expected:
+            raise h.BenchError(f"round {index + 1}: sluice gave other tokens than in the probe: the result is void")
+        rows["sluice"].add(rate)
+        if peer:
+            rows["peer"].add(peer_rate)
+            rows["ratio"].add(rate / peer_rate)
+        rows["disk_share"].add(100 * streamed_per_token(value) * rate / bandwidth)
+        rows["rss"].add(result.max_rss_bytes / h.MIB)
+        rows["cgroup"].add(result.cgroup_peak_bytes / h.MIB)
+        h.progress(f"{h.mib(limit_bytes)} round {index + 1}: fio {bandwidth / 1e9:.2f} GB/s, peer "
+                   f"{peer_rate or float('nan'):.3f}, sluice {rate:.3f} t/s")
+    streamed = streamed_per_token(value)
+    # A budget that holds everything streams nothing: then there is no limit to compare with.
+    limit = file_bytes / streamed if streamed > 0 else None
+    return {"ram_bytes": limit_bytes, "file_bytes": file_bytes, "streamed_bytes_per_token": streamed, "request_bytes": block,
+            "depth": depth, "file_over_streamed": limit, "share_of_that": rows["ratio"].median / limit if peer and limit else None,
+            "figures": rows}
+
+
+def main():
+    args = parse_args()
+    h.forbid_core_files()
+    h.check_file(args.model)
+    args.model = os.path.abspath(args.model)
+    args.prompt = os.path.join(h.HERE, "prompt_64.txt")
+    program = h.find_program(args.sluice)
+    peer = h.find_peer(args.peer_dir, "llama-completion")[0] if args.peer_dir else None
+    for path in filter(None, (program, peer)):
+        h.run([path, "--help"])  # its own pages and its libraries' are in memory before a cgroup is charged for them
+    results = [measure(program, peer, args, h.parse_size(size)) for size in args.ram.split(",")]
+
+    if args.json != "-":
+        print(f"{os.path.basename(args.model)}, {h.mib(os.path.getsize(args.model))}; {h.machine()}; {args.rounds} rounds, "
+              "median (min..max)\n")
+        head = ["memory", "fio", "llama.cpp", "sluice", "sluice / llama.cpp", "streamed a token", "of fio's bandwidth",
+                "file / streamed", "of that", "peak RSS", "cgroup's peak"]
+        h.print_table(head, [[h.mib(r["ram_bytes"]), r["figures"]["fio"], r["figures"]["peer"], r["figures"]["sluice"],
+                              r["figures"]["ratio"], h.mib(r["streamed_bytes_per_token"]), r["figures"]["disk_share"],
+                              f"{r['file_over_streamed']:.2f}" if r["file_over_streamed"] else "-",
+                              f"{100 * r['share_of_that']:.0f} %" if r["share_of_that"] else "-", r["figures"]["rss"],
+                              r["figures"]["cgroup"]] for r in results])
+        print(f"\nfio: {args.fio_rw}, {results[0]['request_bytes']} bytes, depth {results[0]['depth']}, O_DIRECT, io_uring.")
+    for result in results:
+        result["figures"] = {name: figures.as_json() for name, figures in result["figures"].items()}
+    h.report_json(args.json, {"machine": h.machine(), "model": args.model, "threads": args.t, "rows": results})
+    return 0
+
+
+if __name__ == "__main__":
+    h.main_guard(main)
