@@ -128,10 +128,10 @@ $(BUILD)/tests/example/%: tests/example/%.c $(BUILD)/include/sluice.h $(LIB)
 
 $(BUILD)/include/sluice.h: offload/sluice.h $(wildcard core/*.h) scripts/public-header
 	@mkdir -p $(@D)
-	scripts/public-header offload/sluice.h $@
+	$(call say,GEN,$@) scripts/public-header offload/sluice.h $@
 # What the header declares is exported, all else stays inside.
 $(BUILD)/libsluice.map: $(BUILD)/include/sluice.h scripts/public-header
-	scripts/public-header --exports $< SLUICE_$(SOVERSION) $@
+	$(call say,GEN,$@) scripts/public-header --exports $< SLUICE_$(SOVERSION) $@
 $(DSO): $(LIB_OBJ) $(BUILD)/libsluice.map
 	$(call say,LINK,$@) $(LINK) -shared -Wl,-soname,libsluice.so.$(SOVERSION) -Wl,--version-script=$(BUILD)/libsluice.map -Wl,-z,defs -o $@ $(LIB_OBJ) $(LDLIBS)
 	@ln -sf $(@F) $(BUILD)/libsluice.so.$(SOVERSION) && ln -sf $(@F) $(BUILD)/libsluice.so
@@ -141,11 +141,11 @@ $(BUILD)/sluice.pc: Makefile offload/sluice.h
 	    'Description: runs language models larger than the memory they are given' 'Version: $(VERSION)' 'Cflags: -I$${includedir}' \
 	    'Libs: -L$${libdir} -lsluice' 'Requires.private: liburing hwloc libpcre2-8' 'Libs.private: -pthread -lm' > $@
 
-$(BUILD)/sluice.1: $(BUILD)/sluice scripts/man-page
-	scripts/man-page $< $@
-$(BUILD)/sluice.bash: $(BUILD)/sluice scripts/completion
-	scripts/completion $< $@
-man: $(BUILD)/sluice.1 $(BUILD)/sluice.bash ## the man page and bash completion, from the program's --help
+$(BUILD)/sluice.1: $(BUILD)/sluice
+	$(call say,GEN,$@) $< --man > $@
+$(BUILD)/sluice.bash: $(BUILD)/sluice
+	$(call say,GEN,$@) $< --completion bash > $@
+man: $(BUILD)/sluice.1 $(BUILD)/sluice.bash ## the man page and bash completion, from the program itself
 
 INSTALLED = $(BINDIR)/sluice $(INCDIR)/sluice.h $(LIBDIR)/libsluice.a $(LIBDIR)/libsluice.so.$(VERSION) $(LIBDIR)/libsluice.so.$(SOVERSION) \
     $(LIBDIR)/libsluice.so $(LIBDIR)/pkgconfig/sluice.pc $(MANDIR)/man1/sluice.1 $(COMPDIR)/sluice
