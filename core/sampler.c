@@ -4,9 +4,9 @@
  * drawn from a stream but computed from (seed, position, token), so nothing that happened before can shift it: a draft that was thrown
  * away, a batch of another size or a token filtered out leave every other token's noise as it was.
  *
- * Filters work on a scratch of (logit, id) pairs. They need the largest few of many, in order: a heap is built once in linear time and
- * popped as often as needed; what is popped gathers at the end of the scratch, largest last. The order is total (equal logits: lower id
- * first), so the result does not depend on how the heap happens to be laid out.
+ * Filters work on a scratch of (logit, id) pairs. They need the largest few of many: top-k holds the k best so far in a heap with the worst
+ * on top, which few of the rest displace; top-p does not know how many it needs, so it makes a heap of all and pops as often as it must. The
+ * order is total (equal logits: lower id first), so the result does not depend on how a heap happens to be laid out.
  *
  * A NaN logit counts as minus infinity. If all are, the token is 0. */
 #include "core/sampler.h"
@@ -146,18 +146,26 @@ static void fill(sl_sampler *s, const float *logits, const sl_token *history, si
     }
 }
 
+typedef bool (*order)(entry, entry);
+
 static bool is_before(entry a, entry b) /* larger logit first, lower id among equals */
 {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-static void sift_down(entry *heap, uint32_t count, uint32_t at)
+static bool is_after(entry a, entry b)
+{
+    return is_before(b, a);
+}
+
+/* A binary heap, on top the entry that comes first in `before`. */
+static inline void sift_down(entry *heap, uint32_t count, uint32_t at, order before)
 {
     entry moving = heap[at];
     for (uint32_t child = 2 * at + 1; child < count; child = 2 * at + 1) {
-        if (child + 1 < count && is_before(heap[child + 1], heap[child]))
+        if (child + 1 < count && before(heap[child + 1], heap[child]))
             child++;
-        if (!is_before(heap[child], moving))
+        if (!before(heap[child], moving))
             break;
         heap[at] = heap[child];
         at = child;
@@ -165,20 +173,19 @@ static void sift_down(entry *heap, uint32_t count, uint32_t at)
     heap[at] = moving;
 }
 
-static void build_heap(entry *heap, uint32_t count)
+static inline void build_heap(entry *heap, uint32_t count, order before)
 {
     for (uint32_t at = count / 2; at-- > 0;)
-        sift_down(heap, count, at);
+        sift_down(heap, count, at, before);
 }
 
-/* Moves the first of heap[0 .. count) to heap[count - 1]. */
-static void pop(entry *heap, uint32_t count)
+/* Moves the top of heap[0 .. count) to heap[count - 1]. */
+static inline void pop(entry *heap, uint32_t count, order before)
 {
-    entry first = heap[0];
+    entry top = heap[0];
     heap[0] = heap[count - 1];
-    heap[count - 1] = first;
-    if (count > 2)
-        sift_down(heap, count - 1, 0);
+    heap[count - 1] = top;
+    sift_down(heap, count - 1, 0, before);
 }
 
 /* exp(logit - largest), also where both are infinite. */
@@ -197,34 +204,56 @@ static float largest_of(const entry *entries, uint32_t count)
 
 /* ---- filters ---- */
 
-/* The k largest. */
+/* The k largest, in order. */
 static kept keep_top_k(sl_sampler *s)
 {
     uint32_t k = (uint32_t)s->how.top_k;
-    build_heap(s->entries, s->vocab);
-    for (uint32_t i = 0; i < k; i++)
-        pop(s->entries, s->vocab - i);
-    return (kept){s->vocab - k, k};
+    entry *best = s->entries;
+    build_heap(best, k, is_after);
+    for (uint32_t i = k; i < s->vocab; i++) {
+        if (is_before(s->entries[i], best[0])) {
+            best[0] = s->entries[i];
+            sift_down(best, k, 0, is_after);
+        }
+    }
+    for (uint32_t left = k; left > 1; left--)
+        pop(best, left, is_after);
+    return (kept){0, k};
 }
 
-/* The fewest of those kept, from the largest down, whose probability reaches top_p. After top-k they lie sorted; else pop what is needed. */
-static kept keep_top_p(sl_sampler *s, kept all, bool sorted)
+/* Sum of the weights in the order in which they lie: by rank after top-k, by id before it. */
+static double total_weight(const entry *entries, uint32_t count, float largest)
 {
-    uint32_t end = all.first + all.count;
-    float largest = sorted ? s->entries[end - 1].logit : largest_of(s->entries, end);
-    double total = 0.0, reached = 0.0;
-    for (uint32_t i = 0; i < all.count; i++) /* in order of rank, or of id: the sum's order is fixed either way */
-        total += weight(s->entries[sorted ? end - 1 - i : i].logit, largest);
-    if (!sorted)
-        build_heap(s->entries, end);
+    double total = 0.0;
+    for (uint32_t i = 0; i < count; i++)
+        total += weight(entries[i].logit, largest);
+    return total;
+}
+
+/* The fewest, from the largest down, whose probability reaches top_p; of k that top-k has put in order. */
+static kept keep_top_p_sorted(const sl_sampler *s, kept k)
+{
+    float largest = s->entries[0].logit;
+    double wanted = (double)s->how.top_p * total_weight(s->entries, k.count, largest), reached = 0.0;
     uint32_t count = 0;
-    while (count < all.count && (count == 0 || reached < (double)s->how.top_p * total)) {
-        if (!sorted)
-            pop(s->entries, end - count);
-        count++;
-        reached += weight(s->entries[end - count].logit, largest);
-    }
-    return (kept){end - count, count};
+    do {
+        reached += weight(s->entries[count++].logit, largest);
+    } while (count < k.count && reached < wanted);
+    return (kept){0, count};
+}
+
+/* The same of all tokens: they gather at the end of the scratch. */
+static kept keep_top_p(sl_sampler *s)
+{
+    float largest = largest_of(s->entries, s->vocab);
+    double wanted = (double)s->how.top_p * total_weight(s->entries, s->vocab, largest), reached = 0.0;
+    build_heap(s->entries, s->vocab, is_before);
+    uint32_t first = s->vocab;
+    do {
+        pop(s->entries, first--, is_before);
+        reached += weight(s->entries[first].logit, largest);
+    } while (first > 0 && reached < wanted);
+    return (kept){first, s->vocab - first};
 }
 
 /* The smallest logit that min-p lets pass. */
@@ -288,12 +317,10 @@ sl_token sl_sampler_pick(sl_sampler *s, const float *logits, const sl_token *his
     if (greedy) /* the filters never drop the largest */
         return first_entry(s->entries, s->vocab);
 
-    kept k = {0, s->vocab};
-    bool sorted = s->how.top_k > 0 && (uint32_t)s->how.top_k < s->vocab;
-    if (sorted)
-        k = keep_top_k(s);
+    bool limited = s->how.top_k > 0 && (uint32_t)s->how.top_k < s->vocab;
+    kept k = limited ? keep_top_k(s) : (kept){0, s->vocab};
     if (s->how.top_p < 1.0f)
-        k = keep_top_p(s, k, sorted);
+        k = limited ? keep_top_p_sorted(s, k) : keep_top_p(s);
     return pick_noisy(s, k, position);
 }
 
