@@ -89,6 +89,7 @@ $(BUILD)/flags: FORCE
 LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev jansson.h:libjansson-dev
 TEST_NEEDS := cmocka.h:libcmocka-dev
 define check_needs
+	@command -v $(firstword $(CC)) >/dev/null || { echo "sluice: no compiler $(firstword $(CC)), install the package: gcc (or run: make setup)" >&2; exit 1; }
 	@mkdir -p $(@D); missing=; for need in $(1); do \
 	    printf '#include <setjmp.h>\n#include <stdarg.h>\n#include <stddef.h>\n#include <stdint.h>\n#define PCRE2_CODE_UNIT_WIDTH 8\n#include <%s>\n' "$${need%%:*}" \
 	        | $(CC) $(CPPFLAGS) $(CFLAGS) -x c -E - >/dev/null 2>&1 || missing="$$missing $${need##*:}"; \
