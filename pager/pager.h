@@ -10,6 +10,8 @@
  *    ^            | error: FAILED, sticky        | last release, no more planned use (no home)
  *    +-----------------------------------------<-+
  *
+ * A staged unit without further use is dropped when its room is needed, not before: what is planned again until then is not read again.
+ *
  * Invariants
  *  P1  A unit occupies staging only while LOADING or STAGED; its home belongs to it for ever.
  *  P2  A pinned unit is STAGED or RESIDENT and its bytes do not move or change, but for the executor filling the home before settling.
@@ -45,7 +47,8 @@ typedef struct sl_pager_cost {
     uint64_t homes_bytes, staging_bytes, tables_bytes;
 } sl_pager_cost;
 sl_pager_cost sl_pager_price(const sl_pager_config *config, uint32_t alignment);
-/* The smallest ring that works: room for the two largest units, widened to the alignment. Pure. */
+/* The smallest ring that works: room for three of the largest unit, widened to the alignment, so that one that is pinned anywhere leaves
+ * room for another on one side of it. Pure. */
 uint64_t sl_pager_staging_min(const sl_unit *units, uint32_t unit_count, uint32_t alignment);
 
 /* The ring exists before the tier does, so that the tier can register it: create, then sl_pager_staging, open the tier, attach.
@@ -65,8 +68,9 @@ typedef struct sl_view {
     uint8_t *home;         /* RESIDENT: as the executor filled it; STAGED with a home: to be filled, then settle; else NULL */
 } sl_view;
 
-/* Pins the next planned unit, waiting for its read when need be. A unit that is not the next of the plan is a demand read: correct,
- * slow, counted. SL_IO is sticky for the unit until sl_pager_retry. On SL_OK the caller owes one release. */
+/* Pins the next planned unit, waiting for its read when need be. A unit that is not the next of the plan leaves the plan as it is and is
+ * a demand read where absent: correct, slow, counted. SL_NO_MEMORY when pinned units leave no room in the ring. SL_IO is sticky for the
+ * unit until sl_pager_retry. On SL_OK the caller owes one release. */
 SL_MUST_USE sl_status sl_pager_acquire(sl_pager *pager, sl_unit_id unit, sl_view *view, sl_error *err);
 void sl_pager_settle(sl_pager *pager, sl_unit_id unit); /* STAGED -> RESIDENT, pinned as before; view.staged is gone */
 void sl_pager_release(sl_pager *pager, sl_unit_id unit);

@@ -9,7 +9,8 @@
 #include "pager/pager.h"
 
 /* Sets units[i].home so that the homes' bytes stay within budget_bytes and are spread evenly by bytes over the order given. A unit
- * larger than what is left is passed over for later, smaller ones. Returns the bytes given homes. Everything fits: all get one. */
+ * larger than what is left is passed over for later, smaller ones. A home counts as the pager packs it, rounded up to 64 bytes. Returns the
+ * bytes given homes. Everything fits: all get one. */
 uint64_t sl_policy_spread(sl_unit *units, const sl_unit_id *order, uint32_t count, uint64_t budget_bytes);
 
 #endif

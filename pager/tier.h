@@ -8,6 +8,8 @@
  *  T3  at most attrs.depth reads are in flight; submit returns SL_PENDING, having taken none, when the read would exceed it;
  *  T4  offset, bytes and memory must be multiples of attrs.alignment (the caller widens a range; the end of the file may cut the last
  *      block short: bytes past the end read as zero).
+ *  T5  a submitted read may be held back until the next reap, so that several start with one system call: end a burst of submits with a
+ *      reap (wait = false, max = 0 does nothing else).
  *
  * Threads: one owner thread calls everything of one tier. */
 #ifndef SL_PAGER_TIER_H
@@ -73,8 +75,9 @@ SL_MUST_USE sl_status sl_tier_open_files(const char *const *paths, uint32_t coun
                                          sl_error *err);
 /* Copies from memory that the caller keeps alive. */
 SL_MUST_USE sl_status sl_tier_open_host(const void *data, uint64_t bytes, sl_tier **out, sl_error *err);
-/* Bytes are a hash of (seed, offset); time is simulated, advanced by reap, so that any link is reproducible in a test. Reads named by
- * fail_read (counted from 1; 0: none) fail. */
+/* Bytes are a hash of (seed + file, offset); any file number works. Time is simulated, so that any link is reproducible in a test: a reap
+ * that waits advances it to the next finished read, one that does not by a microsecond. The read named by fail_read (counted from 1; 0:
+ * none) fails. */
 typedef struct sl_synthetic_options {
     uint64_t seed, capacity_bytes;
     double bandwidth_Bps;
