@@ -35,7 +35,7 @@ static sl_status answer(sl_engine *engine, const char *question, sl_error *err)
 {
     sl_session *session = NULL;
     sl_result result = {0};
-    sl_request request = {.max_tokens = 64, .on_text = print_text};
+    sl_request request = {.max_tokens = 64, .temperature = 0, .top_p = 1, .repeat_penalty = 1, .on_text = print_text};
     sl_token_id *tokens = NULL;
 
     sl_status status = prompt_tokens(engine, question, &tokens, &request.prompt_count, err);
