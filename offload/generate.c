@@ -224,7 +224,6 @@ static sl_status run(generation *g, sl_error *err)
     const sl_pager *pager = g->session->engine->pager;
     sl_pager_stats before = sl_pager_statistics(pager);
     uint64_t start = sl_now_ns();
-    atomic_store(&g->session->engine->interrupted, false);
     SL_TRY(prefill(g, err));
     sl_pager_stats middle = sl_pager_statistics(pager);
     uint64_t between = sl_now_ns();
@@ -248,8 +247,10 @@ sl_status sl_generate(sl_session *session, const sl_request *request, sl_result 
     sl_status status = begin(&g, err);
     if (status == SL_OK)
         status = run(&g, err);
-    if (status == SL_INTERRUPTED)
+    if (status == SL_INTERRUPTED) { /* the request is answered: the next call runs again */
         result->reason = SL_STOP_INTERRUPTED;
+        atomic_store(&session->engine->interrupted, false);
+    }
     if (g.out.text != NULL) {
         show(&g.out, g.out.length);
         g.out.text[g.out.length] = '\0';

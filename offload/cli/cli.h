@@ -2,7 +2,7 @@
  *
  *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
- *   run.c perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen
+ *   run.c (with run_report.c) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
 #ifndef SL_OFFLOAD_CLI_H

@@ -1,25 +1,12 @@
 /* offload/cli/run.c: `sluice run`: a prompt in, text out as it comes, and a summary that explains the speed. */
 #include "core/os.h"
-#include "offload/cli/cli.h"
+#include "offload/cli/run_state.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-
-typedef struct run_state {
-    const cli_args *args;
-    sl_engine *engine;
-    sl_session *session;
-    json_t *warnings;
-    sl_token_id *prompt;
-    size_t prompt_count;
-    double load_s;
-    uint64_t seed;
-    bool write_failed;
-    sl_result result;
-} run_state;
 
 /* ---- options ---- */
 
@@ -65,7 +52,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
 
 /* ---- prompt ---- */
 
-static sl_status prompt_text(run_state *s, char **out, size_t *length, sl_error *err)
+static sl_status prompt_text(cli_run_state *s, char **out, size_t *length, sl_error *err)
 {
     const cli_args *a = s->args;
     if ((a->prompt == NULL) == (a->file == NULL))
@@ -77,7 +64,7 @@ static sl_status prompt_text(run_state *s, char **out, size_t *length, sl_error 
     return *out != NULL ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for the prompt");
 }
 
-static sl_status tokenize_prompt(run_state *s, sl_error *err)
+static sl_status tokenize_prompt(cli_run_state *s, sl_error *err)
 {
     const cli_args *a = s->args;
     char *text, *wrapped = NULL;
@@ -102,7 +89,7 @@ static sl_status tokenize_prompt(run_state *s, sl_error *err)
 
 static bool on_text(void *ctx, const char *text, size_t length)
 {
-    run_state *s = ctx;
+    cli_run_state *s = ctx;
     cli_progress_end();
     if (!s->args->json && (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0))
         s->write_failed = true;
@@ -111,7 +98,7 @@ static bool on_text(void *ctx, const char *text, size_t length)
 
 static void on_prompt(void *ctx, size_t done, size_t total)
 {
-    const run_state *s = ctx;
+    const cli_run_state *s = ctx;
     (void)s;
     if (done < total)
         cli_progress("reading the prompt", done, total);
@@ -119,151 +106,9 @@ static void on_prompt(void *ctx, size_t done, size_t total)
         cli_progress_end();
 }
 
-/* ---- what is said at the end ---- */
-
-static double per_second(double count, double seconds)
-{
-    return seconds > 0 ? count / seconds : 0;
-}
-
-static void print_memory(const sl_engine_info *info, const sl_engine_stats *stats)
-{
-    char peak[24], budget[24], resident[24], weights[24], kv[24];
-    sl_format_size(stats->peak_rss_bytes, peak);
-    sl_format_size(info->ram_budget_bytes, budget);
-    sl_format_size(stats->resident_weight_bytes, resident);
-    sl_format_size(info->weight_bytes, weights);
-    sl_format_size(info->kv_bytes, kv);
-    fprintf(stderr, "memory  peak %s of the %s budget; %.0f %% of the weights stay (%s of %s); KV cache %s\n", peak, budget,
-            100.0 * (double)stats->resident_weight_bytes / (double)info->weight_bytes, resident, weights, kv);
-}
-
-static void print_disk(const run_state *s, const sl_engine_stats *stats)
-{
-    char all[24], token[24], request[24], speed[24];
-    const sl_result *r = &s->result;
-    sl_format_size(stats->bytes_read, all);
-    sl_format_size(r->decode_tokens > 0 ? r->decode_bytes_read / r->decode_tokens : 0, token);
-    sl_format_size(stats->requests > 0 ? stats->bytes_read / stats->requests : 0, request);
-    sl_format_size((uint64_t)per_second((double)r->decode_bytes_read, r->decode_s), speed);
-    fprintf(stderr, "disk    read %s in all, %s per decoded token (%s/s); %s, %s, %s a request\n", all, token, speed, stats->io_engine,
-            stats->direct ? "direct" : "through the page cache", request);
-}
-
-/* The advice names the limit that this very run met. */
-static void print_advice(const run_state *s, const sl_engine_info *info)
-{
-    const sl_result *r = &s->result;
-    double waiting = r->decode_s > 0 ? r->decode_wait_s / r->decode_s : 0;
-    char more[24], all[24];
-    uint64_t everything = info->ram_budget_bytes + info->streamed_bytes + (info->streamed_bytes >> 6) + (4 << 20);
-    fprintf(stderr, "time    loading %.2f s, prompt %.2f s, decoding %.2f s, of which %.0f %% waiting for reads\n", s->load_s, r->prompt_s,
-            r->decode_s, 100 * waiting);
-    if (info->streamed_bytes == 0) {
-        fprintf(stderr, "faster  all weights are in memory: memory bandwidth and cores are the limit (-t, a smaller quantisation)\n");
-        return;
-    }
-    sl_format_size(everything, all);
-    sl_format_size(info->streamed_bytes / 4, more);
-    fprintf(stderr, "faster  %s; --ram-budget +%s would stream a quarter less, %s would hold everything\n",
-            waiting > 0.3 ? "the disk is the limit" : "computing is the limit now", more, all);
-}
-
-static void print_summary(const run_state *s)
-{
-    sl_engine_info info;
-    sl_engine_stats stats;
-    const sl_result *r = &s->result;
-    sl_engine_describe(s->engine, &info);
-    sl_engine_measure(s->engine, &stats);
-    fprintf(stderr, "\nspeed   %.2f tokens/s over %zu decoded tokens; prompt %.1f tokens/s over %zu tokens; ended by %s\n",
-            per_second((double)r->decode_tokens, r->decode_s), r->decode_tokens, per_second((double)s->prompt_count, r->prompt_s),
-            s->prompt_count, sl_stop_reason_name(r->reason));
-    print_memory(&info, &stats);
-    print_disk(s, &stats);
-    print_advice(s, &info);
-}
-
-static void print_division(const sl_engine *engine)
-{
-    sl_engine_info i;
-    sl_engine_describe(engine, &i);
-    const struct {
-        const char *name;
-        uint64_t bytes;
-    } lines[] = {{"process", i.process_bytes},           {"KV cache", i.kv_bytes},  {"activations", i.scratch_bytes},
-                 {"staging", i.staging_bytes},           {"tables", i.table_bytes}, {"resident weights", i.resident_bytes},
-                 {"streamed per pass", i.streamed_bytes}};
-    for (size_t n = 0; n < sizeof lines / sizeof *lines; n++) {
-        char size[24];
-        sl_format_size(lines[n].bytes, size);
-        fprintf(stderr, "%-18s %12s\n", lines[n].name, size);
-    }
-    fprintf(stderr, "%u threads %s; %s kernels; batch %u; context %u of %u\n", i.threads, i.thread_binding, i.isa, i.batch, i.context,
-            i.context_model);
-}
-
-/* ---- JSON ---- */
-
-static json_t *json_size(uint64_t bytes)
-{
-    return json_integer((json_int_t)bytes);
-}
-
-static json_t *json_tokens(const sl_result *r)
-{
-    json_t *array = json_array();
-    for (size_t i = 0; i < r->count; i++)
-        json_array_append_new(array, json_integer(r->tokens[i]));
-    return array;
-}
-
-static json_t *json_timings(const run_state *s)
-{
-    const sl_result *r = &s->result;
-    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_s", s->load_s, "prompt_s", r->prompt_s, "decode_s", r->decode_s,
-                     "prompt_tokens_per_s", per_second((double)s->prompt_count, r->prompt_s), "decode_tokens_per_s",
-                     per_second((double)r->decode_tokens, r->decode_s));
-}
-
-static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *stats)
-{
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ram_budget_bytes", json_size(info->ram_budget_bytes),
-                     "ram_budget_min_bytes", json_size(info->ram_budget_min_bytes), "peak_rss_bytes", json_size(stats->peak_rss_bytes),
-                     "peak_cgroup_bytes", json_size(stats->peak_cgroup_bytes), "resident_weight_bytes",
-                     json_size(stats->resident_weight_bytes), "kv_bytes", json_size(info->kv_bytes), "vram_budget_bytes", json_size(0),
-                     "peak_vram_bytes", json_size(0));
-}
-
-static json_t *json_io(const run_state *s, const sl_engine_stats *stats)
-{
-    return json_pack("{s:s, s:b, s:o, s:o, s:o, s:f, s:f, s:f}", "engine", stats->io_engine, "direct", stats->direct, "bytes_read",
-                     json_size(stats->bytes_read), "decode_bytes_read", json_size(s->result.decode_bytes_read), "requests",
-                     json_size(stats->requests), "request_bytes_mean",
-                     stats->requests > 0 ? (double)stats->bytes_read / (double)stats->requests : 0.0, "wait_s", stats->wait_s,
-                     "decode_wait_s", s->result.decode_wait_s);
-}
-
-static int print_json(run_state *s)
-{
-    sl_engine_info info;
-    sl_engine_stats stats;
-    sl_engine_describe(s->engine, &info);
-    sl_engine_measure(s->engine, &stats);
-    json_t *value = json_pack("{s:i, s:o, s:o, s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:O}", "prompt_tokens", (int)s->prompt_count, "tokens",
-                              json_tokens(&s->result), "text", cli_json_text(s->result.text, s->result.text_length), "stop_reason",
-                              sl_stop_reason_name(s->result.reason), "seed", json_size(s->seed), "backend", info.backend, "isa", info.isa,
-                              "threads", (int)info.threads, "context", (int)info.context, "batch", (int)info.batch, "warnings",
-                              s->warnings);
-    json_object_set_new(value, "timings", json_timings(s));
-    json_object_set_new(value, "memory", json_memory(&info, &stats));
-    json_object_set_new(value, "io", json_io(s, &stats));
-    return cli_print_json(value);
-}
-
 /* ---- the command ---- */
 
-static sl_status open_all(run_state *s, sl_error *err)
+static sl_status open_all(cli_run_state *s, sl_error *err)
 {
     sl_engine_options options;
     uint64_t start = sl_now_ns();
@@ -274,11 +119,11 @@ static sl_status open_all(run_state *s, sl_error *err)
     SL_TRY(sl_session_open(s->engine, &s->session, err));
     s->load_s = (double)(sl_now_ns() - start) * 1e-9;
     if (s->args->verbose)
-        print_division(s->engine);
+        cli_print_division(s->engine);
     return SL_OK;
 }
 
-static sl_status generate(run_state *s, sl_error *err)
+static sl_status generate(cli_run_state *s, sl_error *err)
 {
     const cli_args *a = s->args;
     s->seed = a->seed;
@@ -308,7 +153,7 @@ static sl_status generate(run_state *s, sl_error *err)
 }
 
 /* What was generated is given also when something ended it early. */
-static int report(run_state *s, sl_status status, const sl_error *err)
+static int report(cli_run_state *s, sl_status status, const sl_error *err)
 {
     if (s->write_failed) {
         fprintf(stderr, "sluice: standard output was closed; stopped after %zu tokens\n", s->result.count);
@@ -317,14 +162,14 @@ static int report(run_state *s, sl_status status, const sl_error *err)
     if (status != SL_OK && status != SL_INTERRUPTED)
         return cli_fail(s->args, err);
     if (!s->args->json && s->result.text != NULL)
-        print_summary(s);
-    int printed = s->args->json && s->result.text != NULL ? print_json(s) : CLI_DONE;
+        cli_print_summary(s);
+    int printed = s->args->json && s->result.text != NULL ? cli_print_run_json(s) : CLI_DONE;
     return status == SL_INTERRUPTED ? CLI_INTERRUPTED : printed;
 }
 
 int cli_run(const cli_args *args)
 {
-    run_state s = {.args = args, .warnings = json_array()};
+    cli_run_state s = {.args = args, .warnings = json_array()};
     sl_error err = {0};
     sl_status status = open_all(&s, &err);
     int result;

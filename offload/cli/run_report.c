@@ -1,0 +1,145 @@
+/* offload/cli/run_report.c: what `sluice run` says at the end: where the time went and what would make it faster; or all of it as JSON. */
+#include "core/os.h"
+#include "offload/cli/run_state.h"
+
+#include <stdio.h>
+
+static double per_second(double count, double seconds)
+{
+    return seconds > 0 ? count / seconds : 0;
+}
+
+static void print_memory(const sl_engine_info *info, const sl_engine_stats *stats)
+{
+    char peak[24], budget[24], resident[24], weights[24], kv[24];
+    sl_format_size(stats->peak_rss_bytes, peak);
+    sl_format_size(info->ram_budget_bytes, budget);
+    sl_format_size(stats->resident_weight_bytes, resident);
+    sl_format_size(info->weight_bytes, weights);
+    sl_format_size(info->kv_bytes, kv);
+    fprintf(stderr, "memory  peak %s of the %s budget; %.0f %% of the weights stay (%s of %s); KV cache %s\n", peak, budget,
+            100.0 * (double)stats->resident_weight_bytes / (double)info->weight_bytes, resident, weights, kv);
+}
+
+static void print_disk(const cli_run_state *s, const sl_engine_stats *stats)
+{
+    char all[24], token[24], request[24], speed[24];
+    const sl_result *r = &s->result;
+    sl_format_size(stats->bytes_read, all);
+    sl_format_size(r->decode_tokens > 0 ? r->decode_bytes_read / r->decode_tokens : 0, token);
+    sl_format_size(stats->requests > 0 ? stats->bytes_read / stats->requests : 0, request);
+    sl_format_size((uint64_t)per_second((double)r->decode_bytes_read, r->decode_s), speed);
+    fprintf(stderr, "disk    read %s in all, %s per decoded token (%s/s); %s, %s, %s a request\n", all, token, speed, stats->io_engine,
+            stats->direct ? "direct" : "through the page cache", request);
+}
+
+/* The advice names the limit that this very run met. */
+static void print_advice(const cli_run_state *s, const sl_engine_info *info)
+{
+    const sl_result *r = &s->result;
+    double waiting = r->decode_s > 0 ? r->decode_wait_s / r->decode_s : 0;
+    char more[24], all[24];
+    uint64_t everything = info->ram_budget_bytes + info->streamed_bytes + (info->streamed_bytes >> 6) + (4 << 20);
+    fprintf(stderr, "time    loading %.2f s, prompt %.2f s, decoding %.2f s, of which %.0f %% waiting for reads\n", s->load_s, r->prompt_s,
+            r->decode_s, 100 * waiting);
+    if (info->streamed_bytes == 0) {
+        fprintf(stderr, "faster  all weights are in memory: memory bandwidth and cores are the limit (-t, a smaller quantisation)\n");
+        return;
+    }
+    sl_format_size(everything, all);
+    sl_format_size(info->streamed_bytes / 4, more);
+    fprintf(stderr, "faster  %s; --ram-budget +%s would stream a quarter less, %s would hold everything\n",
+            waiting > 0.3 ? "the disk is the limit" : "computing is the limit now", more, all);
+}
+
+void cli_print_summary(const cli_run_state *s)
+{
+    sl_engine_info info;
+    sl_engine_stats stats;
+    const sl_result *r = &s->result;
+    sl_engine_describe(s->engine, &info);
+    sl_engine_measure(s->engine, &stats);
+    fprintf(stderr, "\nspeed   %.2f tokens/s over %zu decoded tokens; prompt %.1f tokens/s over %zu tokens; ended by %s\n",
+            per_second((double)r->decode_tokens, r->decode_s), r->decode_tokens, per_second((double)s->prompt_count, r->prompt_s),
+            s->prompt_count, sl_stop_reason_name(r->reason));
+    print_memory(&info, &stats);
+    print_disk(s, &stats);
+    print_advice(s, &info);
+}
+
+void cli_print_division(const sl_engine *engine)
+{
+    sl_engine_info i;
+    sl_engine_describe(engine, &i);
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } lines[] = {{"process", i.process_bytes},           {"KV cache", i.kv_bytes},  {"activations", i.scratch_bytes},
+                 {"staging", i.staging_bytes},           {"tables", i.table_bytes}, {"resident weights", i.resident_bytes},
+                 {"streamed per pass", i.streamed_bytes}};
+    for (size_t n = 0; n < sizeof lines / sizeof *lines; n++) {
+        char size[24];
+        sl_format_size(lines[n].bytes, size);
+        fprintf(stderr, "%-18s %12s\n", lines[n].name, size);
+    }
+    fprintf(stderr, "%u threads %s; %s kernels; batch %u; context %u of %u\n", i.threads, i.thread_binding, i.isa, i.batch, i.context,
+            i.context_model);
+}
+
+/* ---- JSON ---- */
+
+static json_t *json_size(uint64_t bytes)
+{
+    return json_integer((json_int_t)bytes);
+}
+
+static json_t *json_tokens(const sl_result *r)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < r->count; i++)
+        json_array_append_new(array, json_integer(r->tokens[i]));
+    return array;
+}
+
+static json_t *json_timings(const cli_run_state *s)
+{
+    const sl_result *r = &s->result;
+    return json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_s", s->load_s, "prompt_s", r->prompt_s, "decode_s", r->decode_s,
+                     "prompt_tokens_per_s", per_second((double)s->prompt_count, r->prompt_s), "decode_tokens_per_s",
+                     per_second((double)r->decode_tokens, r->decode_s));
+}
+
+static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *stats)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ram_budget_bytes", json_size(info->ram_budget_bytes),
+                     "ram_budget_min_bytes", json_size(info->ram_budget_min_bytes), "peak_rss_bytes", json_size(stats->peak_rss_bytes),
+                     "peak_cgroup_bytes", json_size(stats->peak_cgroup_bytes), "resident_weight_bytes",
+                     json_size(stats->resident_weight_bytes), "kv_bytes", json_size(info->kv_bytes), "vram_budget_bytes", json_size(0),
+                     "peak_vram_bytes", json_size(0));
+}
+
+static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)
+{
+    return json_pack("{s:s, s:b, s:o, s:o, s:o, s:f, s:f, s:f}", "engine", stats->io_engine, "direct", stats->direct, "bytes_read",
+                     json_size(stats->bytes_read), "decode_bytes_read", json_size(s->result.decode_bytes_read), "requests",
+                     json_size(stats->requests), "request_bytes_mean",
+                     stats->requests > 0 ? (double)stats->bytes_read / (double)stats->requests : 0.0, "wait_s", stats->wait_s,
+                     "decode_wait_s", s->result.decode_wait_s);
+}
+
+int cli_print_run_json(const cli_run_state *s)
+{
+    sl_engine_info info;
+    sl_engine_stats stats;
+    sl_engine_describe(s->engine, &info);
+    sl_engine_measure(s->engine, &stats);
+    json_t *value = json_pack("{s:i, s:o, s:o, s:s, s:o, s:s, s:s, s:i, s:i, s:i, s:O}", "prompt_tokens", (int)s->prompt_count, "tokens",
+                              json_tokens(&s->result), "text", cli_json_text(s->result.text, s->result.text_length), "stop_reason",
+                              sl_stop_reason_name(s->result.reason), "seed", json_size(s->seed), "backend", info.backend, "isa", info.isa,
+                              "threads", (int)info.threads, "context", (int)info.context, "batch", (int)info.batch, "warnings",
+                              s->warnings);
+    json_object_set_new(value, "timings", json_timings(s));
+    json_object_set_new(value, "memory", json_memory(&info, &stats));
+    json_object_set_new(value, "io", json_io(s, &stats));
+    return cli_print_json(value);
+}

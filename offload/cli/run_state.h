@@ -1,0 +1,24 @@
+/* offload/cli/run_state.h: one `sluice run`, shared by what runs it (run.c) and what reports it (run_report.c). */
+#ifndef SL_OFFLOAD_CLI_RUN_STATE_H
+#define SL_OFFLOAD_CLI_RUN_STATE_H
+
+#include "offload/cli/cli.h"
+
+typedef struct cli_run_state {
+    const cli_args *args;
+    sl_engine *engine;
+    sl_session *session;
+    json_t *warnings;
+    sl_token_id *prompt;
+    size_t prompt_count;
+    double load_s;
+    uint64_t seed;
+    bool write_failed;
+    sl_result result;
+} cli_run_state;
+
+void cli_print_summary(const cli_run_state *s);   /* for people, on stderr */
+void cli_print_division(const sl_engine *engine); /* of the budget, with -v */
+int cli_print_run_json(const cli_run_state *s);
+
+#endif
