@@ -2,9 +2,9 @@
  *
  * Queries (a head of a row each) are taken in blocks; a block walks over the pages that any of its queries sees:
  *
- *     scores      p = q' * K             run_product; columns outside what the block sees are not computed
+ *     scores      p = q' * K             run_product; columns that a tile's queries do not see are not computed
  *     softmax     p = exp(p - m')        query by query; positions that this query does not see become 0
- *     output      o = o * c + p * V      run_product, over the positions that the block sees
+ *     output      o = o * c + p * V      run_product, over the positions that a tile's queries see
  *
  * A block of many queries widens each page to fp32 once; one of few reads it as stored. Both read the same numbers. */
 #ifndef SL_KERNELS_CPU_VECTOR_ATTENTION_H
@@ -22,10 +22,10 @@ typedef struct span {
     uint32_t begin, end; /* empty when begin >= end */
 } span;
 
-/* The positions of `page` that query number `query` sees, counted from the page's first. */
-static span visible_in_page(const sl_attention *job, uint32_t query, uint32_t page)
+/* The positions of `page` that row `row` sees, counted from the page's first. */
+static span visible_in_page(const sl_attention *job, uint32_t row, uint32_t page)
 {
-    uint32_t position = job->pos0 + query / job->group, first = page * SL_KV_PAGE;
+    uint32_t position = job->pos0 + row, first = page * SL_KV_PAGE;
     uint32_t begin = job->window != 0 && position >= job->window ? position - job->window + 1 : 0;
     uint32_t end = position + 1;
     begin = begin > first ? begin - first : 0;
@@ -64,6 +64,20 @@ static void widen_right(product *p, uint32_t begin, uint32_t end, float *page)
     p->right = (const uint8_t *)page;
 }
 
+/* Positions outside `seen` get the score -inf, whose exponential is 0. */
+static void hide_scores(float *p, span seen)
+{
+    static const float numbers[SL_KV_PAGE] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                              22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+                                              44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const vf begin = vf_splat((float)seen.begin), end = vf_splat((float)seen.end), hidden = vf_splat(-INFINITY);
+    for (uint32_t i = 0; i < SL_KV_PAGE; i += LANES) {
+        vf number = vf_load(numbers + i), x = vf_load(p + i);
+        x = vf_select_less(number, begin, hidden, x);
+        vf_store(p + i, vf_select_less(number, end, x, hidden));
+    }
+}
+
 /* Scores of one query over a page become exponentials; returns by how much the earlier output and sum shrink. */
 static float softmax_page(float *p, span seen, float *m, float *l)
 {
@@ -71,10 +85,8 @@ static float softmax_page(float *p, span seen, float *m, float *l)
         memset(p, 0, SL_KV_PAGE * sizeof *p);
         return 1.0f;
     }
-    for (uint32_t i = 0; i < seen.begin; i++)
-        p[i] = -INFINITY;
-    for (uint32_t i = seen.end; i < SL_KV_PAGE; i++)
-        p[i] = -INFINITY;
+    if (seen.begin > 0 || seen.end < SL_KV_PAGE)
+        hide_scores(p, seen);
 
     vf largest[SUM_VECS], sum[SUM_VECS] = {0};
 #pragma GCC unroll 4
@@ -123,60 +135,118 @@ static void end_block(const sl_attention *job, uint32_t first, uint32_t count, c
     }
 }
 
-/* What the queries [first, first + count) take from one page. */
-static void attend_page(const sl_attention *job, uint32_t first, uint32_t count, uint32_t page, const sli_scratch *s)
+/* Few queries wait for memory, and a page is too short for the processor to guess its end: while one page is multiplied, the lines
+ * of the next to come are asked for, evenly over the product's steps. */
+static void fetch_ahead(product *p, const uint8_t *page, size_t page_bytes)
 {
-    const size_t elements = (size_t)SL_KV_PAGE * job->head_dim;
-    const bool widen = count >= WIDEN_QUERIES;
-    const span all = {visible_in_page(job, first, page).begin, visible_in_page(job, first + count - 1, page).end};
+    uint32_t steps = p->k_end - p->k_begin;
+    p->ahead = page;
+    p->ahead_step = (page_bytes / steps + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
 
-    product scores = {.left = s->q,
+/* `count` queries from number `first` on, and what they share. */
+typedef struct block {
+    const sl_attention *job;
+    uint32_t first, count;
+    bool widen;
+    sli_scratch s;
+} block;
+
+/* The positions of `page` that any of the block's queries [begin, end) sees: rows see ever further on. */
+static span visible_to(const block *b, uint32_t begin, uint32_t end, uint32_t page)
+{
+    span head = visible_in_page(b->job, (b->first + begin) / b->job->group, page);
+    span tail = visible_in_page(b->job, (b->first + end - 1) / b->job->group, page);
+    return (span){head.begin, tail.end};
+}
+
+/* s.p = scores, of the columns that a tile's queries see. */
+static void score_page(const block *b, uint32_t page)
+{
+    const sl_attention *job = b->job;
+    product scores = {.left = b->s.q,
                       .left_chunk = (size_t)sli_block_queries(job->head_dim) * CHUNK,
                       .kind = stored_kind(job->k_type, true),
                       .right = job->k_pages[page],
-                      .scales = job->k_pages[page] + elements,
+                      .scales = job->k_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
                       .columns = SL_KV_PAGE,
                       .k_end = job->head_dim,
-                      .out = s->p,
+                      .out = b->s.p,
                       .out_stride = CHUNK};
-    if (widen)
-        widen_right(&scores, 0, job->head_dim, s->page);
-    run_product(&scores, count, all.begin / 16 * 16, (all.end + 15) / 16 * 16);
+    if (b->widen)
+        widen_right(&scores, 0, job->head_dim, b->s.page);
+    else
+        fetch_ahead(&scores, job->v_pages[page], sl_kv_page_bytes(job->v_type, job->head_dim));
 
-    for (uint32_t i = 0; i < count; i++)
-        s->correction[i] = softmax_page(s->p + i * CHUNK, visible_in_page(job, first + i, page), &s->m[i], &s->l[i]);
+    for (uint32_t i = 0, next; i < b->count; i = next) {
+        next = b->count - i < BLOCK_TILE_ROWS ? b->count : i + BLOCK_TILE_ROWS;
+        span seen = visible_to(b, i, next, page);
+        if (seen.begin < seen.end)
+            run_product(&scores, i, next, seen.begin / 16 * 16, (seen.end + 15) / 16 * 16);
+    }
+}
 
-    product output = {.left = s->p,
+static void softmax_block(const block *b, uint32_t page)
+{
+    const sli_scratch *s = &b->s;
+    uint32_t group = b->job->group, row = b->first / group, head = b->first % group;
+    for (uint32_t i = 0; i < b->count; row++, head = 0) {
+        span seen = visible_in_page(b->job, row, page);
+        for (; head < group && i < b->count; head++, i++)
+            s->correction[i] = softmax_page(s->p + i * CHUNK, seen, &s->m[i], &s->l[i]);
+    }
+}
+
+/* s.o = s.o * correction + s.p * V, over the positions that a tile's queries see. `next_keys`: the K page that is read next, or NULL. */
+static void output_page(const block *b, uint32_t page, const uint8_t *next_keys)
+{
+    const sl_attention *job = b->job;
+    product output = {.left = b->s.p,
                       .kind = stored_kind(job->v_type, false),
                       .right = job->v_pages[page],
-                      .scales = job->v_pages[page] + elements,
+                      .scales = job->v_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
                       .columns = job->head_dim,
-                      .k_begin = all.begin,
-                      .k_end = all.end,
-                      .out = s->o,
+                      .out = b->s.o,
                       .out_stride = job->head_dim,
-                      .correction = s->correction};
-    if (widen)
-        widen_right(&output, all.begin, all.end, s->page);
-    run_product(&output, count, 0, job->head_dim);
+                      .correction = b->s.correction};
+    span seen = visible_to(b, 0, b->count, page);
+    if (b->widen)
+        widen_right(&output, seen.begin, seen.end, b->s.page);
+
+    for (uint32_t i = 0, next; i < b->count; i = next) {
+        next = b->count - i < BLOCK_TILE_ROWS ? b->count : i + BLOCK_TILE_ROWS;
+        seen = visible_to(b, i, next, page);
+        output.k_begin = seen.begin;
+        output.k_end = seen.end;
+        if (!b->widen && next_keys != NULL)
+            fetch_ahead(&output, next_keys, sl_kv_page_bytes(job->k_type, job->head_dim));
+        if (seen.begin < seen.end)
+            run_product(&output, i, next, 0, job->head_dim);
+    }
 }
 
 void SLI_NAME(attention)(const sl_attention *job)
 {
     assert(job->head_dim % 16 == 0 && job->head_dim <= 512);
-    sli_scratch scratch;
-    sli_scratch_divide(job->head_dim, job->scratch, &scratch);
+    block b = {.job = job};
+    sli_scratch_divide(job->head_dim, job->scratch, &b.s);
 
-    uint32_t queries = job->rows * job->group, block = sli_block_queries(job->head_dim);
-    for (uint32_t first = 0; first < queries; first += block) {
-        uint32_t count = queries - first < block ? queries - first : block;
-        uint32_t first_position = job->pos0 + first / job->group, last_position = job->pos0 + (first + count - 1) / job->group;
+    uint32_t queries = job->rows * job->group;
+    for (; b.first < queries; b.first += b.count) {
+        b.count = sli_block_queries(job->head_dim);
+        if (b.count > queries - b.first)
+            b.count = queries - b.first;
+        b.widen = b.count >= WIDEN_QUERIES;
+        uint32_t first_position = job->pos0 + b.first / job->group, last_position = job->pos0 + (b.first + b.count - 1) / job->group;
         uint32_t begin = job->window != 0 && first_position >= job->window ? first_position - job->window + 1 : 0;
 
-        begin_block(job, first, count, &scratch);
-        for (uint32_t page = begin / SL_KV_PAGE; page <= last_position / SL_KV_PAGE; page++)
-            attend_page(job, first, count, page, &scratch);
-        end_block(job, first, count, &scratch);
+        begin_block(job, b.first, b.count, &b.s);
+        for (uint32_t page = begin / SL_KV_PAGE, last = last_position / SL_KV_PAGE; page <= last; page++) {
+            score_page(&b, page);
+            softmax_block(&b, page);
+            output_page(&b, page, page < last ? job->k_pages[page + 1] : NULL);
+        }
+        end_block(job, b.first, b.count, &b.s);
     }
 }
 

@@ -48,9 +48,9 @@ static inline vf vf_load_i8(const void *from)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from)));
 }
-static inline float vf_f16(uint16_t half)
+static inline vf vf_splat_f16(uint16_t half)
 {
-    return _cvtsh_ss(half);
+    return _mm256_cvtph_ps(_mm_set1_epi16((short)half));
 }
 
 static inline vf vf_even_twice(vf x)

@@ -8,10 +8,10 @@
 
 #define CHUNK 64 /* floats of a row of a product's left side that lie together; also the positions of a page */
 
-/* A widened page serves a block of queries: 48 make widening 4 % of the work. The largest heads take half, to stay below 256 KiB. */
+/* A widened page serves a block of queries: with 96 widening is a twentieth of the work. Large heads take fewer, to stay below 256 KiB. */
 static inline uint32_t sli_block_queries(uint32_t head_dim)
 {
-    return head_dim <= 256 ? 48 : 24;
+    return head_dim <= 128 ? 96 : head_dim <= 256 ? 48 : 24;
 }
 
 typedef struct sli_scratch {

@@ -17,6 +17,7 @@
 #define STREAM_TILE_ROWS 4
 #define NARROW_VECS      (16 / LANES) /* head_dim is a multiple of 16: tiles of 16 columns do what wide ones leave */
 #define Q8_BLOCK         32
+#define CACHE_LINE       64
 
 typedef enum right_kind { RIGHT_F32, RIGHT_F16, RIGHT_Q8_KEYS, RIGHT_Q8_VALUES, RIGHT_KINDS } right_kind;
 
@@ -31,27 +32,32 @@ typedef struct product {
     float *out; /* [r][out_stride] */
     size_t out_stride;
     const float *correction; /* [r]: start is out * correction; NULL: start is 0 */
+    const uint8_t *ahead;    /* memory that is read next, asked for while this product runs; NULL: none */
+    size_t ahead_step;       /* its bytes per step of k, a multiple of CACHE_LINE */
 } product;
 
 /* LANES columns of row k, from column j on, as fp32. key_scale: of these columns, loaded once per 32 k. */
 static inline __attribute__((always_inline)) vf right_load(right_kind kind, const product *p, size_t k, size_t j, vf key_scale)
 {
     size_t element = k * p->columns + j;
+    if (kind == RIGHT_F32)
+        return vf_load((const float *)p->right + element);
+    if (kind == RIGHT_F16)
+        return vf_load_f16(p->right + 2 * element);
+    if (kind == RIGHT_Q8_KEYS)
+        return key_scale * vf_load_i8(p->right + element);
     uint16_t half;
-    switch (kind) {
-    case RIGHT_F32: return vf_load((const float *)p->right + element);
-    case RIGHT_F16: return vf_load_f16(p->right + 2 * element);
-    case RIGHT_Q8_KEYS: return key_scale * vf_load_i8(p->right + element);
-    default:
-        memcpy(&half, p->scales + 2 * (element / Q8_BLOCK), sizeof half);
-        return vf_splat(vf_f16(half)) * vf_load_i8(p->right + element);
-    }
+    memcpy(&half, p->scales + 2 * (element / Q8_BLOCK), sizeof half);
+    return vf_splat_f16(half) * vf_load_i8(p->right + element);
 }
 
-/* The tile at (row, column). R, N and kind are constants where this is inlined. */
+/* The tile at (row, column), which prefetches `ahead`'s lines if its caller wants that of it. R, N and kind are constants where this
+ * is inlined. */
 static inline __attribute__((always_inline)) void tile(right_kind kind, uint32_t R, uint32_t N, const product *p, uint32_t row,
-                                                       uint32_t column)
+                                                       uint32_t column, bool fetch_ahead)
 {
+    const uint8_t *ahead = p->ahead, *ahead_end = ahead;
+    const size_t step = fetch_ahead ? p->ahead_step : 0;
     vf acc[BLOCK_TILE_ROWS][STREAM_TILE_VECS], right[STREAM_TILE_VECS], key_scale[STREAM_TILE_VECS] = {0};
     float *out = p->out + row * p->out_stride + column;
 #pragma GCC unroll 16
@@ -71,6 +77,8 @@ static inline __attribute__((always_inline)) void tile(right_kind kind, uint32_t
             if (kind == RIGHT_Q8_KEYS)
                 key_scale[v] = vf_load_f16(p->scales + 2 * ((k / Q8_BLOCK) * p->columns + column + v * LANES));
         for (size_t i = 0; i < stop - k; i++) {
+            for (ahead_end += step; ahead < ahead_end; ahead += CACHE_LINE)
+                __builtin_prefetch(ahead);
 #pragma GCC unroll 4
             for (size_t v = 0; v < N; v++)
                 right[v] = right_load(kind, p, k + i, column + v * LANES, key_scale[v]);
@@ -92,7 +100,7 @@ static inline __attribute__((always_inline)) void tile(right_kind kind, uint32_t
 }
 
 /* One function per kind, height and width. Tall tiles are for blocks of queries, which only ever read fp32. */
-typedef void (*tile_function)(const product *p, uint32_t row, uint32_t column);
+typedef void (*tile_function)(const product *p, uint32_t row, uint32_t column, bool fetch_ahead);
 #define VECS_WIDE   STREAM_TILE_VECS
 #define VECS_BLOCK  BLOCK_TILE_VECS
 #define VECS_NARROW NARROW_VECS
@@ -102,9 +110,9 @@ typedef void (*tile_function)(const product *p, uint32_t row, uint32_t column);
 #define ROWS_4      4
 #define ROWS_TALL   BLOCK_TILE_ROWS
 #define TILE(kind, height, width)                                                                                                          \
-    static void tile_##kind##_##height##_##width(const product *p, uint32_t row, uint32_t column)                                          \
+    static void tile_##kind##_##height##_##width(const product *p, uint32_t row, uint32_t column, bool fetch_ahead)                        \
     {                                                                                                                                      \
-        tile(RIGHT_##kind, ROWS_##height, VECS_##width, p, row, column);                                                                   \
+        tile(RIGHT_##kind, ROWS_##height, VECS_##width, p, row, column, fetch_ahead);                                                      \
     }
 #define TILES(kind, width)                                                                                                                 \
     TILE(kind, 1, width)                                                                                                                   \
@@ -132,19 +140,21 @@ static const tile_function wide_tiles[RIGHT_KINDS][STREAM_TILE_ROWS] = {TILE_NAM
 static const tile_function narrow_tiles[RIGHT_KINDS][STREAM_TILE_ROWS] = {TILE_NAMES(F32, NARROW), TILE_NAMES(F16, NARROW),
                                                                           TILE_NAMES(Q8_KEYS, NARROW), TILE_NAMES(Q8_VALUES, NARROW)};
 
-/* All rows, columns [begin, end), both multiples of 16. */
-static void run_product(const product *p, uint32_t rows, uint32_t begin, uint32_t end)
+/* Rows [row, row_end), columns [begin, end), both multiples of 16. The first tile fetches ahead. */
+static void run_product(const product *p, uint32_t row, uint32_t row_end, uint32_t begin, uint32_t end)
 {
-    for (uint32_t row = 0, height; row < rows; row += height) {
-        bool tall = p->kind == RIGHT_F32 && rows - row >= BLOCK_TILE_ROWS;
-        height = tall ? BLOCK_TILE_ROWS : rows - row < STREAM_TILE_ROWS ? rows - row : STREAM_TILE_ROWS;
+    bool fetch_ahead = p->ahead != NULL;
+    for (uint32_t height; row < row_end; row += height) {
+        uint32_t rows = row_end - row;
+        bool tall = p->kind == RIGHT_F32 && rows >= BLOCK_TILE_ROWS;
+        height = tall ? BLOCK_TILE_ROWS : rows < STREAM_TILE_ROWS ? rows : STREAM_TILE_ROWS;
         tile_function wide = tall ? tile_F32_TALL_BLOCK : wide_tiles[p->kind][height - 1];
         tile_function narrow = tall ? tile_F32_TALL_NARROW : narrow_tiles[p->kind][height - 1];
-        uint32_t width = (tall ? BLOCK_TILE_VECS : STREAM_TILE_VECS) * LANES, column = begin;
-        for (; column + width <= end; column += width)
-            wide(p, row, column);
-        for (; column < end; column += 16)
-            narrow(p, row, column);
+        uint32_t wide_columns = (tall ? BLOCK_TILE_VECS : STREAM_TILE_VECS) * LANES;
+        for (uint32_t column = begin, width; column < end; column += width, fetch_ahead = false) {
+            width = column + wide_columns <= end ? wide_columns : 16;
+            (width == wide_columns ? wide : narrow)(p, row, column, fetch_ahead);
+        }
     }
 }
 
