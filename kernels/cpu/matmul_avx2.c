@@ -13,7 +13,6 @@
 #include <immintrin.h>
 
 #define INLINE      static inline __attribute__((always_inline))
-#define UNROLL      _Pragma("GCC unroll 16")
 #define MAX_ROWS    4
 #define HALF        8  /* rows of a panel in a register */
 #define FLOAT_AHEAD 64 /* elements between the weight in use and the one that is prefetched */
@@ -103,11 +102,11 @@ INLINE void multiply_block(uint32_t type, int rows, const sli_act_tile *x, size_
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
         if (type == SL_TYPE_Q4_0)
-            isum[r] = _mm256_add_epi32(isum[r], _mm256_set1_epi32(x->start[b][row + r]));
-        __m256 d = _mm256_mul_ps(scale, _mm256_broadcast_ss(&x->d[b][row + r]));
+            isum[r] = _mm256_add_epi32(isum[r], _mm256_set1_epi32(x->start[row + r][b]));
+        __m256 d = _mm256_mul_ps(scale, _mm256_broadcast_ss(&x->d[row + r][b]));
         acc[r] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(isum[r]), acc[r]);
         if (type == SL_TYPE_Q4_1)
-            acc[r] = _mm256_fmadd_ps(min, _mm256_broadcast_ss(&x->dsum[b][row + r]), acc[r]);
+            acc[r] = _mm256_fmadd_ps(min, _mm256_broadcast_ss(&x->dsum[row + r][b]), acc[r]);
     }
 }
 
@@ -121,9 +120,16 @@ INLINE void add_to_totals(int rows, float (*totals)[SL_PANEL_ROWS], size_t row, 
     }
 }
 
-INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size_t row)
+INLINE sli_weight_parts parts_of_panel(const sli_weight_parts *parts, size_t offset)
 {
-    const sli_weight_parts *ahead = row == 0 ? &s->ahead : &s->now; /* later visits need nothing fetched */
+    return (sli_weight_parts){parts->quants + offset, parts->scales + offset, parts->minima + offset};
+}
+
+/* Rows [row, row + rows) of one panel of the tile. */
+INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size_t panel, size_t row)
+{
+    sli_weight_parts now = parts_of_panel(&s->now, panel * s->panel_bytes);
+    sli_weight_parts ahead = row == 0 ? parts_of_panel(&s->ahead, panel * s->panel_bytes) : now; /* later visits need nothing fetched */
     for (size_t begin = 0; begin < s->blocks; begin += SLI_SEGMENT_BLOCKS) {
         size_t end = begin + SLI_SEGMENT_BLOCKS < s->blocks ? begin + SLI_SEGMENT_BLOCKS : s->blocks;
         for (size_t half = 0; half < 2; half++) {
@@ -133,25 +139,27 @@ INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size
                 acc[r] = _mm256_setzero_ps();
             for (size_t b = begin; b < end; b++) {
                 if (half == 0)
-                    prefetch_block(type, ahead, b);
-                multiply_block(type, rows, s->x, row, &s->now, b, half, acc);
+                    prefetch_block(type, &ahead, b);
+                multiply_block(type, rows, s->x, row, &now, b, half, acc);
             }
-            add_to_totals(rows, s->totals, row, half, acc);
+            add_to_totals(rows, s->totals[panel], row, half, acc);
         }
     }
 }
 
 INLINE void multiply_tile(uint32_t type, const sli_quant_step *s)
 {
-    size_t row = 0;
-    for (; row + 4 <= s->rows; row += 4)
-        multiply_rows(type, 4, s, row);
-    if (s->rows & 2) {
-        multiply_rows(type, 2, s, row);
-        row += 2;
+    for (size_t panel = 0; panel < s->panels; panel++) {
+        size_t row = 0;
+        for (; row + 4 <= s->rows; row += 4)
+            multiply_rows(type, 4, s, panel, row);
+        if (s->rows & 2) {
+            multiply_rows(type, 2, s, panel, row);
+            row += 2;
+        }
+        if (s->rows & 1)
+            multiply_rows(type, 1, s, panel, row);
     }
-    if (s->rows & 1)
-        multiply_rows(type, 1, s, row);
 }
 
 static void step_q4_0(const sli_quant_step *s)

@@ -1,46 +1,27 @@
 /* kernels/cpu/matmul_avx512.c: products with AVX-512 and VNNI; a vector lane is a row of the panel.
  *
- * A quant word of sixteen rows is one register, so a block of 32 is eight registers of unsigned bytes, whatever the format: nibbles are split
- * into their low and high halves, bytes are flipped from signed to offset binary. Each of the eight meets the activation's four
- * bytes broadcast to all lanes (a memory operand of VPDPBUSD), which sums four products per lane. The offset that made the
- * weights unsigned is taken back by starting the sum at -bias * sum(x). Then one conversion, one multiplication and one FMA per
- * block are D2 as it is written, sixteen rows at a time.
+ * A quant word of sixteen rows is one register of unsigned bytes, whatever the format: nibbles are split into their low and high halves,
+ * bytes are flipped from signed to offset binary. It meets an activation's four bytes broadcast to all lanes in VPDPBUSD, which sums four
+ * products per lane. The offset that made the weights unsigned is taken back by starting the sum at -bias * sum(x). Then one conversion, one
+ * multiplication and one FMA per block are D2 as it is written, sixteen rows at a time.
  *
- * Rows of activations are taken sixteen, eight, four, two or one at a time: these counts and the format are constants to the inlined
- * functions below, so that every accumulator is a register. */
+ * What limits it: VPDPBUSD, the multiplication and the FMA share two pipes, ten uses per block, and each broadcast is a load, of which two
+ * go per cycle as well. So two panels are taken together, which halves the loads, and four rows of activations, which makes eight sums
+ * that do not wait for one another: that many hide the latency of VPDPBUSD. The counts and the format are constants to the inlined functions below, so that
+ * every sum is a register. */
 #if defined(__x86_64__)
 #include "kernels/cpu/walk.h"
 
 #include <immintrin.h>
 
-#define INLINE   static inline __attribute__((always_inline))
-#define UNROLL   _Pragma("GCC unroll 16")
-#define MAX_ROWS 16
-
-#define QUANT_REGISTERS 8  /* of four bytes per lane: a block of 32 */
-#define FLOAT_AHEAD     64 /* elements between the weight in use and the one that is prefetched */
+#define INLINE      static inline __attribute__((always_inline))
+#define MAX_ROWS    4
+#define MAX_PANELS  2
+#define FLOAT_AHEAD 64 /* elements between the weight in use and the one that is prefetched */
 
 INLINE size_t block_quant_bytes(uint32_t type)
 {
     return type == SL_TYPE_Q8_0 ? 512 : 256;
-}
-
-/* Sixteen rows' quants of one block as unsigned bytes; register i holds elements 4i .. 4i + 3. */
-INLINE void load_quants(uint32_t type, const uint8_t *quants, __m512i w[QUANT_REGISTERS])
-{
-    const __m512i nibble = _mm512_set1_epi8(15), flip = _mm512_set1_epi8((char)0x80);
-    if (type == SL_TYPE_Q8_0) {
-#pragma GCC unroll 16
-        for (int i = 0; i < 8; i++)
-            w[i] = _mm512_xor_si512(_mm512_loadu_si512(quants + 64 * i), flip);
-        return;
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < 4; i++) {
-        __m512i word = _mm512_loadu_si512(quants + 64 * i);
-        w[i] = _mm512_and_si512(word, nibble);
-        w[i + 4] = _mm512_and_si512(_mm512_srli_epi16(word, 4), nibble);
-    }
 }
 
 INLINE __m512 load_f16(const uint8_t *p)
@@ -55,82 +36,145 @@ INLINE __m512i broadcast_word(const int8_t *p)
     return _mm512_set1_epi32(word);
 }
 
-/* Asks for block `b` of the tile that comes next. */
-INLINE void prefetch_block(uint32_t type, const sli_weight_parts *ahead, size_t b)
+/* Asks for block `b` of a tile. */
+INLINE void prefetch_block(uint32_t type, const sli_weight_parts *tile, size_t b, size_t panel_offset)
 {
-    const char *quants = (const char *)ahead->quants + b * block_quant_bytes(type);
-#pragma GCC unroll 16
+    const char *quants = (const char *)tile->quants + b * block_quant_bytes(type) + panel_offset;
+#pragma GCC unroll 8
     for (size_t i = 0; i < block_quant_bytes(type); i += 64)
         _mm_prefetch(quants + i, _MM_HINT_T0);
-    _mm_prefetch((const char *)ahead->scales + b * 32, _MM_HINT_T0);
+    _mm_prefetch((const char *)tile->scales + b * 32 + panel_offset, _MM_HINT_T0);
     if (type == SL_TYPE_Q4_1)
-        _mm_prefetch((const char *)ahead->minima + b * 32, _MM_HINT_T0);
+        _mm_prefetch((const char *)tile->minima + b * 32 + panel_offset, _MM_HINT_T0);
 }
 
-/* Adds block `b` to acc[0 .. rows): D2's inner step. */
-INLINE void multiply_block(uint32_t type, int rows, const sli_act_tile *x, size_t row, const sli_weight_parts *parts, size_t b, __m512 *acc)
+/* isum += one word of weights times word `i` of the rows' blocks q. */
+INLINE void dot_word(int panels, int rows, const __m512i w[MAX_PANELS], const int8_t (*q)[SL_ACT_BLOCK], int i,
+                     __m512i isum[MAX_ROWS][MAX_PANELS])
 {
-    __m512i w[QUANT_REGISTERS];
-    load_quants(type, parts->quants + b * block_quant_bytes(type), w);
-    __m512 scale = load_f16(parts->scales + b * 32);
-    __m512 min = type == SL_TYPE_Q4_1 ? load_f16(parts->minima + b * 32) : _mm512_setzero_ps();
-
-#pragma GCC unroll 16
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        const int8_t *q = x->q[b][row + r];
-        __m512i isum = type == SL_TYPE_Q4_1 ? _mm512_setzero_si512() : _mm512_set1_epi32(x->start[b][row + r]);
-#pragma GCC unroll 16
-        for (int i = 0; i < QUANT_REGISTERS; i++)
-            isum = _mm512_dpbusd_epi32(isum, w[i], broadcast_word(q + 4 * i));
-        __m512 d = _mm512_mul_ps(scale, _mm512_set1_ps(x->d[b][row + r]));
-        acc[r] = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(isum), acc[r]);
-        if (type == SL_TYPE_Q4_1)
-            acc[r] = _mm512_fmadd_ps(min, _mm512_set1_ps(x->dsum[b][row + r]), acc[r]);
+        __m512i x = broadcast_word(q[r] + 4 * i);
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++)
+            isum[r][p] = _mm512_dpbusd_epi32(isum[r][p], w[p], x);
     }
 }
 
-/* Rows [row, row + rows) of the tile. */
-INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size_t row, const sli_weight_parts *ahead)
+INLINE void dot_nibbles(int panels, int rows, const uint8_t *quants, size_t panel_bytes, const int8_t (*q)[SL_ACT_BLOCK],
+                        __m512i isum[MAX_ROWS][MAX_PANELS])
 {
+    const __m512i nibble = _mm512_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i low[MAX_PANELS], high[MAX_PANELS];
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++) {
+            __m512i word = _mm512_loadu_si512(quants + 64 * i + p * panel_bytes);
+            low[p] = _mm512_and_si512(word, nibble);
+            high[p] = _mm512_and_si512(_mm512_srli_epi16(word, 4), nibble);
+        }
+        dot_word(panels, rows, low, q, i, isum);
+        dot_word(panels, rows, high, q, 4 + i, isum);
+    }
+}
+
+INLINE void dot_bytes(int panels, int rows, const uint8_t *quants, size_t panel_bytes, const int8_t (*q)[SL_ACT_BLOCK],
+                      __m512i isum[MAX_ROWS][MAX_PANELS])
+{
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) {
+        __m512i w[MAX_PANELS];
+#pragma GCC unroll 2
+        for (int p = 0; p < panels; p++)
+            w[p] = _mm512_xor_si512(_mm512_loadu_si512(quants + 64 * i + p * panel_bytes), flip);
+        dot_word(panels, rows, w, q, i, isum);
+    }
+}
+
+/* acc += the integer sums of block `b` times its scales, plus its minima: the fp32 part of D2. */
+INLINE void add_scaled(uint32_t type, int panels, int rows, const sli_quant_step *s, size_t row, size_t b,
+                       __m512i isum[MAX_ROWS][MAX_PANELS], __m512 acc[MAX_ROWS][MAX_PANELS])
+{
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; p++) {
+        __m512 scale = load_f16(s->now.scales + b * 32 + p * s->panel_bytes);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            __m512 d = _mm512_mul_ps(scale, _mm512_set1_ps(s->x->d[row + r][b]));
+            acc[r][p] = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(isum[r][p]), acc[r][p]);
+        }
+        if (type != SL_TYPE_Q4_1)
+            continue;
+        __m512 min = load_f16(s->now.minima + b * 32 + p * s->panel_bytes);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++)
+            acc[r][p] = _mm512_fmadd_ps(min, _mm512_set1_ps(s->x->dsum[row + r][b]), acc[r][p]);
+    }
+}
+
+INLINE void multiply_block(uint32_t type, int panels, int rows, const sli_quant_step *s, size_t row, size_t b,
+                           __m512 acc[MAX_ROWS][MAX_PANELS])
+{
+    const uint8_t *quants = s->now.quants + b * block_quant_bytes(type);
+    const int8_t(*q)[SL_ACT_BLOCK] = &s->x->q[b][row];
+    __m512i isum[MAX_ROWS][MAX_PANELS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+        isum[r][0] = isum[r][1] = type == SL_TYPE_Q4_1 ? _mm512_setzero_si512() : _mm512_set1_epi32(s->x->start[row + r][b]);
+    if (type == SL_TYPE_Q8_0)
+        dot_bytes(panels, rows, quants, s->panel_bytes, q, isum);
+    else
+        dot_nibbles(panels, rows, quants, s->panel_bytes, q, isum);
+    add_scaled(type, panels, rows, s, row, b, isum, acc);
+}
+
+/* Rows [row, row + rows) of the tile: one segment after the other. */
+INLINE void multiply_rows(uint32_t type, int panels, int rows, const sli_quant_step *s, size_t row)
+{
+    const sli_weight_parts *ahead = row == 0 ? &s->ahead : &s->now; /* later visits need nothing fetched */
     for (size_t begin = 0; begin < s->blocks; begin += SLI_SEGMENT_BLOCKS) {
         size_t end = begin + SLI_SEGMENT_BLOCKS < s->blocks ? begin + SLI_SEGMENT_BLOCKS : s->blocks;
-        __m512 acc[MAX_ROWS];
-#pragma GCC unroll 16
+        __m512 acc[MAX_ROWS][MAX_PANELS];
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
-            acc[r] = _mm512_setzero_ps();
+            acc[r][0] = acc[r][1] = _mm512_setzero_ps();
         for (size_t b = begin; b < end; b++) {
-            prefetch_block(type, ahead, b);
-            multiply_block(type, rows, s->x, row, &s->now, b, acc);
+#pragma GCC unroll 2
+            for (int p = 0; p < panels; p++)
+                prefetch_block(type, ahead, b, p * s->panel_bytes);
+            multiply_block(type, panels, rows, s, row, b, acc);
         }
-#pragma GCC unroll 16
+#pragma GCC unroll 4
         for (int r = 0; r < rows; r++)
-            _mm512_store_ps(s->totals[row + r], _mm512_add_ps(_mm512_load_ps(s->totals[row + r]), acc[r]));
+#pragma GCC unroll 2
+            for (int p = 0; p < panels; p++) {
+                float *total = s->totals[p][row + r];
+                _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), acc[r][p]));
+            }
     }
 }
 
-/* All rows of the step. Only the first visit fetches ahead; the others ask for what is in the L1 cache already, which costs nothing. */
-INLINE void multiply_tile(uint32_t type, const sli_quant_step *s)
+INLINE void multiply_panels(uint32_t type, int panels, const sli_quant_step *s)
 {
-    if (s->rows == 16) {
-        multiply_rows(type, 16, s, 0, &s->ahead);
-        return;
-    }
-    const sli_weight_parts *ahead = &s->ahead;
     size_t row = 0;
-    if (s->rows & 8) {
-        multiply_rows(type, 8, s, row, ahead);
-        row += 8, ahead = &s->now;
-    }
-    if (s->rows & 4) {
-        multiply_rows(type, 4, s, row, ahead);
-        row += 4, ahead = &s->now;
-    }
+    for (; row + 4 <= s->rows; row += 4)
+        multiply_rows(type, panels, 4, s, row);
     if (s->rows & 2) {
-        multiply_rows(type, 2, s, row, ahead);
-        row += 2, ahead = &s->now;
+        multiply_rows(type, panels, 2, s, row);
+        row += 2;
     }
     if (s->rows & 1)
-        multiply_rows(type, 1, s, row, ahead);
+        multiply_rows(type, panels, 1, s, row);
+}
+
+INLINE void multiply_tile(uint32_t type, const sli_quant_step *s)
+{
+    if (s->panels == 2)
+        multiply_panels(type, 2, s);
+    else
+        multiply_panels(type, 1, s);
 }
 
 static void step_q4_0(const sli_quant_step *s)

@@ -10,6 +10,7 @@
 typedef struct walk {
     uint32_t type;
     sli_layout layout;
+    int32_t bias;  /* sli_weight_bias */
     size_t blocks; /* of a row */
     size_t panel_bytes;
     const uint8_t *panels;
@@ -41,18 +42,33 @@ static sli_weight_parts parts_at(const walk *w, size_t panel, size_t block)
     };
 }
 
+/* What a row's blocks need beside their integers: the scales, and where sums start or what the minima are multiplied by. Inlined with a
+ * constant count for whole tiles, which the compiler then vectorises. */
+static inline __attribute__((always_inline)) void lay_out_scales(const walk *w, const float *restrict d, const int32_t *restrict sum,
+                                                                 size_t r, size_t blocks, sli_act_tile *restrict tile)
+{
+    int32_t bias = w->bias;
+    for (size_t b = 0; b < blocks; b++)
+        tile->d[r][b] = d[b];
+    if (w->layout.has_min)
+        for (size_t b = 0; b < blocks; b++)
+            tile->dsum[r][b] = d[b] * (float)sum[b];
+    else
+        for (size_t b = 0; b < blocks; b++)
+            tile->start[r][b] = -sum[b] * bias;
+}
+
 static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t block, size_t blocks, sli_act_tile *tile)
 {
-    int32_t bias = sli_weight_bias(w->type);
     for (size_t r = 0; r < rows; r++) {
         size_t at = (row + r) * w->blocks + block;
         const int8_t *q = w->x->q + at * SL_ACT_BLOCK;
-        for (size_t b = 0; b < blocks; b++) {
+        for (size_t b = 0; b < blocks; b++)
             memcpy(tile->q[b][r], q + b * SL_ACT_BLOCK, SL_ACT_BLOCK);
-            tile->d[b][r] = w->x->d[at + b];
-            tile->start[b][r] = -bias * w->x->sum[at + b];
-            tile->dsum[b][r] = w->x->d[at + b] * (float)w->x->sum[at + b];
-        }
+        if (blocks == SLI_TILE_BLOCKS)
+            lay_out_scales(w, w->x->d + at, w->x->sum + at, r, SLI_TILE_BLOCKS, tile);
+        else
+            lay_out_scales(w, w->x->d + at, w->x->sum + at, r, blocks, tile);
     }
 }
 
@@ -66,22 +82,25 @@ static void store_totals(const totals_of_panel *totals, size_t rows, size_t lane
 static void row_block_times_group(const walk *w, size_t row, size_t rows, size_t first, size_t count, size_t after, totals_of_panel *totals)
 {
     sli_act_tile tile;
-    memset(totals, 0, count * sizeof *totals);
+    for (size_t p = 0; p < count; p++)
+        memset(totals[p], 0, rows * sizeof totals[p][0]);
     for (size_t block = 0; block < w->blocks; block += SLI_TILE_BLOCKS) {
         size_t blocks = min_size(w->blocks - block, SLI_TILE_BLOCKS);
         bool last_tile = block + blocks == w->blocks;
         lay_out_activations(w, row, rows, block, blocks, &tile);
-        for (size_t p = 0; p < count; p++) {
-            sli_weight_parts ahead = p + 1 < count ? parts_at(w, first + p + 1, block)
+        for (size_t p = 0; p < count; p += 2) {
+            sli_weight_parts ahead = p + 2 < count ? parts_at(w, first + p + 2, block)
                                      : last_tile   ? parts_at(w, after, 0)
                                                    : parts_at(w, first, block + blocks);
             w->step(&(sli_quant_step){
                 .x = &tile,
                 .rows = (uint32_t)rows,
                 .blocks = (uint32_t)blocks,
+                .panels = (uint32_t)min_size(count - p, 2),
+                .panel_bytes = w->panel_bytes,
                 .now = parts_at(w, first + p, block),
                 .ahead = ahead,
-                .totals = totals[p],
+                .totals = totals + p,
             });
         }
     }
@@ -93,6 +112,7 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
     walk w = {
         .type = type,
         .layout = sli_layout_of(type),
+        .bias = sli_weight_bias(type),
         .blocks = x->cols / SL_ACT_BLOCK,
         .panel_bytes = sl_panel_bytes(type, x->cols),
         .panels = panels,
@@ -100,9 +120,8 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
         .step = step,
     };
     size_t panel_count = (out_rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
-    size_t group_max = w.panel_bytes * GROUP_MAX <= GROUP_BYTES ? GROUP_MAX : GROUP_BYTES / w.panel_bytes;
-    if (group_max == 0)
-        group_max = 1;
+    size_t pairs_max = GROUP_BYTES / (2 * w.panel_bytes);
+    size_t group_max = pairs_max == 0 ? 2 : min_size(2 * pairs_max, GROUP_MAX);
     _Alignas(64) totals_of_panel totals[GROUP_MAX];
 
     for (size_t first = 0; first < panel_count; first += group_max) {

@@ -24,9 +24,9 @@
 /* A row block's activations over one tile. Compact, because rows that are a power of two apart would fall into the same cache set. */
 typedef struct sli_act_tile {
     _Alignas(64) int8_t q[SLI_TILE_BLOCKS][SLI_ROW_BLOCK][SL_ACT_BLOCK];
-    float d[SLI_TILE_BLOCKS][SLI_ROW_BLOCK];
-    int32_t start[SLI_TILE_BLOCKS][SLI_ROW_BLOCK]; /* where isum starts: kernels multiply unsigned q + bias, this is -bias * sum */
-    float dsum[SLI_TILE_BLOCKS][SLI_ROW_BLOCK];    /* d * (float)sum, for formats with a minimum */
+    float d[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];
+    int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* where isum starts: kernels multiply unsigned q + bias, this is -bias * sum */
+    float dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];    /* d * (float)sum, for formats with a minimum */
 } sli_act_tile;
 
 /* Where the parts of a tile lie in a panel. */
@@ -36,11 +36,13 @@ typedef struct sli_weight_parts {
 
 typedef struct sli_quant_step {
     const sli_act_tile *x;
-    uint32_t rows;                  /* 1 .. SLI_ROW_BLOCK */
-    uint32_t blocks;                /* 1 .. SLI_TILE_BLOCKS */
-    sli_weight_parts now;           /* the tile to multiply */
-    sli_weight_parts ahead;         /* the tile that comes next, to be prefetched; may lie past the end, where a prefetch does nothing */
-    float (*totals)[SL_PANEL_ROWS]; /* [row][lane], 64-byte aligned */
+    uint32_t rows;   /* 1 .. SLI_ROW_BLOCK */
+    uint32_t blocks; /* 1 .. SLI_TILE_BLOCKS */
+    uint32_t panels; /* 1 or 2: the second lies panel_bytes further on, in all its parts */
+    size_t panel_bytes;
+    sli_weight_parts now;   /* the tile to multiply */
+    sli_weight_parts ahead; /* the tile that comes next, to be prefetched; may lie past the end, where a prefetch does nothing */
+    float (*totals)[SLI_ROW_BLOCK][SL_PANEL_ROWS]; /* [panel][row][lane], 64-byte aligned */
 } sli_quant_step;
 
 typedef struct sli_float_step {
