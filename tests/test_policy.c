@@ -1,0 +1,121 @@
+/* tests/test_policy.c: pager/policy.h. */
+#include "pager/policy.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT 300
+
+static uint32_t rnd(uint64_t *state, uint32_t limit)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return (uint32_t)(*state >> 33) % limit;
+}
+
+static uint64_t packed(const sl_unit *u)
+{
+    return (u->bytes + 63) / 64 * 64;
+}
+
+static uint64_t make(sl_unit *units, sl_unit_id *order, uint64_t seed, uint32_t largest)
+{
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        units[i] = (sl_unit){.bytes = 1 + rnd(&seed, largest), .home = rnd(&seed, 2) == 0};
+        order[i] = (i * 7) % COUNT;
+        total += packed(&units[i]);
+    }
+    return total;
+}
+
+static void nothing_gets_a_home_without_a_budget_and_everything_with_enough(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_unit_id order[COUNT];
+    uint64_t total = make(units, order, 5, 1000000);
+    assert_int_equal(sl_policy_spread(units, order, COUNT, 0), 0);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_false(units[i].home);
+    assert_int_equal(sl_policy_spread(units, order, COUNT, total), total);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_true(units[i].home);
+    assert_int_equal(sl_policy_spread(units, order, COUNT, UINT64_MAX), total);
+    assert_true(sl_policy_spread(units, order, COUNT, total - 1) < total);
+    assert_int_equal(sl_policy_spread(units, order, 0, total), 0);
+}
+
+static void homes_stay_within_the_budget_and_leave_no_room_for_another(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_unit_id order[COUNT];
+    for (uint64_t seed = 1; seed < 200; seed++) {
+        uint64_t total = make(units, order, seed, seed % 2 ? 1000000 : 5000), random = seed * 977 + 1;
+        uint64_t budget = total * rnd(&random, 1000) / 1000, used = 0;
+        uint64_t given = sl_policy_spread(units, order, COUNT, budget);
+        for (uint32_t i = 0; i < COUNT; i++)
+            used += units[i].home ? packed(&units[i]) : 0;
+        assert_int_equal(used, given);
+        assert_true(given <= budget);
+        for (uint32_t i = 0; i < COUNT; i++)
+            assert_true(units[i].home || packed(&units[i]) > budget - given);
+    }
+}
+
+static void homes_are_spread_evenly_over_the_cycle(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_unit_id order[COUNT];
+    const uint32_t largest = 10000;
+    for (uint64_t seed = 1; seed < 100; seed++) {
+        uint64_t total = make(units, order, seed, largest), random = seed * 31 + 7, passed = 0, homes = 0;
+        uint64_t budget = total * (1 + rnd(&random, 99)) / 100;
+        sl_policy_spread(units, order, COUNT, budget);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            const sl_unit *u = &units[order[i]];
+            passed += packed(u);
+            homes += u->home ? packed(u) : 0;
+            double even = (double)passed * (double)budget / (double)total;
+            assert_true((double)homes > even - 2.0 * largest && (double)homes < even + 3.0 * largest);
+        }
+    }
+}
+
+static void a_large_unit_is_passed_over_for_smaller_ones(void **state)
+{
+    (void)state;
+    sl_unit units[4] = {{.bytes = 6400}, {.bytes = 640}, {.bytes = 6400}, {.bytes = 640}};
+    sl_unit_id order[4] = {0, 1, 2, 3};
+    assert_int_equal(sl_policy_spread(units, order, 4, 1300), 1280);
+    assert_false(units[0].home || units[2].home);
+    assert_true(units[1].home && units[3].home);
+}
+
+static void a_unit_that_the_order_names_twice_is_paid_once(void **state)
+{
+    (void)state;
+    sl_unit units[2] = {{.bytes = 640}, {.bytes = 640}};
+    sl_unit_id order[4] = {0, 1, 0, 1};
+    assert_int_equal(sl_policy_spread(units, order, 4, 10000), 1280);
+    assert_int_equal(sl_policy_spread(units, order, 4, 700), 640);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_gets_a_home_without_a_budget_and_everything_with_enough),
+        cmocka_unit_test(homes_stay_within_the_budget_and_leave_no_room_for_another),
+        cmocka_unit_test(homes_are_spread_evenly_over_the_cycle),
+        cmocka_unit_test(a_large_unit_is_passed_over_for_smaller_ones),
+        cmocka_unit_test(a_unit_that_the_order_names_twice_is_paid_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
