@@ -55,18 +55,21 @@ smallest_budget() {
     json "$TMP/refused.json" error.ram_budget_min_bytes
 }
 
-# fails SENTENCE STATUS PATTERN COMMAND…: the command ends with STATUS and says exactly one line on stderr, which matches PATTERN.
+# fails SENTENCE STATUS PATTERN COMMAND…: the command ends with STATUS, and the last line on stderr is the only "sluice: …", matches PATTERN
+# and holds no control character. Lines before it are notes about the run (a chosen batch, a fallback); stdout is empty.
 fails() {
     sentence=$1 want=$2 pattern=$3
     shift 3
     "$@" >"$TMP/out" 2>"$TMP/err"
     status=$?
-    lines=$(wc -l <"$TMP/err")
+    lines=$(grep -c '^sluice: .' "$TMP/err")
     if [ $status -ne "$want" ]; then
         not_ok "$sentence" "exit status $status, not $want" "$(head -c 500 "$TMP/err")"
-    elif [ "$lines" -ne 1 ] || ! grep -q '^sluice: .' "$TMP/err"; then
-        not_ok "$sentence" "$lines lines on stderr, not one 'sluice: …'" "$(head -c 500 "$TMP/err")"
-    elif ! grep -Eqi -- "$pattern" "$TMP/err"; then
+    elif [ "$lines" -ne 1 ] || ! tail -n 1 "$TMP/err" | grep -q '^sluice: .'; then
+        not_ok "$sentence" "$lines lines of 'sluice: …' on stderr, not one at the end" "$(head -c 500 "$TMP/err")"
+    elif LC_ALL=C grep -q '[[:cntrl:]]' "$TMP/err"; then
+        not_ok "$sentence" "a control character reaches the terminal" "$(cat -v "$TMP/err")"
+    elif ! tail -n 1 "$TMP/err" | grep -Eqi -- "$pattern"; then
         not_ok "$sentence" "the message does not match '$pattern'" "$(cat "$TMP/err")"
     elif [ -s "$TMP/out" ]; then
         not_ok "$sentence" "something is on stdout" "$(head -c 200 "$TMP/out")"
