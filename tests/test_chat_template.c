@@ -1,0 +1,216 @@
+/* tests/test_chat_template.c: which family a template is of, what a conversation becomes, and the system message that a template brings.
+ *
+ * The expected renderings of SmolLM2's template were made by Jinja2 3.1 from the template itself. */
+#include "core/chat_template.h"
+
+#include "tests/header_builder.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SMOLLM2                                                                                                                            \
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful AI "    \
+    "assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + "               \
+    "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+#define SMOLLM2_SYSTEM "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+
+#define LLAMA3                                                                                                                             \
+    "{% set loop_messages = messages %}{% for message in loop_messages %}{% set content = '<|start_header_id|>' + message['role'] + "      \
+    "'<|end_header_id|>\n\n'+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content "   \
+    "%}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"        \
+    "{% endif %}"
+
+static sl_gguf *with_template(const char *template)
+{
+    header h;
+    header_start(&h);
+    header_string(&h, "general.architecture", "llama", 5);
+    if (template)
+        header_string(&h, "tokenizer.chat_template", template, strlen(template));
+    sl_gguf *gguf = header_parse(&h);
+    assert_non_null(gguf);
+    return gguf;
+}
+
+static const sl_chat_family *by_name(const char *name)
+{
+    const sl_chat_family *family;
+    assert_int_equal(sl_chat_by_name(name, &family, NULL), SL_OK);
+    return family;
+}
+
+static void expect_render(const char *family, const sl_message *messages, size_t count, const char *expected)
+{
+    char *text;
+    assert_int_equal(sl_chat_render(by_name(family), messages, count, &text, NULL), SL_OK);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+static void expect_family(const char *template, const char *name)
+{
+    sl_gguf *gguf = with_template(template);
+    const sl_chat_family *family;
+    assert_int_equal(sl_chat_detect(gguf, &family, NULL), SL_OK);
+    assert_string_equal(sl_chat_name(family), name);
+    sl_gguf_close(gguf);
+}
+
+static void expect_unknown(const char *template, const char *words)
+{
+    sl_gguf *gguf = with_template(template);
+    const sl_chat_family *family = (const sl_chat_family *)1;
+    sl_error err = {0};
+    assert_int_equal(sl_chat_detect(gguf, &family, &err), SL_UNSUPPORTED);
+    assert_null(family);
+    assert_non_null(strstr(err.message, words));
+    assert_non_null(strstr(err.message, "built.gguf"));
+    assert_non_null(strstr(err.message, "chatml"));
+    sl_gguf_close(gguf);
+}
+
+static void expect_system(const char *template, const char *expected)
+{
+    sl_gguf *gguf = with_template(template);
+    char *text;
+    assert_int_equal(sl_chat_default_system(gguf, &text, NULL), SL_OK);
+    assert_string_equal(text, expected);
+    free(text);
+    sl_gguf_close(gguf);
+}
+
+static void a_family_is_told_by_the_texts_of_its_template(void **state)
+{
+    (void)state;
+    expect_family(SMOLLM2, "chatml");
+    expect_family(LLAMA3, "llama3");
+    expect_unknown("{{ '<|im_start|>' + role + '<|im_sep|>' + content + '<|im_end|>' }}", "no family that we know");
+    expect_unknown("<|start_header_id|><|end_header_id|><|eot_id|>Cutting Knowledge Date: December 2023", "no family that we know");
+    expect_unknown("{{ '[INST] ' + content + ' [/INST]' }}", "no family that we know");
+    expect_unknown("", "no family that we know");
+    expect_unknown(NULL, "no chat template");
+}
+
+static void a_name_that_no_family_has_is_refused_with_the_list(void **state)
+{
+    (void)state;
+    const sl_chat_family *family;
+    sl_error err = {0};
+    assert_int_equal(sl_chat_by_name("martian", &family, &err), SL_INVALID);
+    assert_null(family);
+    assert_non_null(strstr(err.message, "'martian'"));
+    assert_non_null(strstr(err.message, "chatml, llama3"));
+}
+
+static void chatml_renders_as_its_template_does(void **state)
+{
+    (void)state;
+    const sl_message talk[] = {{SL_ROLE_SYSTEM, "Be brief."}, {SL_ROLE_USER, " Hi \n"}, {SL_ROLE_ASSISTANT, "Hello!"}, {SL_ROLE_USER, ""}};
+    expect_render("chatml", talk, 4,
+                  "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hi \n<|im_end|>\n<|im_start|>assistant\nHello!<|im_end|>\n"
+                  "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n");
+    expect_render("chatml", NULL, 0, "<|im_start|>assistant\n");
+}
+
+static void llama3_trims_what_is_said(void **state)
+{
+    (void)state;
+    const sl_message talk[] = {{SL_ROLE_USER, " \n Hi there \t"}, {SL_ROLE_ASSISTANT, "  \n "}};
+    expect_render(
+        "llama3", talk, 2,
+        "<|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
+static void a_long_conversation_is_rendered_whole(void **state)
+{
+    (void)state;
+    enum { COUNT = 500, LENGTH = 1000 };
+    static char text[LENGTH + 1];
+    static sl_message talk[COUNT];
+    memset(text, 'x', LENGTH);
+    for (int i = 0; i < COUNT; i++)
+        talk[i] = (sl_message){SL_ROLE_USER, text};
+    char *out;
+    assert_int_equal(sl_chat_render(by_name("chatml"), talk, COUNT, &out, NULL), SL_OK);
+    size_t turn = strlen("<|im_start|>user\n<|im_end|>\n") + LENGTH;
+    assert_int_equal(strlen(out), COUNT * turn + strlen("<|im_start|>assistant\n"));
+    for (int i = 0; i < COUNT; i++)
+        assert_memory_equal(out + (size_t)i * turn, "<|im_start|>user\nxxx", 20);
+    free(out);
+}
+
+static void the_default_system_message_is_read_from_the_template(void **state)
+{
+    (void)state;
+    expect_system(SMOLLM2, SMOLLM2_SYSTEM);
+    /* the same with escapes, as templates stand in JSON files; with the other quotes; and outside of any constant */
+    expect_system("{{ '<|im_start|>system\\nIt\\'s \\\"me\\\"\\t\\\\<|im_end|>\\n' }}", "It's \"me\"\t\\");
+    expect_system("{{ \"<|im_start|>system\nIt's<|im_end|>\n\" }}", "It's");
+    expect_system("{% if x %}<|im_start|>system\nPlain 'text'<|im_end|>\n{% endif %}", "Plain 'text'");
+    /* constants that are only pieces of a turn are none, whatever follows */
+    expect_system("{{ '<|im_start|>system\n' + system + '<|im_end|>' }}{{ '<|im_start|>system\nYes<|im_end|>' }}", "Yes");
+    expect_system("<|im_start|>system\n{{ system }}<|im_end|>", "");
+    expect_system("{{ '<|im_start|>' + role + '\n' + content + '<|im_end|>' }}", "");
+    expect_system("{{ '<|im_start|>system\nnever closed", "");
+    expect_system("{{ '<|im_start|>system\n' }}<|im_end|><|im_start|>system", "");
+    expect_system(LLAMA3, "");
+    expect_system("", "");
+    expect_system(NULL, "");
+}
+
+static void a_template_of_nothing_but_openings_is_read_in_one_pass(void **state)
+{
+    (void)state;
+    enum { COUNT = 100000 };
+    const char *opening = "<|im_start|>system\n";
+    size_t length = strlen(opening);
+    char *template = malloc(COUNT * length + 16);
+    assert_non_null(template);
+    for (size_t i = 0; i < COUNT; i++)
+        memcpy(template + i * length, opening, length);
+    strcpy(template + COUNT * length, "{{<|im_end|>"); /* quadratic would be 10^11 steps */
+    expect_system(template, "");
+    free(template);
+}
+
+static void smollm2s_own_file_says_the_same(void **state)
+{
+    (void)state;
+    const char *path = getenv("SLUICE_TEST_MODEL");
+    if (!path) {
+        print_message("SLUICE_TEST_MODEL is not set: it names SmolLM2's GGUF file\n");
+        skip();
+    }
+    sl_gguf *gguf;
+    const sl_chat_family *family;
+    char *text;
+    assert_int_equal(sl_gguf_open(path, &gguf, NULL), SL_OK);
+    assert_int_equal(sl_chat_detect(gguf, &family, NULL), SL_OK);
+    assert_string_equal(sl_chat_name(family), "chatml");
+    assert_int_equal(sl_chat_default_system(gguf, &text, NULL), SL_OK);
+    assert_string_equal(text, SMOLLM2_SYSTEM);
+    free(text);
+    sl_gguf_close(gguf);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_family_is_told_by_the_texts_of_its_template),
+        cmocka_unit_test(a_name_that_no_family_has_is_refused_with_the_list),
+        cmocka_unit_test(chatml_renders_as_its_template_does),
+        cmocka_unit_test(llama3_trims_what_is_said),
+        cmocka_unit_test(a_long_conversation_is_rendered_whole),
+        cmocka_unit_test(the_default_system_message_is_read_from_the_template),
+        cmocka_unit_test(a_template_of_nothing_but_openings_is_read_in_one_pass),
+        cmocka_unit_test(smollm2s_own_file_says_the_same),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
