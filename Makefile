@@ -76,8 +76,9 @@ example: $(EXAMPLES) ## build the example programs that use the library
 # One source per instruction set: the file's name ends in what it may use, and only the chosen one runs on a machine.
 ISA_avx2   := -mavx2 -mfma -mf16c -mbmi2
 ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2) -mprefer-vector-width=512
+EXAMPLE_FLAGS = $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include
 isa_of      = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
-compile_of  = $(ALLCFLAGS) $(call isa_of,$(1))
+compile_of  = $(if $(filter tests/example/%,$(1)),$(EXAMPLE_FLAGS),$(ALLCFLAGS) $(call isa_of,$(1)))
 
 # Rebuilds all when the compiler or its flags change.
 export SLUICE_FLAGS := $(CC) $(ALLCFLAGS) $(ISA_avx512)
@@ -123,7 +124,7 @@ $(BUILD)/bench/%: $(BUILD)/bench/%.o $(CLI_LIB) $(LIB)
 # The example is what a user writes: it sees the one installed header and nothing else of ours.
 $(BUILD)/tests/example/%: tests/example/%.c $(BUILD)/include/sluice.h $(LIB)
 	@mkdir -p $(@D)
-	$(call say,CC,$<) $(CC) $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
+	$(call say,CC,$<) $(CC) $(call compile_of,$<) $(LDFLAGS) -o $@ $< $(LIB) $(LDLIBS)
 
 # --- the library as it is installed ----------------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ fuzz: ## each fuzzer for FUZZ_SECONDS (20), with clang
 	@$(SUBMAKE) BUILD=$(BUILD)/fuzz CC=clang OPT=-O1 SANITIZE="$(ASAN) -fsanitize=fuzzer-no-link" fuzzers
 	@scripts/fuzz --build $(BUILD)/fuzz --seconds $(FUZZ_SECONDS)
 
-lint: $(BUILD)/compile_commands.json $(LIB) ## include direction, library symbols, format, static analysis
+lint: $(BUILD)/compile_commands.json $(LIB) $(BUILD)/include/sluice.h ## include direction, library symbols, format, static analysis
 	@scripts/lint --build $(BUILD)
 
 format: ## clang-format on all C files
@@ -234,4 +235,4 @@ FORCE:
 .PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize fuzzers fuzz lint format clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
--include $(ALL_SRC:%.c=$(BUILD)/%.d)
+-include $(patsubst %.c,$(BUILD)/%.d,$(filter-out $(EXAMPLE_SRC),$(ALL_SRC)))
