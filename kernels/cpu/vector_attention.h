@@ -136,7 +136,7 @@ static void end_block(const sl_attention *job, uint32_t first, uint32_t count, c
 }
 
 /* Few queries wait for memory, and a page is too short for the processor to guess its end: while one page is multiplied, the lines
- * of the next to come are asked for, evenly over the product's steps. */
+ * of the next to come (NULL: none) are asked for, evenly over the product's steps. */
 static void fetch_ahead(product *p, const uint8_t *page, size_t page_bytes)
 {
     uint32_t steps = p->k_end - p->k_begin;
@@ -175,14 +175,15 @@ static void score_page(const block *b, uint32_t page)
                       .out_stride = CHUNK};
     if (b->widen)
         widen_right(&scores, 0, job->head_dim, b->s.page);
-    else
-        fetch_ahead(&scores, job->v_pages[page], sl_kv_page_bytes(job->v_type, job->head_dim));
+    fetch_ahead(&scores, job->v_pages[page], sl_kv_page_bytes(job->v_type, job->head_dim));
 
     for (uint32_t i = 0, next; i < b->count; i = next) {
         next = b->count - i < BLOCK_TILE_ROWS ? b->count : i + BLOCK_TILE_ROWS;
         span seen = visible_to(b, i, next, page);
-        if (seen.begin < seen.end)
-            run_product(&scores, i, next, seen.begin / 16 * 16, (seen.end + 15) / 16 * 16);
+        if (seen.begin >= seen.end)
+            continue;
+        run_product(&scores, i, next, seen.begin / 16 * 16, (seen.end + 15) / 16 * 16);
+        scores.ahead = NULL;
     }
 }
 
@@ -218,10 +219,11 @@ static void output_page(const block *b, uint32_t page, const uint8_t *next_keys)
         seen = visible_to(b, i, next, page);
         output.k_begin = seen.begin;
         output.k_end = seen.end;
-        if (!b->widen && next_keys != NULL)
-            fetch_ahead(&output, next_keys, sl_kv_page_bytes(job->k_type, job->head_dim));
-        if (seen.begin < seen.end)
-            run_product(&output, i, next, 0, job->head_dim);
+        if (seen.begin >= seen.end)
+            continue;
+        fetch_ahead(&output, next_keys, sl_kv_page_bytes(job->k_type, job->head_dim));
+        run_product(&output, i, next, 0, job->head_dim);
+        next_keys = NULL;
     }
 }
 
