@@ -131,7 +131,6 @@ sl_status sl_pager_create(const sl_pager_config *config, uint32_t alignment, sl_
     p->staging_bytes = l.staging;
     p->homes_bytes = l.homes;
     p->alignment = alignment;
-    p->awaited = SLI_NONE;
     p->units = (sli_units){.unit = (sli_unit *)(void *)(tables + l.units_at), .count = config->unit_count};
     p->plan = (sli_plan){.entry = (uint32_t *)(void *)(tables + l.plan_at), .capacity = config->plan_max};
     p->ring = (sli_ring){.extent = (sli_extent *)(void *)(tables + l.extents_at), .capacity = l.extents, .bytes = l.ring};
@@ -226,7 +225,6 @@ static sl_status bring(sl_pager *p, sl_unit_id id, bool planned, sl_error *err)
     const sli_unit *u = &p->units.unit[id];
     sl_status status = SL_OK;
     uint64_t begin = sl_now_ns();
-    p->awaited = id;
     if (u->state == SLI_ABSENT && planned) { /* its room may have gone to another: its turn comes first now */
         p->plan.next = p->plan.head;
         sli_stream_ahead(p);
@@ -245,7 +243,6 @@ static sl_status bring(sl_pager *p, sl_unit_id id, bool planned, sl_error *err)
             sli_stream_collect(p, true);
         }
     }
-    p->awaited = SLI_NONE;
     p->stats.wait_ns += sl_now_ns() - begin;
     return status;
 }

@@ -35,8 +35,7 @@ struct sl_pager {
     uint32_t in_flight;  /* reads that the tier has */
     uint32_t small_left; /* of those, small ones */
     bool small_failed;
-    sl_unit_id awaited; /* acquire waits for it: not to be dropped; SLI_NONE: none */
-    sl_error failure;   /* of the last read that failed */
+    sl_error failure; /* of the last read that failed */
     sl_pager_stats stats;
 };
 

@@ -56,14 +56,14 @@ static void forget_claims(sl_pager *p, sl_unit_id id)
     p->units.unit[id].claims = 0;
 }
 
-/* Is anything in the extent in use: pinned, and with `claims_count` also claimed or awaited? */
+/* Is anything in the extent in use: on its way, pinned, or, with `claims_count`, claimed? */
 static bool extent_busy(const sl_pager *p, const sli_extent *extent, bool claims_count)
 {
     if (extent->reading)
         return true;
     for (sl_unit_id id = extent->first_unit; id != SLI_NONE; id = p->units.unit[id].next) {
         const sli_unit *u = &p->units.unit[id];
-        if (in_extent(u) && (u->pins > 0 || (claims_count && (u->claims > 0 || id == p->awaited))))
+        if (in_extent(u) && (u->pins > 0 || (claims_count && u->claims > 0)))
             return true;
     }
     return false;

@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUFFER_BYTES ((size_t)512 << 20) /* of one registered buffer; the kernel allows up to 1 GiB */
-#define BUFFERS_MAX  64
+#define REGISTER_MAX ((size_t)1 << 30)  /* of one registered buffer, as the kernel has it; no staging ring is larger */
+#define REGISTER_MIN ((size_t)64 << 10) /* less is not worth the name */
 
 typedef struct request {
     sl_read read;
@@ -38,7 +38,7 @@ typedef struct uring_tier {
     uint32_t *queue;    /* ring of depth entries: requests in the order in which they go to the kernel */
     uint32_t queue_first, queue_count;
     uint32_t prepared; /* of the queue's first: those that have an SQE, not yet taken by the kernel */
-    char *registered;  /* from here on, registered_bytes lie in registered buffers */
+    char *registered;  /* from here on, registered_bytes are pinned, as registered buffer 0 */
     size_t registered_bytes;
     int broken; /* errno of a submission that can't be repeated; 0: none */
 } uring_tier;
@@ -76,13 +76,9 @@ static sl_status uring_submit(sl_tier *tier, const sl_read *read, sl_error *err)
     return SL_OK;
 }
 
-/* The registered buffer in which the whole range lies, or -1. */
-static int buffer_of(const uring_tier *t, const char *memory, size_t bytes)
+static bool is_registered(const uring_tier *t, const char *memory, size_t bytes)
 {
-    if (t->registered_bytes == 0 || memory < t->registered || memory + bytes > t->registered + t->registered_bytes)
-        return -1;
-    size_t first = (size_t)(memory - t->registered) / BUFFER_BYTES, last = (size_t)(memory + bytes - 1 - t->registered) / BUFFER_BYTES;
-    return first == last ? (int)first : -1;
+    return t->registered_bytes > 0 && memory >= t->registered && memory + bytes <= t->registered + t->registered_bytes;
 }
 
 static void prepare(uring_tier *t, struct io_uring_sqe *sqe, uint32_t index)
@@ -92,9 +88,8 @@ static void prepare(uring_tier *t, struct io_uring_sqe *sqe, uint32_t index)
     unsigned bytes = (unsigned)(r->read.bytes - r->progress.done);
     uint64_t offset = r->read.offset + r->progress.done;
     int fd = t->files_registered ? (int)r->read.file : t->files.file[r->read.file].fd;
-    int buffer = buffer_of(t, memory, bytes);
-    if (buffer >= 0)
-        io_uring_prep_read_fixed(sqe, fd, memory, bytes, offset, buffer);
+    if (is_registered(t, memory, bytes))
+        io_uring_prep_read_fixed(sqe, fd, memory, bytes, offset, 0);
     else
         io_uring_prep_read(sqe, fd, memory, bytes, offset);
     if (t->files_registered)
@@ -203,17 +198,14 @@ static const sl_tier_ops uring_ops = {.submit = uring_submit, .reap = uring_reap
 /* Registers a prefix of the memory: all of it, or what the limit on locked memory leaves. */
 static void register_memory(uring_tier *t, char *memory, size_t bytes)
 {
-    size_t want = bytes;
+    size_t want = bytes < REGISTER_MAX ? bytes : REGISTER_MAX;
     int result = 0;
-    while (want >= (size_t)1 << 16) {
-        struct iovec parts[BUFFERS_MAX];
-        unsigned count = 0;
-        for (size_t at = 0; at < want && count < BUFFERS_MAX; at += BUFFER_BYTES)
-            parts[count++] = (struct iovec){memory + at, want - at < BUFFER_BYTES ? want - at : BUFFER_BYTES};
-        result = io_uring_register_buffers(&t->ring, parts, count);
+    while (want >= REGISTER_MIN) {
+        struct iovec part = {memory, want};
+        result = io_uring_register_buffers(&t->ring, &part, 1);
         if (result == 0) {
             t->registered = memory;
-            t->registered_bytes = want < BUFFERS_MAX * BUFFER_BYTES ? want : BUFFERS_MAX * BUFFER_BYTES;
+            t->registered_bytes = want;
             break;
         }
         if (result != -ENOMEM)

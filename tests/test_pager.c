@@ -12,6 +12,15 @@
 
 #include <cmocka.h>
 
+/* Sanitizers keep notes about memory, which count as resident. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHADOWED 1
+#elif defined(__has_feature)
+#define SHADOWED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer))
+#else
+#define SHADOWED 0
+#endif
+
 #define SEED      77
 #define UNITS_MAX 64
 #define FILE_SIZE 1000003 /* the last block is cut short */
@@ -328,6 +337,19 @@ static void neighbours_are_read_together(void **state)
     sl_pager_destroy(b.pager);
 }
 
+static void a_gap_between_neighbours_is_not_read(void **state)
+{
+    (void)state;
+    bench b = {0};
+    cycle(&b, 40, 4096, 0);
+    for (uint32_t i = 0; i < 40; i++)
+        b.unit[i].offset = (uint64_t)i * 3 * 4096;
+    open_pager(&b, 1 << 20, 40, 8, 0);
+    run_passes(&b, 1);
+    assert_int_equal(sl_pager_statistics(b.pager).bytes_read, 40 * 4096);
+    sl_pager_destroy(b.pager);
+}
+
 static void reads_in_flight_at_cancel_serve_the_next_plan(void **state)
 {
     (void)state;
@@ -371,12 +393,15 @@ static void a_demand_read_finds_room_in_a_ring_full_of_planned_units(void **stat
     sl_pager_release(b.pager, 29);
     sl_pager_release(b.pager, 0);
     for (uint32_t i = 1; i < 25; i++) {
+        for (int k = 0; k < 1000; k++)
+            sl_pager_poll(b.pager); /* what had to give way is read again in its turn */
         assert_int_equal(sl_pager_acquire(b.pager, i, &view, &err), SL_OK);
         check_bytes(&b.unit[i], view.staged, 0);
         sl_pager_release(b.pager, i);
         check_invariants(b.pager);
     }
     assert_int_equal(sl_pager_statistics(b.pager).demand_reads, 1);
+    assert_int_equal(sl_pager_statistics(b.pager).hits_staged, 25);
     sl_pager_destroy(b.pager);
 }
 
@@ -491,7 +516,8 @@ static void what_is_held_is_what_was_priced(void **state)
     memset(staging, 1, staging_bytes);
     memset(pager->homes, 1, cost.homes_bytes);
     uint64_t priced = cost.homes_bytes + cost.staging_bytes + cost.tables_bytes, held = sl_rss_bytes() - before;
-    assert_true(held + (256 << 10) >= priced - cost.tables_bytes && held <= priced + (512 << 10));
+    if (!SHADOWED)
+        assert_true(held + (256 << 10) >= priced - cost.tables_bytes && held <= priced + (512 << 10));
     sl_pager_destroy(pager);
 }
 
@@ -531,6 +557,7 @@ int main(void)
         cmocka_unit_test(a_cycle_that_fits_the_ring_is_read_once),
         cmocka_unit_test(the_link_never_pauses_between_passes),
         cmocka_unit_test(neighbours_are_read_together),
+        cmocka_unit_test(a_gap_between_neighbours_is_not_read),
         cmocka_unit_test(reads_in_flight_at_cancel_serve_the_next_plan),
         cmocka_unit_test(a_demand_read_finds_room_in_a_ring_full_of_planned_units),
         cmocka_unit_test(a_ring_full_of_pinned_units_is_an_error_and_not_a_standstill),

@@ -229,6 +229,7 @@ static void a_file_in_shared_memory_can_be_read_buffered(void **state)
     }
     char text[3000], got[4096];
     memset(text, 'x', sizeof text);
+    memset(got, 'y', sizeof got);
     assert_int_equal(write(fd, text, sizeof text), sizeof text);
     close(fd);
     const char *path = path_text;
@@ -244,7 +245,9 @@ static void a_file_in_shared_memory_can_be_read_buffered(void **state)
         assert_int_equal(tier->ops->reap(tier, true, &done, 1, &err), 1);
         assert_int_equal(done.status, SL_OK);
         assert_memory_equal(got, text, sizeof text);
+        assert_int_equal(got[3000], 0);
         assert_int_equal(got[4095], 0);
+        memset(got, 'y', sizeof got);
         sl_tier_destroy(tier);
     }
     unlink(path);
