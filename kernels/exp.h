@@ -12,7 +12,7 @@
  * Largest error 1 ulp. exp(0) is exactly 1. Below SLI_EXP_MIN, where results would become denormal, the value is exactly 0
  * (so also at -inf); from SLI_EXP_LIMIT on it is +inf; a NaN gives a NaN.
  *
- * kernels/cpu/vector_exp.h repeats sli_exp with vectors; the test compares them over all exponents. */
+ * kernels/cpu/vector_exp.h repeats sli_exp with vectors; the tests compare them over all exponents. */
 #ifndef SL_KERNELS_EXP_H
 #define SL_KERNELS_EXP_H
 
