@@ -247,10 +247,8 @@ sl_status sl_generate(sl_session *session, const sl_request *request, sl_result 
     sl_status status = begin(&g, err);
     if (status == SL_OK)
         status = run(&g, err);
-    if (status == SL_INTERRUPTED) { /* the request is answered: the next call runs again */
+    if (status == SL_INTERRUPTED)
         result->reason = SL_STOP_INTERRUPTED;
-        atomic_store(&session->engine->interrupted, false);
-    }
     if (g.out.text != NULL) {
         show(&g.out, g.out.length);
         g.out.text[g.out.length] = '\0';

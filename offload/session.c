@@ -86,6 +86,8 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
         if (status != SL_OK) {
             s->position = start;
             sl_pager_retry(e->pager); /* the cause may be gone when the caller tries again */
+            if (status == SL_INTERRUPTED)
+                atomic_store(&e->interrupted, false); /* the request is answered: the next call runs again */
             return status;
         }
         memcpy(s->history + s->position, tokens + done, rows * sizeof *tokens);

@@ -1,0 +1,696 @@
+/* tests/test_engine.c: that what comes out of an engine depends on the model, the tokens and the cache's types, and on nothing else.
+ *
+ * Logits are compared bit by bit. One configuration is the base; each test changes what must not matter. */
+#include "core/cpu.h"
+#include "tests/tiny_model.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#define MIB    ((uint64_t)1 << 20)
+#define TOKENS 70 /* more than a page of the cache */
+
+static const sl_token_id *some_tokens(void)
+{
+    static sl_token_id tokens[TOKENS];
+    for (uint32_t i = 0; i < TOKENS; i++)
+        tokens[i] = (sl_token_id)((i * 37 + 11) % 384);
+    tokens[5] = tokens[4]; /* the same embedding row twice in a batch */
+    tokens[6] = 386;       /* in the last, partly filled panel */
+    return tokens;
+}
+
+/* ---- helpers ---- */
+
+static char *write_tiny(const char *name, const tiny_model *model)
+{
+    sl_error err = {0};
+    char *path = tiny_path(name);
+    if (tiny_write(model, path, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    return path;
+}
+
+static void forget(char *path)
+{
+    unlink(path);
+    free(path);
+}
+
+static sl_engine_options base_options(const char *path)
+{
+    return (sl_engine_options){.model_path = path, .ram_budget_bytes = 1024 * MIB, .context = 128, .threads = 1, .isa = "scalar"};
+}
+
+static sl_engine *open_engine(const sl_engine_options *options)
+{
+    sl_engine *engine;
+    sl_error err = {0};
+    if (sl_engine_open(options, &engine, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    return engine;
+}
+
+static sl_session *open_session(sl_engine *engine)
+{
+    sl_session *session;
+    sl_error err = {0};
+    if (sl_session_open(engine, &session, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    return session;
+}
+
+static const float *eval(sl_session *session, const sl_token_id *tokens, size_t count)
+{
+    const float *logits = NULL;
+    sl_error err = {0};
+    if (sl_session_eval(session, tokens, count, SL_EVAL_LOGITS, &logits, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    return logits;
+}
+
+static uint32_t vocabulary(const sl_engine *engine)
+{
+    sl_engine_info info;
+    sl_engine_describe(engine, &info);
+    return info.vocab;
+}
+
+#define STEPS 4 /* passes of one row behind the prompt */
+
+/* The logits of the last prompt token and of STEPS single ones after it, [STEPS + 1][vocab], in a buffer that the caller frees. */
+static float *run(const sl_engine_options *options, size_t *count)
+{
+    sl_engine *engine = open_engine(options);
+    sl_session *session = open_session(engine);
+    uint32_t vocab = vocabulary(engine);
+    float *all = malloc((STEPS + 1) * (size_t)vocab * sizeof *all);
+    assert_non_null(all);
+    for (uint32_t step = 0; step <= STEPS; step++) {
+        const sl_token_id *from = some_tokens() + (step == 0 ? 0 : TOKENS - STEPS + step - 1);
+        memcpy(all + step * (size_t)vocab, eval(session, from, step == 0 ? TOKENS - STEPS : 1), vocab * sizeof *all);
+    }
+    assert_int_equal(sl_session_position(session), TOKENS);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    *count = (STEPS + 1) * (size_t)vocab;
+    return all;
+}
+
+static void check_finite(const float *values, size_t count)
+{
+    float least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        assert_true(isfinite(values[i]));
+        least = fminf(least, values[i]);
+        most = fmaxf(most, values[i]);
+    }
+    assert_true(most - least > 1.0f); /* logits that are all alike would compare equal whatever was wrong */
+}
+
+/* Runs `other` and compares with `base`, bit by bit. */
+static void check_same(const float *base, size_t count, const sl_engine_options *other, const char *what)
+{
+    size_t other_count;
+    float *logits = run(other, &other_count);
+    assert_int_equal(count, other_count);
+    for (size_t i = 0; i < count; i++)
+        if (memcmp(&base[i], &logits[i], sizeof *base) != 0)
+            fail_msg("%s: logit %zu is %a, not %a", what, i, (double)logits[i], (double)base[i]);
+    free(logits);
+}
+
+/* The smallest budget that these options work with. */
+static uint64_t minimum_budget(sl_engine_options options)
+{
+    sl_engine *engine = open_engine(&options);
+    sl_engine_info info;
+    sl_engine_describe(engine, &info);
+    sl_engine_close(engine);
+    return info.ram_budget_min_bytes;
+}
+
+static const uint32_t every_type[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_Q8_0};
+#define TYPES (sizeof every_type / sizeof *every_type)
+
+static tiny_model of_type(uint32_t type)
+{
+    tiny_model model = TINY_MODEL;
+    for (int i = 0; i < 4; i++)
+        model.types[i] = type;
+    return model;
+}
+
+static tiny_model mixed(bool tied)
+{
+    tiny_model model = TINY_MODEL;
+    memcpy(model.types, (uint32_t[]){SL_TYPE_Q8_0, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_F16}, sizeof model.types);
+    model.tied = tied;
+    model.biases = true;
+    return model;
+}
+
+/* ---- what must not matter ---- */
+
+/* A larger model than the others: its matrices are many units, so that budgets between the extremes differ. */
+static void any_budget_gives_the_same_logits(void **state)
+{
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        tiny_model model = mixed(tied != 0);
+        model.d = 512;
+        model.ff = 1536;
+        model.heads = 16;
+        model.kv_heads = 4;
+        model.vocab = 2003;
+        char *path = write_tiny("budget.gguf", &model);
+        sl_engine_options options = base_options(path);
+        options.isa = NULL;
+        options.batch = 16;
+        size_t count;
+        float *base = run(&options, &count);
+        check_finite(base, count);
+        uint64_t least = minimum_budget(options) + MIB; /* the process has grown a little since */
+        uint64_t streamed_before = UINT64_MAX;
+        for (uint64_t more = 0; more <= 12 * MIB; more += 3 * MIB) {
+            options.ram_budget_bytes = least + more;
+            sl_engine *engine = open_engine(&options);
+            sl_engine_info info;
+            sl_engine_describe(engine, &info);
+            sl_engine_close(engine);
+            if (more == 0)
+                assert_true(info.streamed_bytes > info.weight_bytes / 2);
+            assert_true(info.streamed_bytes <= streamed_before);
+            streamed_before = info.streamed_bytes;
+            check_same(base, count, &options, "budget");
+        }
+        free(base);
+        forget(path);
+    }
+}
+
+static void any_thread_count_gives_the_same_logits(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    char *path = write_tiny("threads.gguf", &model);
+    sl_engine_options options = base_options(path);
+    size_t count;
+    float *base = run(&options, &count);
+    for (options.threads = 2; options.threads <= 3; options.threads++)
+        check_same(base, count, &options, "threads");
+    free(base);
+    forget(path);
+}
+
+static void any_batch_size_gives_the_same_logits(void **state)
+{
+    (void)state;
+    static const uint32_t batches[] = {1, 3, 32, 64, 512};
+    tiny_model model = mixed(false);
+    char *path = write_tiny("batch.gguf", &model);
+    sl_engine_options options = base_options(path);
+    size_t count;
+    float *base = run(&options, &count);
+    for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+        options.batch = batches[i];
+        check_same(base, count, &options, "batch");
+    }
+    free(base);
+    forget(path);
+}
+
+static void any_way_of_reading_gives_the_same_logits(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    char *path = write_tiny("reading.gguf", &model);
+    sl_engine_options options = base_options(path);
+    size_t count;
+    float *base = run(&options, &count);
+    options.ram_budget_bytes = minimum_budget(options) + MIB;
+    options.io_engine = "pread";
+    check_same(base, count, &options, "pread");
+    options.io_depth = 1;
+    check_same(base, count, &options, "pread, one at a time");
+    options.buffered = true;
+    check_same(base, count, &options, "pread, buffered");
+    options.throttle_Bps = 64 * MIB;
+    check_same(base, count, &options, "throttled");
+    options.io_engine = "auto";
+    options.io_depth = 2;
+    check_same(base, count, &options, "auto, two at a time");
+    free(base);
+    forget(path);
+}
+
+static void io_uring_gives_the_same_logits(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    char *path = write_tiny("uring.gguf", &model);
+    sl_engine_options options = base_options(path);
+    sl_error err = {0};
+    options.io_engine = "uring";
+    sl_engine *engine;
+    sl_status status = sl_engine_open(&options, &engine, &err);
+    sl_engine_close(engine);
+    if (status == SL_UNSUPPORTED) {
+        forget(path);
+        print_message("io_uring is refused here: %s\n", err.message);
+        skip();
+    }
+    options.io_engine = "pread";
+    size_t count;
+    float *base = run(&options, &count);
+    options.io_engine = "uring";
+    check_same(base, count, &options, "uring");
+    options.ram_budget_bytes = minimum_budget(options) + MIB;
+    options.io_depth = 1;
+    check_same(base, count, &options, "uring, streamed, one at a time");
+    free(base);
+    forget(path);
+}
+
+/* Every format, at every instruction set that runs here, with rows that fill no panel. */
+static void any_instruction_set_gives_the_same_logits(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < TYPES; t++) {
+        tiny_model model = of_type(every_type[t]);
+        char *path = write_tiny("isa.gguf", &model);
+        sl_engine_options options = base_options(path);
+        size_t count;
+        float *base = run(&options, &count);
+        check_finite(base, count);
+        for (sl_isa isa = SL_ISA_AVX2; isa < SL_ISA_COUNT; isa++) {
+            if (!sl_cpu_supports(isa))
+                continue;
+            options.isa = sl_isa_name(isa);
+            check_same(base, count, &options, sl_format_of(every_type[t])->name);
+        }
+        free(base);
+        forget(path);
+    }
+}
+
+/* Neither the width nor the length of a float matrix is a multiple of anything. */
+static void odd_widths_run_and_give_the_same_logits_everywhere(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < 3; t++) {
+        tiny_model model = of_type(every_type[t]);
+        model.d = 101;
+        model.ff = 77;
+        model.heads = 3;
+        model.kv_heads = 1;
+        model.head_dim = 48;
+        model.tied = t % 2 == 0;
+        char *path = write_tiny("odd.gguf", &model);
+        sl_engine_options options = base_options(path);
+        size_t count;
+        float *base = run(&options, &count);
+        check_finite(base, count);
+        options.isa = NULL;
+        options.threads = 2;
+        options.batch = 7;
+        check_same(base, count, &options, "the best instruction set");
+        options.ram_budget_bytes = minimum_budget(options) + MIB;
+        check_same(base, count, &options, "streamed");
+        free(base);
+        forget(path);
+    }
+}
+
+static void each_cache_type_gives_its_own_logits_at_any_batch_and_instruction_set(void **state)
+{
+    (void)state;
+    static const sl_kv_type types[] = {SL_KV_F16, SL_KV_F32, SL_KV_Q8_0};
+    tiny_model model = of_type(SL_TYPE_F32);
+    char *path = write_tiny("cache.gguf", &model);
+    float *seen[3];
+    size_t count;
+    for (int i = 0; i < 3; i++) {
+        sl_engine_options options = base_options(path);
+        options.k_type = types[i];
+        options.v_type = types[2 - i];
+        seen[i] = run(&options, &count);
+        check_finite(seen[i], count);
+        options.isa = NULL;
+        options.batch = 5;
+        check_same(seen[i], count, &options, "cache type");
+        for (int before = 0; before < i; before++)
+            assert_memory_not_equal(seen[before], seen[i], count * sizeof **seen);
+    }
+    for (int i = 0; i < 3; i++)
+        free(seen[i]);
+    forget(path);
+}
+
+static void a_tied_head_equals_the_same_matrix_written_twice(void **state)
+{
+    (void)state;
+    for (size_t t = 0; t < TYPES; t++) {
+        tiny_model model = of_type(every_type[t]);
+        char *tied = write_tiny("tied.gguf", &model);
+        model.tied = false;
+        model.head_copies_embedding = true;
+        char *twice = write_tiny("twice.gguf", &model);
+        sl_engine_options options = base_options(tied);
+        size_t count;
+        float *base = run(&options, &count);
+        options.model_path = twice;
+        check_same(base, count, &options, "written twice");
+        options.ram_budget_bytes = minimum_budget(options) + MIB;
+        check_same(base, count, &options, "written twice, streamed");
+        options.model_path = tied;
+        check_same(base, count, &options, "tied, streamed");
+        free(base);
+        forget(tied);
+        forget(twice);
+    }
+}
+
+/* ---- evaluating ---- */
+
+static void one_batch_equals_token_by_token(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    char *path = write_tiny("rows.gguf", &model);
+    sl_engine_options options = base_options(path);
+    options.isa = NULL;
+    options.batch = TOKENS;
+    options.all_logits = true;
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine);
+    uint32_t vocab = vocabulary(engine);
+    float *together = malloc(TOKENS * (size_t)vocab * sizeof *together);
+    assert_non_null(together);
+    memcpy(together, eval(session, some_tokens(), TOKENS), TOKENS * (size_t)vocab * sizeof *together);
+    check_finite(together, TOKENS * (size_t)vocab);
+    assert_int_equal(sl_session_truncate(session, 0, NULL), SL_OK);
+    for (size_t i = 0; i < TOKENS; i++)
+        if (memcmp(eval(session, some_tokens() + i, 1), together + i * vocab, vocab * sizeof *together) != 0)
+            fail_msg("row %zu differs", i);
+    free(together);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+static void going_back_and_on_equals_never_having_gone(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    char *path = write_tiny("back.gguf", &model);
+    sl_engine_options options = base_options(path);
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine);
+    uint32_t vocab = vocabulary(engine);
+    float *straight = malloc(vocab * sizeof *straight);
+    assert_non_null(straight);
+    memcpy(straight, eval(session, some_tokens(), TOKENS), vocab * sizeof *straight);
+
+    static const uint32_t stations[] = {TOKENS - 1, 65, 64, 63, 1, 0};
+    for (size_t i = 0; i < sizeof stations / sizeof *stations; i++) {
+        assert_int_equal(sl_session_truncate(session, stations[i], NULL), SL_OK);
+        eval(session, some_tokens() + 3, 20); /* something else, which is forgotten again */
+        assert_int_equal(sl_session_truncate(session, stations[i], NULL), SL_OK);
+        assert_memory_equal(eval(session, some_tokens() + stations[i], TOKENS - stations[i]), straight, vocab * sizeof *straight);
+    }
+    sl_error err = {0};
+    assert_int_equal(sl_session_truncate(session, TOKENS + 1, &err), SL_INVALID);
+    assert_int_equal(sl_session_position(session), TOKENS);
+    free(straight);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+static void hints_about_what_follows_change_nothing(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    char *path = write_tiny("hints.gguf", &model);
+    sl_engine_options options = base_options(path);
+    size_t count;
+    options.batch = 16;
+    options.ram_budget_bytes = minimum_budget(options) + MIB;
+    float *base = run(&options, &count);
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine);
+    uint32_t vocab = vocabulary(engine);
+    const sl_token_id *tokens = some_tokens();
+    const float *logits;
+    sl_error err = {0};
+    /* "More follows", and then comes: a pass without logits, nothing at all, a step back, and at last what was said. */
+    assert_int_equal(sl_session_eval(session, tokens, 20, SL_EVAL_LOGITS | SL_EVAL_MORE, &logits, &err), SL_OK);
+    assert_int_equal(sl_session_eval(session, tokens + 20, 20, 0, NULL, &err), SL_OK);
+    assert_int_equal(sl_session_eval(session, tokens + 40, 20, SL_EVAL_MORE, NULL, &err), SL_OK);
+    assert_int_equal(sl_session_truncate(session, 50, &err), SL_OK);
+    assert_int_equal(sl_session_eval(session, tokens + 50, TOKENS - STEPS - 50, SL_EVAL_LOGITS | SL_EVAL_MORE, &logits, &err), SL_OK);
+    assert_memory_equal(logits, base, vocab * sizeof *base);
+    for (uint32_t step = 1; step <= STEPS; step++) {
+        assert_int_equal(sl_session_eval(session, tokens + TOKENS - STEPS + step - 1, 1, SL_EVAL_LOGITS | SL_EVAL_MORE, &logits, &err),
+                         SL_OK);
+        assert_memory_equal(logits, base + step * (size_t)vocab, vocab * sizeof *base);
+    }
+    free(base);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+/* ---- refusals ---- */
+
+static void what_does_not_fit_the_context_is_refused_and_leaves_the_session_as_it_was(void **state)
+{
+    (void)state;
+    tiny_model model = of_type(SL_TYPE_F32);
+    char *path = write_tiny("full.gguf", &model);
+    sl_engine_options options = base_options(path);
+    options.context = TOKENS;
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine);
+    sl_error err = {0};
+    eval(session, some_tokens(), TOKENS - 1);
+    assert_int_equal(sl_session_eval(session, some_tokens(), 2, 0, NULL, &err), SL_FULL);
+    assert_non_null(strstr(err.message, "-c sets it"));
+    assert_int_equal(sl_session_position(session), TOKENS - 1);
+    eval(session, some_tokens() + TOKENS - 1, 1);
+    assert_int_equal(sl_session_eval(session, some_tokens(), 1, 0, NULL, &err), SL_FULL);
+    assert_int_equal(sl_session_eval(session, some_tokens(), SIZE_MAX, 0, NULL, &err), SL_FULL);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+static void tokens_that_are_none_are_refused_and_leave_the_session_as_it_was(void **state)
+{
+    (void)state;
+    tiny_model model = of_type(SL_TYPE_F32);
+    char *path = write_tiny("tokens.gguf", &model);
+    sl_engine_options options = base_options(path);
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine);
+    static const sl_token_id bad[] = {-1, 387, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        sl_error err = {0};
+        assert_int_equal(sl_session_eval(session, (sl_token_id[]){3, bad[i]}, 2, 0, NULL, &err), SL_INVALID);
+        assert_non_null(strstr(err.message, "387"));
+    }
+    sl_error err = {0};
+    assert_int_equal(sl_session_eval(session, NULL, 0, 0, NULL, &err), SL_INVALID);
+    assert_int_equal(sl_session_position(session), 0);
+    eval(session, (sl_token_id[]){386}, 1);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+static void an_engine_has_one_session_at_a_time(void **state)
+{
+    (void)state;
+    tiny_model model = of_type(SL_TYPE_F32);
+    char *path = write_tiny("second.gguf", &model);
+    sl_engine_options options = base_options(path);
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine), *second = session;
+    sl_error err = {0};
+    assert_int_equal(sl_session_open(engine, &second, &err), SL_INVALID);
+    assert_null(second);
+    assert_non_null(strstr(err.message, "one KV cache"));
+    sl_session_close(session);
+    session = open_session(engine);
+    assert_int_equal(sl_session_position(session), 0);
+    sl_session_close(session);
+    sl_session_close(NULL);
+    sl_engine_close(engine);
+    sl_engine_close(NULL);
+    forget(path);
+}
+
+static void options_out_of_range_are_refused_by_name(void **state)
+{
+    (void)state;
+    tiny_model model = of_type(SL_TYPE_F32);
+    model.head_dim = 16;
+    char *path = write_tiny("options.gguf", &model);
+    const sl_engine_options base = base_options(path);
+    sl_engine_options wrong[8];
+    static const char *const named[8] = {"such instruction set", "neon",          "at most 256", "multiple of 32", "multiple of 32",
+                                         "uring and pread",      "no model file", "cannot open"};
+    for (int i = 0; i < 8; i++)
+        wrong[i] = base;
+    wrong[0].isa = "mmx";
+    wrong[1].isa = "neon";
+    wrong[2].context = 257;
+    wrong[3].k_type = SL_KV_Q8_0;
+    wrong[4].v_type = SL_KV_Q8_0;
+    wrong[5].io_engine = "floppy";
+    wrong[6].model_path = NULL;
+    wrong[7].model_path = "/nowhere/model.gguf";
+    for (int i = 0; i < 8; i++) {
+        sl_engine *engine = (sl_engine *)(void *)&model;
+        sl_error err = {0};
+        sl_status status = sl_engine_open(&wrong[i], &engine, &err);
+        assert_int_equal(status, i == 7 ? SL_IO : SL_INVALID);
+        assert_null(engine);
+        if (strstr(err.message, named[i]) == NULL)
+            fail_msg("%s does not say: %s", err.message, named[i]);
+    }
+    forget(path);
+}
+
+static void a_budget_below_the_minimum_is_refused_and_the_minimum_named(void **state)
+{
+    (void)state;
+    tiny_model model = of_type(SL_TYPE_F32);
+    char *path = write_tiny("least.gguf", &model);
+    sl_engine_options options = base_options(path);
+    options.ram_budget_bytes = MIB;
+    sl_engine *engine;
+    sl_error err = {0};
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_NO_BUDGET);
+    assert_true(err.ram_budget_min_bytes > MIB);
+    options.ram_budget_bytes = err.ram_budget_min_bytes + MIB; /* the test process has grown meanwhile */
+    engine = open_engine(&options);
+    sl_engine_info info;
+    sl_engine_describe(engine, &info);
+    assert_true(info.process_bytes + info.kv_bytes + info.scratch_bytes + info.staging_bytes + info.table_bytes + info.resident_bytes <=
+                options.ram_budget_bytes);
+    assert_int_equal(info.ram_budget_bytes, options.ram_budget_bytes);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+/* ---- interruption ---- */
+
+static void *interrupt_soon(void *arg)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    sl_engine_interrupt(arg);
+    return NULL;
+}
+
+static void an_interrupt_ends_the_call_and_leaves_the_session_usable(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    model.layers = 24;
+    model.context = 4096;
+    char *path = write_tiny("interrupt.gguf", &model);
+    sl_engine_options options = base_options(path);
+    options.context = 4096;
+    options.batch = 512;
+    options.isa = NULL;
+    sl_engine *engine = open_engine(&options);
+    sl_session *session = open_session(engine);
+    uint32_t vocab = vocabulary(engine);
+    float *before = malloc(vocab * sizeof *before);
+    sl_token_id *many = malloc(4000 * sizeof *many);
+    assert_true(before != NULL && many != NULL);
+    for (int i = 0; i < 4000; i++)
+        many[i] = i % 384;
+    memcpy(before, eval(session, some_tokens(), 10), vocab * sizeof *before);
+
+    pthread_t thread;
+    sl_error err = {0};
+    assert_int_equal(pthread_create(&thread, NULL, interrupt_soon, engine), 0);
+    assert_int_equal(sl_session_eval(session, many, 4000, SL_EVAL_LOGITS, NULL, &err), SL_INTERRUPTED);
+    pthread_join(thread, NULL);
+    assert_int_equal(sl_session_position(session), 10);
+
+    /* The next call is a new one: it is not interrupted, and what the broken one left behind does not show. */
+    assert_int_equal(sl_session_truncate(session, 0, NULL), SL_OK);
+    assert_memory_equal(eval(session, some_tokens(), 10), before, vocab * sizeof *before);
+    free(many);
+    free(before);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
+static void engines_side_by_side_do_not_disturb_each_other(void **state)
+{
+    (void)state;
+    tiny_model models[2] = {mixed(true), mixed(true)};
+    models[1].seed = 2;
+    char *paths[2] = {write_tiny("one.gguf", &models[0]), write_tiny("two.gguf", &models[1])};
+    sl_engine *engines[2];
+    sl_session *sessions[2];
+    float *alone[2];
+    size_t count;
+    for (int i = 0; i < 2; i++) {
+        sl_engine_options options = base_options(paths[i]);
+        alone[i] = run(&options, &count);
+        engines[i] = open_engine(&options);
+        sessions[i] = open_session(engines[i]);
+    }
+    assert_memory_not_equal(alone[0], alone[1], count * sizeof **alone);
+    uint32_t vocab = vocabulary(engines[0]);
+    for (uint32_t t = 0; t < TOKENS; t++)
+        for (int i = 0; i < 2; i++) {
+            const float *logits = eval(sessions[i], some_tokens() + t, 1);
+            if (t + 1 >= TOKENS - STEPS)
+                assert_memory_equal(logits, alone[i] + (t + 1 - (TOKENS - STEPS)) * (size_t)vocab, vocab * sizeof **alone);
+        }
+    for (int i = 0; i < 2; i++) {
+        sl_session_close(sessions[i]);
+        sl_engine_close(engines[i]);
+        free(alone[i]);
+        forget(paths[i]);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_budget_gives_the_same_logits),
+        cmocka_unit_test(any_thread_count_gives_the_same_logits),
+        cmocka_unit_test(any_batch_size_gives_the_same_logits),
+        cmocka_unit_test(any_way_of_reading_gives_the_same_logits),
+        cmocka_unit_test(io_uring_gives_the_same_logits),
+        cmocka_unit_test(any_instruction_set_gives_the_same_logits),
+        cmocka_unit_test(odd_widths_run_and_give_the_same_logits_everywhere),
+        cmocka_unit_test(each_cache_type_gives_its_own_logits_at_any_batch_and_instruction_set),
+        cmocka_unit_test(a_tied_head_equals_the_same_matrix_written_twice),
+        cmocka_unit_test(one_batch_equals_token_by_token),
+        cmocka_unit_test(going_back_and_on_equals_never_having_gone),
+        cmocka_unit_test(hints_about_what_follows_change_nothing),
+        cmocka_unit_test(what_does_not_fit_the_context_is_refused_and_leaves_the_session_as_it_was),
+        cmocka_unit_test(tokens_that_are_none_are_refused_and_leave_the_session_as_it_was),
+        cmocka_unit_test(an_engine_has_one_session_at_a_time),
+        cmocka_unit_test(options_out_of_range_are_refused_by_name),
+        cmocka_unit_test(a_budget_below_the_minimum_is_refused_and_the_minimum_named),
+        cmocka_unit_test(an_interrupt_ends_the_call_and_leaves_the_session_usable),
+        cmocka_unit_test(engines_side_by_side_do_not_disturb_each_other),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,175 @@
+/* tests/tiny_model.h: models of any odd shape, written in milliseconds, for tests of what runs them.
+ *
+ * `synth` makes models of fixed, sensible shapes; these may have rows that fill no panel, heads that are wider than their share, biases,
+ * rotary factors and another format for each matrix. Same description, same bytes. Files lie in $TMPDIR, or beside the test program:
+ * both are on a disk, so that direct reads work. */
+#ifndef SL_TESTS_TINY_MODEL_H
+#define SL_TESTS_TINY_MODEL_H
+
+#include "offload/sluice.h"
+#include "offload/tools/quantize.h"
+#include "offload/tools/synth_vocabulary.h"
+#include "offload/tools/tool.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct tiny_model {
+    uint32_t layers, d, ff, heads, kv_heads, head_dim, vocab, context; /* vocab at least SLI_SYNTH_VOCABULARY_MIN */
+    uint32_t types[4];                                                 /* of the matrices, in turn */
+    bool tied, biases, rope_factors;
+    bool head_copies_embedding; /* of an untied model: the file has the same matrix twice */
+    float rope_linear;          /* 0: no scaling */
+    uint64_t seed;
+} tiny_model;
+
+/* The shape that most tests use: two layers, two query heads for each key head, a last panel of three rows. */
+#define TINY_MODEL                                                                                                                         \
+    {                                                                                                                                      \
+        .layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 387, .context = 256, .tied = true, .seed = 1   \
+    }
+
+/* A path for a file of this test, in a buffer that the caller frees. */
+static inline char *tiny_path(const char *name)
+{
+    char folder[4096];
+    const char *set = getenv("TMPDIR");
+    if (set != NULL && set[0] != '\0') {
+        snprintf(folder, sizeof folder, "%s", set);
+    } else {
+        ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
+        folder[length > 0 ? length : 0] = '\0';
+        char *slash = strrchr(folder, '/');
+        if (slash != NULL)
+            *slash = '\0';
+    }
+    size_t bytes = strlen(folder) + strlen(name) + 32;
+    char *path = malloc(bytes);
+    if (path == NULL)
+        abort();
+    snprintf(path, bytes, "%s/%d-%s", folder, (int)getpid(), name);
+    return path;
+}
+
+typedef struct tiny_writer {
+    const tiny_model *model;
+    sl_gguf_writer *file;
+    bool filling; /* first all tensors are declared, then all are filled */
+    uint32_t matrices;
+    uint64_t tensors;
+} tiny_writer;
+
+/* `spread` around `middle`; rows 0 is a vector. */
+static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t columns, uint32_t rows, float middle, float spread,
+                                    sl_error *err)
+{
+    uint32_t type = rows == 0 ? (uint32_t)SL_TYPE_F32 : w->model->types[w->matrices++ % 4];
+    uint64_t state = sli_random_row(w->model->seed, w->tensors++, 0);
+    if (!w->filling)
+        return sl_gguf_write_tensor(w->file, name, type, (uint64_t[]){columns, rows}, rows == 0 ? 1 : 2, err);
+    float *row = malloc(columns * sizeof *row);
+    uint8_t *stored = malloc(columns * sizeof *row);
+    sl_status status = row != NULL && stored != NULL ? SL_OK : SL_NO_MEMORY;
+    for (uint32_t r = 0; r < (rows == 0 ? 1 : rows) && status == SL_OK; r++) {
+        for (uint32_t c = 0; c < columns; c++)
+            row[c] = middle + spread * ((float)(sli_random_next(&state) >> 40) * 0x1p-23f - 1.0f);
+        sl_quantize_row(type, row, columns, stored);
+        status = sl_gguf_writer_data(w->file, stored, sl_row_bytes(type, columns), err);
+    }
+    free(stored);
+    free(row);
+    return status;
+}
+
+static inline sl_status tiny_layer(tiny_writer *w, uint32_t layer, sl_error *err)
+{
+    const tiny_model *m = w->model;
+    uint32_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    const struct {
+        const char *name;
+        uint32_t columns, rows;
+        float middle, spread;
+    } tensors[] = {
+        {"attn_norm.weight", m->d, 0, 1.0f, 0.1f}, {"attn_q.weight", m->d, q, 0, 2},      {"attn_q.bias", q, 0, 0, 0.5f},
+        {"attn_k.weight", m->d, kv, 0, 2},         {"attn_k.bias", kv, 0, 0, 0.5f},       {"attn_v.weight", m->d, kv, 0, 2},
+        {"attn_v.bias", kv, 0, 0, 0.5f},           {"attn_output.weight", q, m->d, 0, 2}, {"ffn_norm.weight", m->d, 0, 1.0f, 0.1f},
+        {"ffn_gate.weight", m->d, m->ff, 0, 2},    {"ffn_up.weight", m->d, m->ff, 0, 2},  {"ffn_down.weight", m->ff, m->d, 0, 2},
+    };
+    for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
+        char name[64];
+        if (!m->biases && strstr(tensors[i].name, "bias") != NULL)
+            continue;
+        snprintf(name, sizeof name, "blk.%u.%s", layer, tensors[i].name);
+        /* A matrix is spread by its row length, so that what goes in comes out at about the same size. */
+        float spread = tensors[i].rows == 0 ? tensors[i].spread : tensors[i].spread / sqrtf((float)tensors[i].columns);
+        SL_TRY(tiny_tensor(w, name, tensors[i].columns, tensors[i].rows, tensors[i].middle, spread, err));
+    }
+    return SL_OK;
+}
+
+static inline sl_status tiny_tensors(tiny_writer *w, bool filling, sl_error *err)
+{
+    const tiny_model *m = w->model;
+    float spread = 2 / sqrtf((float)m->d);
+    w->filling = filling;
+    w->matrices = 0;
+    w->tensors = 0;
+    SL_TRY(tiny_tensor(w, "token_embd.weight", m->d, m->vocab, 0, spread, err));
+    if (m->rope_factors)
+        SL_TRY(tiny_tensor(w, "rope_freqs.weight", m->head_dim / 2, 0, 4.0f, 3.0f, err));
+    for (uint32_t layer = 0; layer < m->layers; layer++)
+        SL_TRY(tiny_layer(w, layer, err));
+    SL_TRY(tiny_tensor(w, "output_norm.weight", m->d, 0, 2.0f, 0.1f, err));
+    if (m->head_copies_embedding)
+        w->matrices = w->tensors = 0;
+    return m->tied ? SL_OK : tiny_tensor(w, "output.weight", m->d, m->vocab, 0, spread, err);
+}
+
+static inline sl_status tiny_values(sl_gguf_writer *w, const tiny_model *m, sl_error *err)
+{
+    const struct {
+        const char *key;
+        uint32_t value;
+    } numbers[] = {{"llama.context_length", m->context},
+                   {"llama.embedding_length", m->d},
+                   {"llama.block_count", m->layers},
+                   {"llama.feed_forward_length", m->ff},
+                   {"llama.attention.head_count", m->heads},
+                   {"llama.attention.head_count_kv", m->kv_heads},
+                   {"llama.attention.key_length", m->head_dim},
+                   {"llama.attention.value_length", m->head_dim},
+                   {"llama.rope.dimension_count", m->head_dim}};
+    SL_TRY(sl_gguf_write_str(w, "general.architecture", "llama", err));
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        SL_TRY(sl_gguf_write_u32(w, numbers[i].key, numbers[i].value, err));
+    SL_TRY(sl_gguf_write_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, err));
+    SL_TRY(sl_gguf_write_f32(w, "llama.rope.freq_base", 10000.0f, err));
+    if (m->rope_linear > 0) {
+        SL_TRY(sl_gguf_write_str(w, "llama.rope.scaling.type", "linear", err));
+        SL_TRY(sl_gguf_write_f32(w, "llama.rope.scaling.factor", m->rope_linear, err));
+    }
+    /* The rows beyond it are tokens without a text. */
+    return sli_synth_vocabulary(w, SLI_SYNTH_VOCABULARY_MIN, err);
+}
+
+static inline sl_status tiny_write(const tiny_model *model, const char *path, sl_error *err)
+{
+    tiny_writer w = {.model = model};
+    SL_TRY(sl_gguf_writer_create(path, 32, &w.file, err));
+    sl_status status = tiny_values(w.file, model, err);
+    if (status == SL_OK)
+        status = tiny_tensors(&w, false, err);
+    if (status == SL_OK)
+        status = sl_gguf_writer_begin_data(w.file, err);
+    if (status == SL_OK)
+        status = tiny_tensors(&w, true, err);
+    if (status == SL_OK)
+        return sl_gguf_writer_finish(w.file, err);
+    sl_gguf_writer_discard(w.file);
+    return status;
+}
+
+#endif
