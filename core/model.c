@@ -125,23 +125,23 @@ static sl_status check_keys(const sl_gguf *gguf, const sl_arch *arch, sl_error *
     return SL_OK;
 }
 
-/* Linear scaling divides positions; llama 3's scaling comes as the tensor rope_freqs.weight. Anything else is refused. */
+/* Linear scaling divides positions, by rope.scaling.factor or, in older files, rope.scale_linear; it is what a factor means unless the type
+ * says none. llama 3's scaling comes as the tensor rope_freqs.weight. Anything else is refused. */
 static sl_status read_rope_scaling(key_reader *r, sl_model *model)
 {
     char key[128];
-    sl_str type = {"none", 4};
-    model->rope_scale = read_f32(r, "rope.scale_linear", 1.0f);
+    sl_str type = {"linear", 6};
+    model->rope_scale = read_f32(r, "rope.scaling.factor", read_f32(r, "rope.scale_linear", 1.0f));
     SL_TRY(r->status);
     full_key(r, "rope.scaling.type", key);
-    if (sl_gguf_find(r->gguf, key) == NULL)
-        return SL_OK;
-    SL_TRY(sl_gguf_str(r->gguf, key, &type, r->err));
-    if (sl_str_equal(type, "linear"))
-        model->rope_scale = read_f32(r, "rope.scaling.factor", 1.0f);
-    else if (!sl_str_equal(type, "none"))
+    if (sl_gguf_find(r->gguf, key) != NULL)
+        SL_TRY(sl_gguf_str(r->gguf, key, &type, r->err));
+    if (sl_str_equal(type, "none"))
+        model->rope_scale = 1.0;
+    else if (!sl_str_equal(type, "linear"))
         return sl_fail(r->err, SL_UNSUPPORTED, "%s: %s is \"%.*s\"; known are none and linear", sl_gguf_path(r->gguf), key,
                        (int)(type.length < 40 ? type.length : 40), type.data);
-    return r->status;
+    return SL_OK;
 }
 
 static sl_status read_keys(const sl_gguf *gguf, sl_model *model, sl_error *err)
