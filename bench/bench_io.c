@@ -17,6 +17,7 @@
 #define MIB           ((uint64_t)1 << 20)
 #define ALIGNMENT     4096
 #define STAGING_BYTES (64 * MIB)
+#define DEPTH_MAX     64
 
 typedef struct measure {
     uint64_t begin_ns, begin_cpu_ns;
@@ -39,7 +40,7 @@ static void report(const char *name, measure m, uint64_t bytes, uint64_t request
 {
     double seconds = (double)(sl_now_ns() - m.begin_ns) * 1e-9;
     double cpu = (double)(cpu_ns() - m.begin_cpu_ns) * 1e-9;
-    printf("%-44s %8.1f MiB/s  %7.0f requests/s  %5.1f %% of a core\n", name, (double)bytes / MIB / seconds, (double)requests / seconds,
+    printf("%-52s %8.1f MiB/s  %7.0f requests/s  %5.1f %% of a core\n", name, (double)bytes / MIB / seconds, (double)requests / seconds,
            100 * cpu / seconds);
     fflush(stdout);
 }
@@ -74,20 +75,23 @@ static int run_tier(const char *path, uint64_t file_bytes, double seconds, io_ca
         options.register_bytes = area;
     }
     int failed = sl_tier_open_files(&path, 1, &options, &tier, &err) != SL_OK ? complain(&err) : 0;
-    uint64_t blocks = file_bytes / c.bytes, next = 0, random = 88172645463325252u, bytes = 0, requests = 0;
-    uint32_t idle = c.depth;
-    sl_read_done done[64];
+    uint64_t blocks = file_bytes / c.bytes, random = 88172645463325252u, bytes = 0, requests = 0;
+    sl_read_done done[DEPTH_MAX];
+    size_t free_count = 0;
+    for (; free_count < c.depth; free_count++) /* at first all slots are free; later those of the reads that are done */
+        done[free_count].tag = free_count;
     measure m = start();
-    for (size_t count = 0; !failed && (double)(sl_now_ns() - m.begin_ns) * 1e-9 < seconds; bytes += count * c.bytes, requests += count) {
-        for (uint32_t i = 0; i < (requests == 0 && count == 0 ? idle : (uint32_t)count); i++) {
-            uint64_t slot = requests == 0 && count == 0 ? i : done[i].tag;
+    while (!failed && (double)(sl_now_ns() - m.begin_ns) * 1e-9 < seconds) {
+        for (size_t i = 0; i < free_count && !failed; i++, requests++) {
             random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            uint64_t block = c.random ? random % blocks : next++ % blocks;
-            sl_read read = {.offset = block * c.bytes, .bytes = c.bytes, .memory = memory + slot * c.bytes, .tag = slot};
-            if (tier->ops->submit(tier, &read, &err) != SL_OK)
-                return complain(&err);
+            sl_read read = {.offset = (c.random ? random : requests) % blocks * c.bytes,
+                            .bytes = c.bytes,
+                            .memory = memory + done[i].tag * c.bytes,
+                            .tag = done[i].tag};
+            failed = tier->ops->submit(tier, &read, &err) != SL_OK ? complain(&err) : 0;
         }
-        count = tier->ops->reap(tier, true, done, 64, &err);
+        free_count = tier->ops->reap(tier, true, done, DEPTH_MAX, &err);
+        bytes += free_count * c.bytes;
     }
     if (!failed) {
         char name[80];
@@ -100,8 +104,22 @@ static int run_tier(const char *path, uint64_t file_bytes, double seconds, io_ca
     return failed;
 }
 
+/* The owner computes, and does not look after its reads meanwhile. */
+static void compute_for(uint64_t ns)
+{
+    uint64_t until = sl_now_ns() + ns;
+    while (ns > 0 && sl_now_ns() < until)
+        ;
+}
+
+typedef struct pass_case {
+    sl_io_engine engine;
+    uint32_t unit_bytes, depth;
+    uint64_t compute_ns; /* after every eighth unit */
+} pass_case;
+
 /* Reads every byte of the cycle as a dense pass does, two passes planned ahead. */
-static int run_passes(sl_pager *pager, const sl_unit_id *order, uint32_t count, double seconds, const char *name)
+static int run_passes(sl_pager *pager, const sl_unit_id *order, uint32_t count, double seconds, uint64_t compute_ns, const char *name)
 {
     sl_error err = {0};
     sl_view view;
@@ -114,6 +132,8 @@ static int run_passes(sl_pager *pager, const sl_unit_id *order, uint32_t count, 
             status = sl_pager_acquire(pager, order[i], &view, &err);
             if (status == SL_OK)
                 sl_pager_release(pager, order[i]);
+            if (i % 8 == 7)
+                compute_for(compute_ns);
         }
     }
     sl_pager_stats after = sl_pager_statistics(pager);
@@ -123,9 +143,9 @@ static int run_passes(sl_pager *pager, const sl_unit_id *order, uint32_t count, 
     return 0;
 }
 
-static int run_pager(const char *path, uint64_t file_bytes, double seconds, sl_io_engine engine, uint32_t unit_bytes, uint32_t depth)
+static int run_pager(const char *path, uint64_t file_bytes, double seconds, pass_case c)
 {
-    uint32_t count = (uint32_t)((file_bytes - 100) / unit_bytes);
+    uint32_t count = (uint32_t)((file_bytes - 100) / c.unit_bytes);
     sl_unit *units = calloc(count, sizeof *units);
     sl_unit_id *order = calloc(count, sizeof *order);
     sl_pager *pager = NULL;
@@ -133,21 +153,22 @@ static int run_pager(const char *path, uint64_t file_bytes, double seconds, sl_i
     sl_error err = {0};
     int failed = units == NULL || order == NULL;
     for (uint32_t i = 0; !failed && i < count; i++) {
-        units[i] = (sl_unit){.bytes = unit_bytes, .offset = 100 + (uint64_t)i * unit_bytes};
+        units[i] = (sl_unit){.bytes = c.unit_bytes, .offset = 100 + (uint64_t)i * c.unit_bytes};
         order[i] = i;
     }
     sl_pager_config config = {.units = units, .unit_count = count, .staging_bytes = STAGING_BYTES, .plan_max = 2 * count};
     if (!failed && sl_pager_create(&config, ALIGNMENT, &pager, &err) != SL_OK)
         failed = complain(&err);
-    sl_files_options options = {.engine = engine, .depth = depth};
+    sl_files_options options = {.engine = c.engine, .depth = c.depth};
     if (!failed)
         options.register_memory = sl_pager_staging(pager, &options.register_bytes);
     if (!failed && (sl_tier_open_files(&path, 1, &options, &tier, &err) != SL_OK || sl_pager_attach(pager, tier, &err) != SL_OK))
         failed = complain(&err);
     if (!failed) {
         char name[80];
-        snprintf(name, sizeof name, "pager, %s, units of %u KiB, depth %u", tier->attrs.engine, unit_bytes / 1024, tier->attrs.depth);
-        failed = run_passes(pager, order, count, seconds, name);
+        snprintf(name, sizeof name, "pager, %s, units %u KiB, depth %u, busy %.1f ms", tier->attrs.engine, c.unit_bytes / 1024,
+                 tier->attrs.depth, (double)c.compute_ns * 1e-6);
+        failed = run_passes(pager, order, count, seconds, c.compute_ns, name);
     }
     sl_pager_destroy(pager);
     free(order);
@@ -172,12 +193,11 @@ int main(int argc, char **argv)
     int failed = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases && !failed; i++)
         failed = run_tier(argv[1], bytes, seconds, cases[i]);
-    static const uint32_t unit_bytes[] = {1 << 20, 69 << 10, 324 << 10};
-    for (size_t i = 0; i < 3 && !failed; i++)
-        failed = run_pager(argv[1], bytes, seconds, SL_IO_URING, unit_bytes[i], 0);
-    if (!failed)
-        failed = run_pager(argv[1], bytes, seconds, SL_IO_URING, 1 << 20, 8);
-    if (!failed)
-        failed = run_pager(argv[1], bytes, seconds, SL_IO_PREAD, 1 << 20, 16);
+    static const pass_case passes[] = {
+        {SL_IO_URING, 1 << 20, 0, 0},       {SL_IO_URING, 69 << 10, 0, 0}, {SL_IO_URING, 324 << 10, 0, 0},
+        {SL_IO_URING, 1 << 20, 0, 2000000}, {SL_IO_URING, 1 << 20, 8, 0},  {SL_IO_PREAD, 1 << 20, 16, 0},
+    };
+    for (size_t i = 0; i < sizeof passes / sizeof *passes && !failed; i++)
+        failed = run_pager(argv[1], bytes, seconds, passes[i]);
     return failed;
 }
