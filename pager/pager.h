@@ -38,8 +38,9 @@ typedef struct sl_unit {
 typedef struct sl_pager_config {
     const sl_unit *units; /* copied */
     uint32_t unit_count;
-    uint64_t staging_bytes; /* of the ring; at least sl_pager_staging_min(). 0 when every unit has a home and load time may be slow: the minimum */
-    uint32_t plan_max;      /* planned and not yet acquired units, at most */
+    uint64_t
+        staging_bytes; /* of the ring; at least sl_pager_staging_min(). 0 when every unit has a home and load time may be slow: the minimum */
+    uint32_t plan_max; /* planned and not yet acquired units, at most */
 } sl_pager_config;
 
 /* Bytes of host memory that a pager with this configuration holds: homes, staging, tables; rounded as they are allocated. Pure. */
@@ -87,12 +88,12 @@ SL_MUST_USE sl_status sl_pager_read_small(sl_pager *pager, uint32_t file, const 
                                           void *out, sl_error *err);
 
 typedef struct sl_pager_stats { /* all since create; monotonic */
-    uint64_t bytes_read;       /* from the tier, alignment included */
-    uint64_t bytes_wanted;     /* of those, bytes of units and small ranges */
+    uint64_t bytes_read;        /* from the tier, alignment included */
+    uint64_t bytes_wanted;      /* of those, bytes of units and small ranges */
     uint64_t requests;
-    uint64_t wait_ns;          /* the owner waited for a read */
+    uint64_t wait_ns; /* the owner waited for a read */
     uint64_t hits_resident, hits_staged, demand_reads;
-    uint64_t resident_bytes;   /* settled now */
+    uint64_t resident_bytes; /* settled now */
 } sl_pager_stats;
 sl_pager_stats sl_pager_statistics(const sl_pager *pager);
 const sl_tier_attrs *sl_pager_tier(const sl_pager *pager); /* NULL before attach */

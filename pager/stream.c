@@ -122,8 +122,7 @@ static void start(sl_pager *p, const request *r, uint64_t at)
         return;
     }
     if (status == SL_PENDING)
-        status = sl_fail(&failure, SL_INTERNAL, "the %s tier has less room than it said (%u reads)", p->tier->attrs.engine,
-                         p->tier->attrs.depth);
+        sl_fail(&failure, SL_INTERNAL, "the %s tier has less room than it said (%u reads)", p->tier->attrs.engine, p->tier->attrs.depth);
     p->failure = failure;
     p->ring.extent[index].reading = false;
     units_failed(p, &p->ring.extent[index]);

@@ -24,14 +24,14 @@
 typedef struct sl_tier sl_tier;
 
 typedef struct sl_tier_attrs {
-    const char *engine;       /* "uring", "pread", "host", "synthetic"; what --json reports */
-    bool direct;              /* O_DIRECT: the page cache is not used */
-    uint32_t alignment;       /* of offsets, sizes and memory */
-    uint32_t depth;           /* reads in flight, at most */
+    const char *engine; /* "uring", "pread", "host", "synthetic"; what --json reports */
+    bool direct;        /* O_DIRECT: the page cache is not used */
+    uint32_t alignment; /* of offsets, sizes and memory */
+    uint32_t depth;     /* reads in flight, at most */
     uint64_t capacity_bytes;
-    uint64_t heap_bytes;      /* what it holds in memory (rings, thread stacks), for the budget */
-    double bandwidth_Bps;     /* 0 until measured */
-    char note[160];           /* what the user must be told ("io_uring is refused here (EPERM); using pread"), else "" */
+    uint64_t heap_bytes;  /* what it holds in memory (rings, thread stacks), for the budget */
+    double bandwidth_Bps; /* 0 until measured */
+    char note[160];       /* what the user must be told ("io_uring is refused here (EPERM); using pread"), else "" */
 } sl_tier_attrs;
 
 typedef struct sl_read {
@@ -39,7 +39,7 @@ typedef struct sl_read {
     uint64_t offset; /* aligned (T4) */
     size_t bytes;    /* aligned (T4) */
     void *memory;
-    uint64_t tag;    /* given back by reap */
+    uint64_t tag; /* given back by reap */
 } sl_read;
 
 typedef struct sl_read_done {
@@ -62,9 +62,9 @@ struct sl_tier { /* every tier begins with this */
 typedef enum sl_io_engine { SL_IO_AUTO, SL_IO_URING, SL_IO_PREAD } sl_io_engine;
 
 typedef struct sl_files_options {
-    sl_io_engine engine;   /* AUTO: io_uring, else pread with attrs.note saying why */
-    uint32_t depth;        /* 0: the default, 32 */
-    bool buffered;         /* through the page cache; without it a file system that refuses O_DIRECT is an error naming the folder */
+    sl_io_engine engine; /* AUTO: io_uring, else pread with attrs.note saying why */
+    uint32_t depth;      /* 0: the default, 32 */
+    bool buffered;       /* through the page cache; without it a file system that refuses O_DIRECT is an error naming the folder */
     /* Memory that all reads go to, registered with the ring as far as RLIMIT_MEMLOCK allows (else unregistered, and noted); NULL: none. */
     void *register_memory;
     size_t register_bytes;
