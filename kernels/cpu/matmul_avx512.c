@@ -36,16 +36,30 @@ INLINE __m512i broadcast_word(const int8_t *p)
     return _mm512_set1_epi32(word);
 }
 
-/* Asks for block `b` of a tile. */
-INLINE void prefetch_block(uint32_t type, const sli_weight_parts *tile, size_t b, size_t panel_offset)
+/* The tile that comes next, asked for block by block. The requests are spread evenly over the visits that the tile in hand gets, one per four
+ * rows of activations, because memory is asked best at a steady rate. */
+typedef struct prefetch {
+    sli_weight_parts tile;
+    size_t block;         /* to ask for next */
+    uint32_t every, wait; /* blocks multiplied per block asked for; until the next one */
+} prefetch;
+
+INLINE void prefetch_block(uint32_t type, int panels, prefetch *next, size_t panel_bytes)
 {
-    const char *quants = (const char *)tile->quants + b * block_quant_bytes(type) + panel_offset;
+    if (--next->wait)
+        return;
+    next->wait = next->every;
+    size_t b = next->block++;
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; p++) {
+        const char *quants = (const char *)next->tile.quants + b * block_quant_bytes(type) + p * panel_bytes;
 #pragma GCC unroll 8
-    for (size_t i = 0; i < block_quant_bytes(type); i += 64)
-        _mm_prefetch(quants + i, _MM_HINT_T0);
-    _mm_prefetch((const char *)tile->scales + b * 32 + panel_offset, _MM_HINT_T0);
-    if (type == SL_TYPE_Q4_1)
-        _mm_prefetch((const char *)tile->minima + b * 32 + panel_offset, _MM_HINT_T0);
+        for (size_t i = 0; i < block_quant_bytes(type); i += 64)
+            _mm_prefetch(quants + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)next->tile.scales + b * 32 + p * panel_bytes, _MM_HINT_T0);
+        if (type == SL_TYPE_Q4_1)
+            _mm_prefetch((const char *)next->tile.minima + b * 32 + p * panel_bytes, _MM_HINT_T0);
+    }
 }
 
 /* isum += one word of weights times word `i` of the rows' blocks q. */
@@ -131,9 +145,8 @@ INLINE void multiply_block(uint32_t type, int panels, int rows, const sli_quant_
 }
 
 /* Rows [row, row + rows) of the tile: one segment after the other. */
-INLINE void multiply_rows(uint32_t type, int panels, int rows, const sli_quant_step *s, size_t row)
+INLINE void multiply_rows(uint32_t type, int panels, int rows, const sli_quant_step *s, size_t row, prefetch *next)
 {
-    const sli_weight_parts *ahead = row == 0 ? &s->ahead : &s->now; /* later visits need nothing fetched */
     for (size_t begin = 0; begin < s->blocks; begin += SLI_SEGMENT_BLOCKS) {
         size_t end = begin + SLI_SEGMENT_BLOCKS < s->blocks ? begin + SLI_SEGMENT_BLOCKS : s->blocks;
         __m512 acc[MAX_ROWS][MAX_PANELS];
@@ -141,9 +154,7 @@ INLINE void multiply_rows(uint32_t type, int panels, int rows, const sli_quant_s
         for (int r = 0; r < rows; r++)
             acc[r][0] = acc[r][1] = _mm512_setzero_ps();
         for (size_t b = begin; b < end; b++) {
-#pragma GCC unroll 2
-            for (int p = 0; p < panels; p++)
-                prefetch_block(type, ahead, b, p * s->panel_bytes);
+            prefetch_block(type, panels, next, s->panel_bytes);
             multiply_block(type, panels, rows, s, row, b, acc);
         }
 #pragma GCC unroll 4
@@ -158,15 +169,17 @@ INLINE void multiply_rows(uint32_t type, int panels, int rows, const sli_quant_s
 
 INLINE void multiply_panels(uint32_t type, int panels, const sli_quant_step *s)
 {
+    uint32_t visits = s->rows / 4 + (s->rows >> 1 & 1) + (s->rows & 1);
+    prefetch next = {.tile = s->ahead, .every = visits, .wait = 1};
     size_t row = 0;
     for (; row + 4 <= s->rows; row += 4)
-        multiply_rows(type, panels, 4, s, row);
+        multiply_rows(type, panels, 4, s, row, &next);
     if (s->rows & 2) {
-        multiply_rows(type, panels, 2, s, row);
+        multiply_rows(type, panels, 2, s, row, &next);
         row += 2;
     }
     if (s->rows & 1)
-        multiply_rows(type, panels, 1, s, row);
+        multiply_rows(type, panels, 1, s, row, &next);
 }
 
 INLINE void multiply_tile(uint32_t type, const sli_quant_step *s)

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define INLINE static inline __attribute__((always_inline))
+
 #define GROUP_MAX   8              /* panels that share a row block's laid-out activations */
 #define GROUP_BYTES (384u * 1024u) /* weights of a group: they and the activations stay within an L2 cache of 1 MiB */
 
@@ -10,7 +12,6 @@
 typedef struct walk {
     uint32_t type;
     sli_layout layout;
-    int32_t bias;  /* sli_weight_bias */
     size_t blocks; /* of a row */
     size_t panel_bytes;
     const uint8_t *panels;
@@ -25,11 +26,6 @@ static size_t min_size(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-int32_t sli_weight_bias(uint32_t type)
-{
-    return type == SL_TYPE_Q4_0 ? 8 : type == SL_TYPE_Q8_0 ? 128 : 0;
-}
-
 static sli_weight_parts parts_at(const walk *w, size_t panel, size_t block)
 {
     size_t row_words = w->blocks * w->layout.words * 4;
@@ -42,20 +38,30 @@ static sli_weight_parts parts_at(const walk *w, size_t panel, size_t block)
     };
 }
 
-/* What a row's blocks need beside their integers: the scales, and where sums start or what the minima are multiplied by. Inlined with a
- * constant count for whole tiles, which the compiler then vectorises. */
-static inline __attribute__((always_inline)) void lay_out_scales(const walk *w, const float *restrict d, const int32_t *restrict sum,
-                                                                 size_t r, size_t blocks, sli_act_tile *restrict tile)
+/* What a row's blocks need beside their integers: the scales, and where sums start or what the minima are multiplied by. Inlined with
+ * constants for whole tiles, which the compiler then vectorises. */
+INLINE void lay_out_scales(uint32_t type, const float *restrict d, const int32_t *restrict sum, size_t r, size_t blocks,
+                           sli_act_tile *restrict tile)
 {
-    int32_t bias = w->bias;
     for (size_t b = 0; b < blocks; b++)
         tile->d[r][b] = d[b];
-    if (w->layout.has_min)
-        for (size_t b = 0; b < blocks; b++)
+    for (size_t b = 0; b < blocks; b++)
+        if (type == SL_TYPE_Q4_1)
             tile->dsum[r][b] = d[b] * (float)sum[b];
+        else
+            tile->start[r][b] = sum[b] * (type == SL_TYPE_Q8_0 ? -128 : -8);
+}
+
+static void lay_out_scales_of_type(const walk *w, const float *d, const int32_t *sum, size_t r, size_t blocks, sli_act_tile *tile)
+{
+    if (blocks != SLI_TILE_BLOCKS)
+        lay_out_scales(w->type, d, sum, r, blocks, tile);
+    else if (w->type == SL_TYPE_Q4_0)
+        lay_out_scales(SL_TYPE_Q4_0, d, sum, r, SLI_TILE_BLOCKS, tile);
+    else if (w->type == SL_TYPE_Q4_1)
+        lay_out_scales(SL_TYPE_Q4_1, d, sum, r, SLI_TILE_BLOCKS, tile);
     else
-        for (size_t b = 0; b < blocks; b++)
-            tile->start[r][b] = -sum[b] * bias;
+        lay_out_scales(SL_TYPE_Q8_0, d, sum, r, SLI_TILE_BLOCKS, tile);
 }
 
 static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t block, size_t blocks, sli_act_tile *tile)
@@ -65,17 +71,17 @@ static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t b
         const int8_t *q = w->x->q + at * SL_ACT_BLOCK;
         for (size_t b = 0; b < blocks; b++)
             memcpy(tile->q[b][r], q + b * SL_ACT_BLOCK, SL_ACT_BLOCK);
-        if (blocks == SLI_TILE_BLOCKS)
-            lay_out_scales(w, w->x->d + at, w->x->sum + at, r, SLI_TILE_BLOCKS, tile);
-        else
-            lay_out_scales(w, w->x->d + at, w->x->sum + at, r, blocks, tile);
+        lay_out_scales_of_type(w, w->x->d + at, w->x->sum + at, r, blocks, tile);
     }
 }
 
 static void store_totals(const totals_of_panel *totals, size_t rows, size_t lanes, float *out, size_t out_stride)
 {
-    for (size_t r = 0; r < rows; r++)
-        memcpy(out + r * out_stride, (*totals)[r], lanes * sizeof(float));
+    for (size_t r = 0; r < rows; r++, out += out_stride)
+        if (lanes == SL_PANEL_ROWS)
+            memcpy(out, (*totals)[r], sizeof(*totals)[r]); /* a constant: four moves, not a call */
+        else
+            memcpy(out, (*totals)[r], lanes * sizeof(float));
 }
 
 /* One row block times panels [first, first + count). `after` is the panel whose start is wanted when this is done. */
@@ -83,7 +89,8 @@ static void row_block_times_group(const walk *w, size_t row, size_t rows, size_t
 {
     sli_act_tile tile;
     for (size_t p = 0; p < count; p++)
-        memset(totals[p], 0, rows * sizeof totals[p][0]);
+        for (size_t r = 0; r < rows; r++)
+            memset(totals[p][r], 0, sizeof totals[p][r]);
     for (size_t block = 0; block < w->blocks; block += SLI_TILE_BLOCKS) {
         size_t blocks = min_size(w->blocks - block, SLI_TILE_BLOCKS);
         bool last_tile = block + blocks == w->blocks;
@@ -112,7 +119,6 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
     walk w = {
         .type = type,
         .layout = sli_layout_of(type),
-        .bias = sli_weight_bias(type),
         .blocks = x->cols / SL_ACT_BLOCK,
         .panel_bytes = sl_panel_bytes(type, x->cols),
         .panels = panels,

@@ -25,7 +25,7 @@
 typedef struct sli_act_tile {
     _Alignas(64) int8_t q[SLI_TILE_BLOCKS][SLI_ROW_BLOCK][SL_ACT_BLOCK];
     float d[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];
-    int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* where isum starts: kernels multiply unsigned q + bias, this is -bias * sum */
+    int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* what takes a bias back that made weights unsigned: -8 * sum, -128 * sum for bytes */
     float dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];    /* d * (float)sum, for formats with a minimum */
 } sli_act_tile;
 
@@ -56,9 +56,6 @@ typedef struct sli_float_step {
 
 typedef void (*sli_quant_step_fn)(const sli_quant_step *step);
 typedef void (*sli_float_step_fn)(const sli_float_step *step);
-
-/* What is added to a format's integers to make them unsigned, the operand that the byte products want. */
-int32_t sli_weight_bias(uint32_t type);
 
 void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
                         sli_quant_step_fn step);
