@@ -99,9 +99,9 @@ static sl_status open_regular_file(const char *path, int *fd_out, uint64_t *file
     if (fstat(fd, &st) != 0)
         status = sl_fail(err, SL_IO, "%s: cannot stat it: %s", path, strerror(errno));
     else if (S_ISDIR(st.st_mode))
-        status = sl_fail(err, SL_INVALID, "%s: is a directory, want a GGUF file", path);
+        status = sl_fail(err, SL_FORMAT, "%s: is a directory, want a GGUF file", path);
     else if (!S_ISREG(st.st_mode))
-        status = sl_fail(err, SL_INVALID, "%s: is not a regular file, want a GGUF file", path);
+        status = sl_fail(err, SL_FORMAT, "%s: is not a regular file, want a GGUF file", path);
     if (status != SL_OK) {
         close(fd);
         return status;

@@ -21,8 +21,19 @@
 #include <stdint.h>
 
 typedef enum sl_gguf_kind {
-    SL_GGUF_U8 = 0, SL_GGUF_I8, SL_GGUF_U16, SL_GGUF_I16, SL_GGUF_U32, SL_GGUF_I32, SL_GGUF_F32, SL_GGUF_BOOL,
-    SL_GGUF_STRING, SL_GGUF_ARRAY, SL_GGUF_U64, SL_GGUF_I64, SL_GGUF_F64,
+    SL_GGUF_U8 = 0,
+    SL_GGUF_I8,
+    SL_GGUF_U16,
+    SL_GGUF_I16,
+    SL_GGUF_U32,
+    SL_GGUF_I32,
+    SL_GGUF_F32,
+    SL_GGUF_BOOL,
+    SL_GGUF_STRING,
+    SL_GGUF_ARRAY,
+    SL_GGUF_U64,
+    SL_GGUF_I64,
+    SL_GGUF_F64,
 } sl_gguf_kind;
 
 typedef struct sl_str {
@@ -41,11 +52,11 @@ typedef struct sl_gguf_value {
 
 typedef struct sl_gguf_tensor {
     sl_str name;
-    uint32_t type;      /* sl_type; sl_format_of(type) != NULL, but maybe not supported */
-    uint32_t dims;      /* 1..4 */
-    uint64_t shape[4];  /* elements, fastest first; shape[0] is the row length; unused ones are 1 */
-    uint64_t offset;    /* from the start of the file, bytes */
-    uint64_t bytes;     /* size of the data */
+    uint32_t type;     /* sl_type; sl_format_of(type) != NULL, but maybe not supported */
+    uint32_t dims;     /* 1..4 */
+    uint64_t shape[4]; /* elements, fastest first; shape[0] is the row length; unused ones are 1 */
+    uint64_t offset;   /* from the start of the file, bytes */
+    uint64_t bytes;    /* size of the data */
 } sl_gguf_tensor;
 
 typedef struct sl_gguf sl_gguf;
@@ -54,8 +65,7 @@ typedef struct sl_gguf sl_gguf;
 SL_MUST_USE sl_status sl_gguf_open(const char *path, sl_gguf **out, sl_error *err);
 
 /* The same over a buffer that holds the first `length` bytes of a file of `file_bytes`; copies what it needs. For the fuzzer. */
-SL_MUST_USE sl_status sl_gguf_parse(const char *name, const void *data, size_t length, uint64_t file_bytes, sl_gguf **out,
-                                    sl_error *err);
+SL_MUST_USE sl_status sl_gguf_parse(const char *name, const void *data, size_t length, uint64_t file_bytes, sl_gguf **out, sl_error *err);
 void sl_gguf_close(sl_gguf *gguf); /* NULL is fine */
 
 const char *sl_gguf_path(const sl_gguf *gguf);
@@ -70,8 +80,8 @@ const sl_gguf_value *sl_gguf_value_at(const sl_gguf *gguf, size_t index);
 const sl_gguf_value *sl_gguf_find(const sl_gguf *gguf, const char *key); /* NULL when absent; O(log n) */
 
 size_t sl_gguf_tensor_count(const sl_gguf *gguf);
-const sl_gguf_tensor *sl_gguf_tensor_at(const sl_gguf *gguf, size_t index);         /* in file order of the header */
-const sl_gguf_tensor *sl_gguf_find_tensor(const sl_gguf *gguf, const char *name);   /* NULL when absent; O(log n) */
+const sl_gguf_tensor *sl_gguf_tensor_at(const sl_gguf *gguf, size_t index);       /* in file order of the header */
+const sl_gguf_tensor *sl_gguf_find_tensor(const sl_gguf *gguf, const char *name); /* NULL when absent; O(log n) */
 
 /* Typed reads. `key` absent: SL_FORMAT with a message that names file, key and wanted type (an optional key is looked up with
  * sl_gguf_find first). Integer kinds convert where the value fits, F32 and F64 convert; anything else is SL_FORMAT. */

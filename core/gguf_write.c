@@ -55,7 +55,7 @@ static sl_status open_partial(sl_gguf_writer *w, sl_error *err)
 {
     struct stat st, named;
     if (stat(w->path, &st) == 0 && !S_ISREG(st.st_mode))
-        return sl_fail(err, SL_INVALID, "%s: is %s, want the name of a file to write", w->path,
+        return sl_fail(err, SL_IO, "%s: is %s, want the name of a file to write", w->path,
                        S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
     w->fd = open(w->partial_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (w->fd < 0)

@@ -30,6 +30,6 @@ SL_MUST_USE sl_status sl_gguf_write_tensor(sl_gguf_writer *w, const char *name, 
 SL_MUST_USE sl_status sl_gguf_writer_begin_data(sl_gguf_writer *w, sl_error *err);
 SL_MUST_USE sl_status sl_gguf_writer_data(sl_gguf_writer *w, const void *data, size_t bytes, sl_error *err);
 SL_MUST_USE sl_status sl_gguf_writer_finish(sl_gguf_writer *w, sl_error *err); /* frees w in any case */
-void sl_gguf_writer_discard(sl_gguf_writer *w);                               /* frees w, removes the partial file; NULL is fine */
+void sl_gguf_writer_discard(sl_gguf_writer *w);                                /* frees w, removes the partial file; NULL is fine */
 
 #endif

@@ -3,7 +3,6 @@
  * Files are put together byte by byte here, so that each can break exactly one rule; the message must then name what was broken. */
 #include "core/gguf.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -546,7 +545,7 @@ static void a_header_longer_than_one_chunk_is_read_whole(void **state)
     rmdir(f.path);
 }
 
-/* A sparse file of 1 TiB gives a damaged length room; the reader must stop at its own limit and not read on. */
+/* A damaged length of 300 MiB fits the (sparse) file; the reader must stop at its own limit and not take it all into memory. */
 static void a_header_without_end_is_refused_before_it_fills_the_memory(void **state)
 {
     (void)state;
@@ -555,14 +554,9 @@ static void a_header_without_end_is_refused_before_it_fills_the_memory(void **st
     add_start(&b, 0, 1);
     add_str(&b, "k");
     add_u32(&b, SL_GGUF_STRING);
-    add_u64(&b, (uint64_t)1 << 39);
+    add_u64(&b, (uint64_t)300 << 20);
     write_file(f.file, b.data, b.count);
-    if (truncate(f.file, (off_t)1 << 40) != 0) {
-        print_message("skipped: no sparse file of 1 TiB here: %s\n", strerror(errno));
-        unlink(f.file);
-        rmdir(f.path);
-        skip();
-    }
+    assert_int_equal(truncate(f.file, (off_t)400 << 20), 0);
     sl_gguf *g;
     sl_error err;
     assert_int_equal(sl_gguf_open(f.file, &g, &err), SL_FORMAT);
@@ -577,13 +571,13 @@ static void what_cannot_be_opened_is_named(void **state)
     folder f = make_folder();
     sl_gguf *g;
     sl_error err;
-    assert_int_equal(sl_gguf_open(f.path, &g, &err), SL_INVALID);
+    assert_int_equal(sl_gguf_open(f.path, &g, &err), SL_FORMAT);
     assert_non_null(strstr(err.message, "is a directory"));
     assert_null(g);
     assert_int_equal(sl_gguf_open(f.file, &g, &err), SL_IO);
     assert_non_null(strstr(err.message, "No such file"));
     assert_int_equal(mkfifo(f.file, 0600), 0);
-    assert_int_equal(sl_gguf_open(f.file, &g, &err), SL_INVALID);
+    assert_int_equal(sl_gguf_open(f.file, &g, &err), SL_FORMAT);
     assert_non_null(strstr(err.message, "not a regular file"));
     unlink(f.file);
     write_file(f.file, "", 0);

@@ -226,10 +226,10 @@ static void a_folder_or_a_missing_folder_is_refused(void **state)
     folder f = make_folder();
     sl_error err;
     sl_gguf_writer *w;
-    assert_int_equal(sl_gguf_writer_create(f.path, 32, &w, &err), SL_INVALID);
+    assert_int_equal(sl_gguf_writer_create(f.path, 32, &w, &err), SL_IO);
     assert_non_null(strstr(err.message, "is a directory"));
     assert_null(w);
-    assert_int_equal(sl_gguf_writer_create("/dev/null", 32, &w, &err), SL_INVALID);
+    assert_int_equal(sl_gguf_writer_create("/dev/null", 32, &w, &err), SL_IO);
     assert_int_equal(sl_gguf_writer_create("/nowhere/f.gguf", 32, &w, &err), SL_IO);
     assert_non_null(strstr(err.message, "No such file"));
     assert_int_equal(sl_gguf_writer_create(f.file, 24, &w, &err), SL_INVALID);

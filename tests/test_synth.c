@@ -232,7 +232,7 @@ static void what_cannot_be_made_is_refused_with_the_choices(void **state)
     assert_non_null(strstr(err.message, "llama3-70b"));
     o.shape = "tiny";
     o.type = 14;
-    assert_int_equal(sl_synth(&o, &err), SL_UNSUPPORTED);
+    assert_int_equal(sl_synth(&o, &err), SL_INVALID);
     assert_non_null(strstr(err.message, "Q6_K"));
     assert_int_equal(access(f->a, F_OK), -1);
 }

@@ -338,7 +338,7 @@ static void a_stopped_or_refused_widening_leaves_no_file(void **state)
     o.factor = 2;
     o.change_type = true;
     o.type = 14;
-    assert_int_equal(sl_widen(&o, &err), SL_UNSUPPORTED);
+    assert_int_equal(sl_widen(&o, &err), SL_INVALID);
     o.change_type = false;
     o.out_path = f->small;
     assert_int_equal(sl_widen(&o, &err), SL_INVALID);

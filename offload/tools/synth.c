@@ -234,8 +234,8 @@ sl_status sl_synth(const sl_synth_options *options, sl_error *err)
     synth s = {.options = options, .output = {.watch = &options->watch}};
     SL_TRY(find_shape(options->shape, &s.shape, err));
     if (!sl_quantize_knows(options->type))
-        return sl_fail(err, SL_UNSUPPORTED, "cannot make weights of type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known",
-                       options->type, sl_format_of(options->type) ? sl_format_of(options->type)->name : "undefined");
+        return sl_fail(err, SL_INVALID, "cannot make weights of type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known", options->type,
+                       sl_format_of(options->type) ? sl_format_of(options->type)->name : "undefined");
     SL_TRY(sl_gguf_writer_create(options->path, 32, &s.output.writer, err));
 
     uint32_t longest = s.shape->ff > s.shape->d ? s.shape->ff : s.shape->d;

@@ -26,7 +26,7 @@ typedef struct sl_synth_options {
     sl_tool_watch watch;
 } sl_synth_options;
 
-/* SL_INVALID (unknown shape; the message lists the names), SL_UNSUPPORTED (type), SL_IO, SL_NO_MEMORY, SL_INTERRUPTED. */
+/* SL_INVALID (unknown shape or type; the message lists the known ones), SL_IO, SL_NO_MEMORY, SL_INTERRUPTED. */
 SL_MUST_USE sl_status sl_synth(const sl_synth_options *options, sl_error *err);
 
 #endif

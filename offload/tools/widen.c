@@ -290,7 +290,7 @@ static sl_status check_options(const sl_widen_options *o, sl_error *err)
     if (o->factor < 1 || o->factor > SL_WIDEN_FACTOR_MAX)
         return sl_fail(err, SL_INVALID, "factor %u, must be in 1..%u", o->factor, SL_WIDEN_FACTOR_MAX);
     if (o->change_type && !sl_quantize_knows(o->type))
-        return sl_fail(err, SL_UNSUPPORTED, "cannot requantise to type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known", o->type,
+        return sl_fail(err, SL_INVALID, "cannot requantise to type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known", o->type,
                        sl_format_of(o->type) ? sl_format_of(o->type)->name : "undefined");
     struct stat in, out;
     if (stat(o->in_path, &in) == 0 && stat(o->out_path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)

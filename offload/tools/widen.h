@@ -27,7 +27,7 @@ typedef struct sl_widen_options {
     sl_tool_watch watch;
 } sl_widen_options;
 
-/* SL_INVALID (factor, paths), SL_FORMAT (the small file), SL_UNSUPPORTED (its architecture, a tensor or a type), SL_IO, SL_NO_MEMORY,
+/* SL_INVALID (factor, paths, type), SL_FORMAT (the small file), SL_UNSUPPORTED (its architecture or a tensor), SL_IO, SL_NO_MEMORY,
  * SL_INTERRUPTED. On failure no file is left. */
 SL_MUST_USE sl_status sl_widen(const sl_widen_options *options, sl_error *err);
 
