@@ -7,8 +7,8 @@
 
 #include "core/vocab.h"
 
-#define SLI_BPE_SCRATCH         1024
-#define SLI_BPE_BYTES_A_SYMBOL  28 /* a symbol and two entries of the queue */
+#define SLI_BPE_SCRATCH        1024
+#define SLI_BPE_BYTES_A_SYMBOL 28 /* a symbol and two entries of the queue */
 
 typedef struct sli_bpe sli_bpe;
 
