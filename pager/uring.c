@@ -6,7 +6,7 @@
  *
  * COOP_TASKRUN with TASKRUN_FLAG: a finished read does not interrupt the owner, who computes; it is posted when the owner next enters the
  * kernel for whatever reason (at the latest with the timer tick), and a flag in shared memory says that one is due. The disk does not wait
- * for that: its queue is `depth` deep. DEFER_TASKRUN would save no more and ties the ring to the thread that made it.
+ * for that: its queue is `depth` deep. DEFER_TASKRUN would tie the ring to the thread that made it.
  *
  * Buffers are registered (pinned once, instead of at every read) as far as the system lets us; see register_memory(). */
 #include "pager/files.h"
