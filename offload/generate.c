@@ -68,7 +68,8 @@ static size_t safe_of_stops(const writer *w, size_t length)
 
 static void show(writer *w, size_t end)
 {
-    if (end > w->shown && w->request->on_text != NULL && !w->request->on_text(w->request->ctx, w->text + w->shown, end - w->shown))
+    if (end > w->shown && !w->declined && w->request->on_text != NULL &&
+        !w->request->on_text(w->request->ctx, w->text + w->shown, end - w->shown))
         w->declined = true;
     if (end > w->shown)
         w->shown = end;
@@ -111,8 +112,10 @@ static sl_status write_piece(writer *w, sl_str piece, sl_error *err)
 
 /* ---- setting up ---- */
 
-static sl_status check_request(const sl_request *r, sl_error *err)
+static sl_status check_request(const sl_engine *e, const sl_request *r, sl_error *err)
 {
+    if (e->options.all_logits)
+        return sl_fail(err, SL_INVALID, "generation needs an engine without all_logits");
     for (size_t s = 0; s < r->stop_count; s++)
         if (r->stop[s][0] == '\0')
             return sl_fail(err, SL_INVALID, "a stop string is empty; it must have at least one character");
@@ -134,7 +137,7 @@ static sl_status begin(generation *g, sl_error *err)
     sl_session *s = g->session;
     const sl_request *r = g->request;
     sl_sampling sampling = {r->seed, r->temperature, r->top_k, r->top_p, r->min_p, r->repeat_penalty, r->repeat_last_n};
-    SL_TRY(check_request(r, err));
+    SL_TRY(check_request(s->engine, r, err));
     SL_TRY(sl_sampling_check(&sampling, err));
     if (r->prompt_count >= s->engine->context - s->position)
         return sl_fail(err, SL_FULL,
@@ -183,8 +186,6 @@ static sl_status decode(generation *g, sl_error *err)
     sl_session *s = g->session;
     for (;;) {
         float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
-        if (s->engine->options.all_logits)
-            return sl_fail(err, SL_INVALID, "generation needs an engine without all_logits");
         sl_token token = pick(g, logits);
         if (!g->request->ignore_eos && sl_tokenizer_ends_generation(s->engine->tokenizer, token)) {
             g->result->reason = SL_STOP_EOS;

@@ -23,6 +23,9 @@ typedef struct tiny_model {
     bool tied, biases, rope_factors;
     bool head_copies_embedding; /* of an untied model: the file has the same matrix twice */
     float rope_linear;          /* 0: no scaling */
+    /* [vocab] or NULL. A model that knows nothing but what follows each token: its likeliest next one by far. It is untied, F32, and d is at
+     * least vocab: the embedding is the identity, the layers add nothing, and the head maps each token to its successor. */
+    const sl_token_id *successors;
     uint64_t seed;
 } tiny_model;
 
@@ -62,6 +65,13 @@ typedef struct tiny_writer {
     uint64_t tensors;
 } tiny_writer;
 
+static inline float tiny_successor_weight(const tiny_model *m, const char *name, uint32_t row, uint32_t column)
+{
+    if (strcmp(name, "token_embd.weight") == 0)
+        return row == column;
+    return strcmp(name, "output.weight") == 0 && column < m->vocab && m->successors[column] == (sl_token_id)row;
+}
+
 /* `spread` around `middle`; rows 0 is a vector. */
 static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t columns, uint32_t rows, float middle, float spread,
                                     sl_error *err)
@@ -74,7 +84,9 @@ static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t c
     uint8_t *stored = malloc(columns * sizeof *row);
     sl_status status = row != NULL && stored != NULL ? SL_OK : SL_NO_MEMORY;
     for (uint32_t r = 0; r < (rows == 0 ? 1 : rows) && status == SL_OK; r++) {
-        for (uint32_t c = 0; c < columns; c++)
+        for (uint32_t c = 0; c < columns && rows > 0 && w->model->successors != NULL; c++)
+            row[c] = tiny_successor_weight(w->model, name, r, c);
+        for (uint32_t c = 0; c < columns && (rows == 0 || w->model->successors == NULL); c++)
             row[c] = middle + spread * ((float)(sli_random_next(&state) >> 40) * 0x1p-23f - 1.0f);
         sl_quantize_row(type, row, columns, stored);
         status = sl_gguf_writer_data(w->file, stored, sl_row_bytes(type, columns), err);
