@@ -19,7 +19,7 @@ typedef enum sl_isa {
 
 bool sl_cpu_supports(sl_isa isa);
 sl_isa sl_cpu_best_isa(void);
-const char *sl_isa_name(sl_isa isa);                 /* "avx512" */
+const char *sl_isa_name(sl_isa isa);                /* "avx512" */
 bool sl_isa_by_name(const char *name, sl_isa *out); /* false when there is none of that name */
 
 #endif

@@ -94,7 +94,7 @@ SL_MUST_USE sl_status sl_gguf_str(const sl_gguf *gguf, const char *key, sl_str *
 bool sl_gguf_next_string(const sl_gguf_value *array, size_t *cursor, sl_str *out);
 
 /* Element `index` of an integer or float array as a number; the caller has checked kind and count. */
-double sl_gguf_number_at(const sl_gguf_value *array, uint64_t index);
+double sl_gguf_number_at(const sl_gguf_value *v, uint64_t index);
 
 bool sl_str_equal(sl_str a, const char *b);
 

@@ -120,7 +120,7 @@ void sl_gguf_writer_discard(sl_gguf_writer *w)
 {
     if (!w)
         return;
-    if (w->fd >= 0) /* only then is the partial file ours */
+    if (w->fd >= 0 && w->partial_path) /* only then is the partial file ours */
         (void)unlink(w->partial_path);
     free_writer(w);
 }

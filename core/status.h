@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #if defined(__GNUC__)
-#define SL_MUST_USE __attribute__((warn_unused_result))
+#define SL_MUST_USE           __attribute__((warn_unused_result))
 #define SL_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #else
 #define SL_MUST_USE
@@ -47,11 +47,11 @@ sl_status sl_fail(sl_error *err, sl_status status, const char *format, ...) SL_P
 const char *sl_status_name(sl_status status);
 
 /* Passes a failure up at once. For functions that hold nothing which has to be undone. */
-#define SL_TRY(call)                            \
-    do {                                        \
-        sl_status sl_try_status_ = (call);      \
-        if (sl_try_status_ != SL_OK)            \
-            return sl_try_status_;              \
+#define SL_TRY(call)                                                                                                                       \
+    do {                                                                                                                                   \
+        sl_status sl_try_status_ = (call);                                                                                                 \
+        if (sl_try_status_ != SL_OK)                                                                                                       \
+            return sl_try_status_;                                                                                                         \
     } while (0)
 
 #endif

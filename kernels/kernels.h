@@ -43,9 +43,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SL_PANEL_ROWS 16   /* rows of a panel */
-#define SL_KV_PAGE 64      /* positions of a KV page */
-#define SL_ACT_BLOCK 32    /* activations that share a scale */
+#define SL_PANEL_ROWS 16 /* rows of a panel */
+#define SL_KV_PAGE    64 /* positions of a KV page */
+#define SL_ACT_BLOCK  32 /* activations that share a scale */
 
 /* Activations of `rows` rows, ready for products. f32 is always there; the others only after quantize(). The caller owns all memory;
  * every pointer is 64-byte aligned, rows follow each other without gaps. */
@@ -59,11 +59,11 @@ typedef struct sl_acts {
 
 /* One attention job: `rows` consecutive query rows at positions pos0.. of the `group` query heads that share one KV head. */
 typedef struct sl_attention {
-    uint32_t head_dim;      /* components, a multiple of 16 (of 32 for q8_0), at most 512 */
-    uint32_t group;         /* query heads per KV head */
+    uint32_t head_dim; /* components, a multiple of 16 (of 32 for q8_0), at most 512 */
+    uint32_t group;    /* query heads per KV head */
     uint32_t rows;
-    uint32_t pos0;          /* position of row 0; it sees itself */
-    uint32_t window;        /* 0: all positions; else only the last `window`, itself included */
+    uint32_t pos0;   /* position of row 0; it sees itself */
+    uint32_t window; /* 0: all positions; else only the last `window`, itself included */
     float scale;
     uint32_t k_type, v_type;       /* SL_TYPE_F32, F16 or Q8_0 */
     const uint8_t *const *k_pages; /* [page] -> K page of this head, see kv_store_k */
@@ -95,10 +95,10 @@ typedef struct sl_kernels {
     void (*dequantize_row)(uint32_t type, const uint8_t *row, uint32_t cols, float *out);
     void (*dequantize_panel_row)(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);
 
-    void (*rms_norm)(const float *x, const float *w, uint32_t n, float eps, float *out);           /* one row (D4); out may be x */
-    void (*add)(float *acc, const float *x, size_t n);                                             /* acc += x */
+    void (*rms_norm)(const float *x, const float *w, uint32_t n, float eps, float *out); /* one row (D4); out may be x */
+    void (*add)(float *acc, const float *x, size_t n);                                   /* acc += x */
     void (*scale)(float *x, float factor, size_t n);
-    void (*glu)(sl_glu act, const float *gate, const float *up, size_t n, float *out);             /* D6; out may be gate */
+    void (*glu)(sl_glu act, const float *gate, const float *up, size_t n, float *out); /* D6; out may be gate */
     /* One row of `heads` heads; only the first rope_dim components of a head turn; cos, sin: [rope_dim / 2] of its position (D7). */
     void (*rope)(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos, const float *sin);
 
@@ -117,6 +117,9 @@ const sl_kernels *sl_kernels_for(sl_isa isa);
 
 size_t sl_kv_page_bytes(uint32_t type, uint32_t head_dim); /* of one K or one V page */
 size_t sl_attention_scratch_bytes(uint32_t head_dim, uint32_t group);
-static inline size_t sl_panel_bytes(uint32_t type, uint32_t cols) { return SL_PANEL_ROWS * sl_row_bytes(type, cols); }
+static inline size_t sl_panel_bytes(uint32_t type, uint32_t cols)
+{
+    return SL_PANEL_ROWS * sl_row_bytes(type, cols);
+}
 
 #endif

@@ -10,6 +10,7 @@ case $SLUICE in
 *) SLUICE=$PWD/$SLUICE ;;
 esac
 TMP=$(mktemp -d "${TMPDIR:-/var/tmp}/sluice-cli.XXXXXX") || exit 1 # not /tmp: that may be tmpfs, which can refuse direct reads
+TMP=$(cd "$TMP" && pwd) # tests change folders
 trap 'rm -rf "$TMP"' EXIT
 trap 'exit 130' INT TERM
 FAILED=0

@@ -174,7 +174,7 @@ static void a_template_of_nothing_but_openings_is_read_in_one_pass(void **state)
     char *template = malloc(COUNT * length + 16);
     assert_non_null(template);
     for (size_t i = 0; i < COUNT; i++)
-        memcpy(template + i * length, opening, length);
+        memcpy(template + i * length, opening, length + 1);
     strcpy(template + COUNT * length, "{{<|im_end|>"); /* quadratic would be 10^11 steps */
     expect_system(template, "");
     free(template);

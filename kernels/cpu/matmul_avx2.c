@@ -196,7 +196,7 @@ INLINE void multiply_float_rows(uint32_t type, int rows, const sli_float_step *s
 #pragma GCC unroll 16
     for (int i = 0; i < 4 * rows; i++)
         acc[i / 4][i % 4] = _mm256_setzero_ps();
-    for (size_t k = 0; k < whole; k += 4)
+    for (size_t k = 0; k < whole; k += 4) {
 #pragma GCC unroll 16
         for (int j = 0; j < 4; j++) {
             __m256 w = load_weight(type, s->weights, k + j, half);
@@ -205,6 +205,7 @@ INLINE void multiply_float_rows(uint32_t type, int rows, const sli_float_step *s
             for (int r = 0; r < rows; r++)
                 acc[r][j] = _mm256_fmadd_ps(w, _mm256_broadcast_ss(x + r * s->x_stride + k + j), acc[r][j]);
         }
+    }
 #pragma GCC unroll 16
     for (size_t j = 0; j < 3; j++) /* up to three elements are left */
         if (whole + j < s->count) {

@@ -150,6 +150,7 @@ static void run_product(const product *p, uint32_t row, uint32_t row_end, uint32
         height = tall ? BLOCK_TILE_ROWS : rows < STREAM_TILE_ROWS ? rows : STREAM_TILE_ROWS;
         tile_function wide = tall ? tile_F32_TALL_BLOCK : wide_tiles[p->kind][height - 1];
         tile_function narrow = tall ? tile_F32_TALL_NARROW : narrow_tiles[p->kind][height - 1];
+        /* NOLINTNEXTLINE(bugprone-branch-clone): the two are equal on some instruction sets */
         uint32_t wide_columns = (tall ? BLOCK_TILE_VECS : STREAM_TILE_VECS) * LANES;
         for (uint32_t column = begin, width; column < end; column += width, fetch_ahead = false) {
             width = column + wide_columns <= end ? wide_columns : 16;

@@ -31,9 +31,9 @@ typedef struct cli_args {
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
 SL_MUST_USE sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err);
-void cli_print_help(const char *command, void *stream); /* NULL: the program's; stream is a FILE * */
-void cli_print_man(void);                               /* roff on stdout */
-void cli_print_completion(const char *shell);           /* "bash" or "zsh" */
+void cli_print_help(const char *command_name, void *stream); /* NULL: the program's; stream is a FILE * */
+void cli_print_man(void);                                    /* roff on stdout */
+void cli_print_completion(const char *shell);                /* "bash" or "zsh" */
 bool cli_is_command(const char *name);
 
 int cli_run(const cli_args *args);

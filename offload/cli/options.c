@@ -299,10 +299,10 @@ static void print_program_help(FILE *to)
     fputs("\nexit status: 0 done, 1 failed, 2 wrong usage, 3 does not fit (the message says what would), 130 interrupted\n", to);
 }
 
-void cli_print_help(const char *name, void *stream)
+void cli_print_help(const char *command_name, void *stream)
 {
     FILE *to = stream;
-    const command *c = name == NULL ? NULL : find_command(name);
+    const command *c = command_name == NULL ? NULL : find_command(command_name);
     if (c == NULL) {
         print_program_help(to);
         return;

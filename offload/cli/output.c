@@ -109,7 +109,7 @@ sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *
                            ? sl_fail(err, SL_NO_MEMORY, "%s: out of memory after %zu bytes", path, *length)
                            : SL_OK;
     if (file != stdin)
-        fclose(file);
+        (void)fclose(file); /* it was only read */
     if (status != SL_OK) {
         free(*out);
         *out = NULL;

@@ -57,7 +57,7 @@ static sl_status decode_ids(const sl_engine *engine, const char *text, char **ou
         if (piece == NULL)
             status = sl_fail(err, SL_INVALID, "%.*s is not a token of this vocabulary", (int)(end - at < 40 ? end - at : 40), at);
         else
-            fwrite(piece, 1, n, to);
+            (void)fwrite(piece, 1, n, to); /* a failure stays with the stream until fclose */
         at = end;
     }
     if (fclose(to) != 0 && status == SL_OK)
@@ -91,7 +91,7 @@ int cli_tokenize(const cli_args *args)
     sl_status status = open_vocabulary(args, &engine, &err);
     if (status == SL_OK && args->file != NULL)
         status = cli_read_file(args->file, &file, &length, &err);
-    const char *text = file != NULL ? file : args->prompt;
+    const char *text = file != NULL ? file : args->prompt != NULL ? args->prompt : "";
     if (status == SL_OK && !args->decode)
         status = sl_engine_tokenize(engine, text, length, !args->no_bos, !args->no_parse_special, &ids, &count, &err);
     if (status != SL_OK)

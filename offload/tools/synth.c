@@ -240,7 +240,7 @@ sl_status sl_synth(const sl_synth_options *options, sl_error *err)
 
     uint32_t longest = s.shape->ff > s.shape->d ? s.shape->ff : s.shape->d;
     s.floats = malloc(longest * sizeof(*s.floats));
-    s.row = malloc(longest * sizeof(*s.floats)); /* no format is wider than F32 */
+    s.row = malloc(4 * (size_t)longest); /* no format is wider than F32 */
     sl_status status = s.floats && s.row ? write_model(&s, err) : sl_fail(err, SL_NO_MEMORY, "%s: no memory for a row", options->path);
     if (status == SL_OK)
         status = sl_gguf_writer_finish(s.output.writer, err);

@@ -235,6 +235,7 @@ static sl_status widen_tensor(widening *w, size_t index, sl_error *err)
             SL_TRY(read_exactly(w, w->raw, (size_t)count * row_bytes, t->offset + first * row_bytes, err));
             for (uint64_t r = 0; r < count; r++) {
                 const uint8_t *row = convert_row(w, t->type, type, t->shape[0], gain, w->raw + r * row_bytes);
+                /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): a converted row is w->small, which is freed with w */
                 SL_TRY(put_row(w, index, copy * rows + first + r, role, type, t->shape[0], row, err));
             }
         }
