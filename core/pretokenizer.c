@@ -1,8 +1,9 @@
 /* core/pretokenizer.c: the table of pre-tokenizers, and the cutting by PCRE2.
  *
  * The patterns say what those of llama.cpp and of the tokenizers' own files say, in three ways more strictly:
- *  - Character classes do not depend on PCRE2's age. What \s, \p{L}, \p{N} and \p{P} mean is that of Unicode 15.1; characters that came
- *    after Unicode 14 (PCRE2 10.40 to 10.42) are named. PCRE2's own \s is not used: it takes U+180E for a space, which Unicode does not.
+ *  - Character classes know Unicode 15.1, as llama.cpp's do: what came after Unicode 14 (PCRE2 10.40 to 10.42) is named. A PCRE2 that knows
+ *    still later letters (from 10.45 on) takes them for letters; nothing is named against that. PCRE2's own \s is not used: it takes U+180E
+ *    for a space, which Unicode does not.
  *  - Repetitions that end an alternative are possessive (++): they could give nothing back that would match, so a long run costs no
  *    backtracking.
  *  - "|\s+" stands at the end wherever a lone space would else be left over; llama.cpp's splitter makes it a piece of its own, too. */
