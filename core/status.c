@@ -16,6 +16,10 @@ sl_status sl_fail(sl_error *err, sl_status status, const char *format, ...)
     va_end(args);
     if (written < 0) /* only an invalid wide character does that: keep the message a string */
         err->message[0] = '\0';
+    /* What a file or an argument says must not act on a terminal or break the one line. */
+    for (char *c = err->message; *c != '\0'; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7f)
+            *c = '?';
     return status;
 }
 

@@ -40,7 +40,7 @@ typedef struct sl_error {
 } sl_error;
 
 /* Fills `err` (may be NULL) and returns `status`, so that a failure is one statement: return sl_fail(err, SL_IO, "...", ...).
- * An over-long message is cut. Keeps ram_budget_min_bytes at 0. */
+ * An over-long message is cut; control characters in it become "?". Keeps ram_budget_min_bytes at 0. */
 sl_status sl_fail(sl_error *err, sl_status status, const char *format, ...) SL_PRINTF(3, 4);
 
 /* The machine-readable name of a status ("no_budget"), for --json; never NULL. */

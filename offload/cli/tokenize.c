@@ -37,7 +37,7 @@ static int print_ids(const cli_args *args, const sl_engine *engine, const sl_tok
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
-/* Ids are numbers with anything but digits between them. */
+/* Ids are numbers; blanks, commas and brackets may stand between them. */
 static sl_status decode_ids(const sl_engine *engine, const char *text, char **out, size_t *length, sl_error *err)
 {
     FILE *to = open_memstream(out, length);
@@ -45,9 +45,13 @@ static sl_status decode_ids(const sl_engine *engine, const char *text, char **ou
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the text");
     sl_status status = SL_OK;
     for (const char *at = text; *at != '\0' && status == SL_OK;) {
-        if (*at < '0' || *at > '9') {
+        if (strchr(" \t\r\n,[]", *at) != NULL) {
             at++;
             continue;
+        }
+        if (*at < '0' || *at > '9') {
+            status = sl_fail(err, SL_INVALID, "%.40s: not a token id; --decode takes numbers, such as \"19556 905\"", at);
+            break;
         }
         char *end;
         errno = 0;
