@@ -1,17 +1,33 @@
-/* offload/cli/interrupt.c: Ctrl-C ends what runs, cleanly; a second one ends the program. */
+/* offload/cli/interrupt.c: Ctrl-C ends what runs, cleanly; once more, a second later, it ends the program where it stands. */
 #include "offload/cli/cli.h"
 
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <time.h>
 
 /* A signal handler has no argument of ours: this is the one piece of global state in the program, and only the command line has it. */
 static _Atomic(sl_engine *) running;
 static volatile sig_atomic_t interrupted;
+static struct timespec first_time; /* of the handler alone */
+
+/* One press can arrive twice: from the terminal, and from a parent that passes it on. Only a later one is a second thought. */
+static bool insists(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (interrupted == 0)
+        first_time = now;
+    return (now.tv_sec - first_time.tv_sec) * 1000 + (now.tv_nsec - first_time.tv_nsec) / 1000000 > 1000;
+}
 
 static void on_interrupt(int signal_number)
 {
-    (void)signal_number;
+    if (insists()) {
+        signal(signal_number, SIG_DFL);
+        (void)raise(signal_number);
+        return;
+    }
     interrupted = 1;
     sl_engine *engine = atomic_load(&running);
     if (engine != NULL)
@@ -20,7 +36,7 @@ static void on_interrupt(int signal_number)
 
 void cli_catch_interrupt(sl_engine *engine)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     atomic_store(&running, engine);
     sigemptyset(&action.sa_mask);
     if (engine != NULL || interrupted == 0) {
