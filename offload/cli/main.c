@@ -60,6 +60,7 @@ int main(int argc, char **argv)
     sl_error err = {0};
     int status;
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is an error of ours to report, not a death */
+    signal(SIGXFSZ, SIG_IGN); /* nor is a limit on the size of files */
     if (answer_word(argc, argv, &status))
         return status;
     if (cli_parse(argc, argv, &args, &err) != SL_OK)
