@@ -1,0 +1,214 @@
+/* tests/test_oracle.c: what we compute is the model, as an independent implementation understands it.
+ *
+ * The goldens in tests/golden come from scripts/oracle.py, which shares no code with us: double precision, no quantised activations,
+ * attention as one matrix product. So logits are compared within tolerances, which differ by what the format's definition rounds. All
+ * other tests of ours compare bits with ourselves; only this one can tell that all of us are wrong together. */
+#include "core/format.h"
+#include "offload/sluice.h"
+#include "offload/tools/synth.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define POSITIONS_MAX 128
+#define TOP           5
+
+typedef struct golden {
+    sl_token_id token[POSITIONS_MAX];
+    double next_nll[POSITIONS_MAX]; /* of the token that follows */
+    int top_id[POSITIONS_MAX][TOP];
+    double top_logit[POSITIONS_MAX][TOP];
+    size_t count;
+} golden;
+
+/* How far apart the two may be. */
+typedef struct tolerance {
+    double logit;    /* at most, between any of the oracle's five largest logits and ours */
+    double mean_nll; /* at most, between the means over all positions */
+    double top1;     /* at least this share of positions has the same largest logit */
+} tolerance;
+
+static golden read_golden(const char *name)
+{
+    char path[256], line[512];
+    golden g = {0};
+    snprintf(path, sizeof path, "tests/golden/%s", name);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        fail_msg("%s: not here; tests run in the repository's root", path);
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (line[0] == '#')
+            continue;
+        assert_true(g.count < POSITIONS_MAX);
+        size_t p = g.count++;
+        int used = 0;
+        const char *at = line;
+        assert_int_equal(sscanf(at, "%d %lf%n", &g.token[p], &g.next_nll[p], &used), 2);
+        for (int i = 0; i < TOP; i++) {
+            at += used;
+            assert_int_equal(sscanf(at, "%d %lf%n", &g.top_id[p][i], &g.top_logit[p][i], &used), 2);
+        }
+    }
+    (void)fclose(file);
+    assert_true(g.count > 1);
+    return g;
+}
+
+static double nll(const float *logits, uint32_t vocab, sl_token_id token)
+{
+    double peak = logits[0], total = 0;
+    for (uint32_t i = 1; i < vocab; i++)
+        peak = fmax(peak, logits[i]);
+    for (uint32_t i = 0; i < vocab; i++)
+        total += exp(logits[i] - peak);
+    return log(total) + peak - logits[token];
+}
+
+static uint32_t largest(const float *logits, uint32_t vocab)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < vocab; i++)
+        if (logits[i] > logits[best])
+            best = i;
+    return best;
+}
+
+static void compare(const golden *g, const float *logits, uint32_t vocab, tolerance allowed)
+{
+    double farthest = 0, nll_theirs = 0, nll_ours = 0;
+    size_t same = 0;
+    for (size_t p = 0; p < g->count; p++) {
+        const float *row = logits + p * vocab;
+        for (int i = 0; i < TOP; i++) {
+            assert_in_range(g->top_id[p][i], 0, vocab - 1);
+            farthest = fmax(farthest, fabs(row[g->top_id[p][i]] - g->top_logit[p][i]));
+        }
+        same += largest(row, vocab) == (uint32_t)g->top_id[p][0];
+        if (p + 1 < g->count) {
+            nll_theirs += g->next_nll[p];
+            nll_ours += nll(row, vocab, g->token[p + 1]);
+        }
+    }
+    double share = (double)same / (double)g->count, mean_apart = fabs(nll_ours - nll_theirs) / (double)(g->count - 1);
+    print_message("# logits within %.2g, mean nll within %.2g, %.3f of the largest agree\n", farthest, mean_apart, share);
+    if (!(farthest <= allowed.logit && mean_apart <= allowed.mean_nll && share >= allowed.top1))
+        fail_msg("allowed are %.2g, %.2g and %.3f", allowed.logit, allowed.mean_nll, allowed.top1);
+}
+
+/* Runs the golden's tokens in one batch and compares all positions. KV in f32: its rounding is not what is tested here. */
+static void check_model(const char *path, const golden *g, tolerance allowed)
+{
+    sl_error err = {0};
+    sl_engine *engine;
+    sl_session *session;
+    sl_engine_info info;
+    const float *logits;
+    sl_engine_options options = {.model_path = path,
+                                 .ram_budget_bytes = (uint64_t)1 << 30,
+                                 .context = 256,
+                                 .batch = POSITIONS_MAX,
+                                 .all_logits = true,
+                                 .k_type = SL_KV_F32,
+                                 .v_type = SL_KV_F32};
+    if (sl_engine_open(&options, &engine, &err) != SL_OK || sl_session_open(engine, &session, &err) != SL_OK ||
+        sl_session_eval(session, g->token, g->count, SL_EVAL_LOGITS, &logits, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    sl_engine_describe(engine, &info);
+    compare(g, logits, info.vocab, allowed);
+    sl_session_close(session);
+    sl_engine_close(engine);
+}
+
+static void check_random(const char *shape, uint32_t type, tolerance allowed)
+{
+    char path[4096], name[64];
+    sl_error err = {0};
+    const char *folder = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/%d-oracle.gguf", folder != NULL ? folder : ".", (int)getpid());
+    snprintf(name, sizeof name, "%s_%s.txt", shape, sl_format_of(type)->name);
+    golden g = read_golden(name);
+    sl_synth_options options = {.shape = shape, .path = path, .type = type, .seed = 1};
+    if (sl_synth(&options, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    check_model(path, &g, allowed);
+    unlink(path);
+}
+
+/* Float weights round nothing but fp32's own sums: 6e-6 was measured, of which the goldens' five decimals are most. */
+static const tolerance float_weights = {.logit = 2e-5, .mean_nll = 2e-6, .top1 = 1};
+/* Products with quantised weights round activations to int8, at most a 254th of the largest of a block: 0.09, 0.004 and 0.94 were measured. */
+static const tolerance quantised_weights = {.logit = 0.2, .mean_nll = 0.01, .top1 = 0.9};
+
+static void a_tied_model_of_f32_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny", SL_TYPE_F32, float_weights);
+}
+
+static void f32_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-untied", SL_TYPE_F32, float_weights);
+}
+
+static void f16_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-untied", SL_TYPE_F16, float_weights);
+}
+
+static void bf16_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-untied", SL_TYPE_BF16, float_weights);
+}
+
+static void q4_0_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-untied", SL_TYPE_Q4_0, quantised_weights);
+}
+
+static void q4_1_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-untied", SL_TYPE_Q4_1, quantised_weights);
+}
+
+static void q8_0_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-untied", SL_TYPE_Q8_0, quantised_weights);
+}
+
+static void smollm2_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    const char *path = getenv("SLUICE_TEST_MODEL");
+    if (path == NULL) {
+        print_message("SLUICE_TEST_MODEL is not set: it names SmolLM2's GGUF file\n");
+        skip();
+    }
+    golden g = read_golden("smollm2_logits.txt");
+    /* Thirty layers add up: 0.67, 0.01 and 0.94 were measured. */
+    check_model(path, &g, (tolerance){.logit = 1, .mean_nll = 0.02, .top1 = 0.9});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_tied_model_of_f32_computes_what_the_oracle_does), cmocka_unit_test(f32_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(f16_weights_compute_what_the_oracle_does),          cmocka_unit_test(bf16_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q4_0_weights_compute_what_the_oracle_does),         cmocka_unit_test(q4_1_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q8_0_weights_compute_what_the_oracle_does),         cmocka_unit_test(smollm2_computes_what_the_oracle_does),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
