@@ -114,8 +114,10 @@ $(CLI_LIB): $(filter-out $(MAIN_OBJ),$(CLI_OBJ))
 	$(call say,AR,$@) rm -f $@; $(AR) rcsD $@ $^
 $(BUILD)/sluice: $(CLI_OBJ) $(LIB)
 	$(call say,LINK,$@) $(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+# A test that stands between us and the system says so in a line of its own: /* link: -Wl,--wrap=malloc */
+link_of = $(shell sed -n 's|^/\* link: \(.*\) \*/$$|\1|p' $(1))
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
-	$(call say,LINK,$@) $(LINK) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
+	$(call say,LINK,$@) $(LINK) $(call link_of,tests/$(@F).c) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(CLI_LIB) $(LIB)
 	$(call say,LINK,$@) $(LINK) -fsanitize=fuzzer -o $@ $^ $(CLI_LIBS) $(LDLIBS)
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(CLI_LIB) $(LIB)
