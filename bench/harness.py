@@ -9,6 +9,7 @@ Standard library only. Linux only; cgroups need root.
 """
 
 import ctypes
+import fcntl
 import json
 import mmap
 import os
@@ -222,15 +223,69 @@ class Cgroup:
             return int(file.read())
 
 
+# ---------------------------------------------------------------- a quiet machine
+
+# Of all processors' time, how much others may take in a run that counts. A peer whose threads spin while they wait loses far more
+# than the share that is taken, so the line is low; the kernel's own threads stay below it.
+FOREIGN_SHARE_MAX = 0.05
+
+
+def lock_machine():
+    """Waits until no other benchmark of this folder runs. The lock lives as long as the returned file is open."""
+    file = open(os.path.abspath(__file__), "rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        progress("another benchmark is running: waiting for it")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def busy_s():
+    """Processor seconds spent by everything since boot; interrupts, which the I/O of a run causes, are left out."""
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = [int(field) for field in file.readline().split()[1:9]]
+    user, nice, system, steal = fields[0], fields[1], fields[2], fields[7]
+    return (user + nice + system + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_for_quiet(patience_s=900):
+    """Waits until nobody else computes; a figure taken beside a compiler is worse than none."""
+    deadline, told = time.monotonic() + patience_s, False
+    while True:
+        before, start = busy_s(), time.monotonic()
+        time.sleep(2)
+        share = (busy_s() - before) / ((time.monotonic() - start) * os.cpu_count())
+        if share <= FOREIGN_SHARE_MAX:
+            return
+        if time.monotonic() > deadline:
+            raise BenchError(f"the machine is busy ({100 * share:.0f} % of its processors) for {patience_s} s: no timing is worth taking")
+        if not told:
+            progress(f"{100 * share:.0f} % of the processors are busy with something else: waiting")
+            told = True
+
+
+def undisturbed(measure, attempts=4):
+    """Calls measure(), which gives (value, Run), on a quiet machine, again when others computed beside the run."""
+    for _ in range(attempts):
+        wait_for_quiet()
+        value, result = measure()
+        if result.foreign_share <= FOREIGN_SHARE_MAX:
+            return value, result
+        progress(f"others took {100 * result.foreign_share:.0f} % of the processors during {os.path.basename(result.argv[0])}: again")
+    raise BenchError(f"{attempts} runs of {result.argv[0]} were disturbed by other programs: no figure")
+
+
 # ---------------------------------------------------------------- running programs
 
 
 class Run:
     """One finished process. max_rss_bytes is the kernel's; the forked interpreter before exec makes its floor some 15 MiB."""
 
-    def __init__(self, argv, status, stdout, stderr, wall_s, max_rss_bytes, cgroup_peak_bytes):
+    def __init__(self, argv, status, stdout, stderr, wall_s, max_rss_bytes, cgroup_peak_bytes, foreign_share):
         self.argv, self.status, self.stdout, self.stderr = argv, status, stdout, stderr
         self.wall_s, self.max_rss_bytes, self.cgroup_peak_bytes = wall_s, max_rss_bytes, cgroup_peak_bytes
+        self.foreign_share = foreign_share  # of all processors' time, what others than this process took
 
     def failed(self):
         last = (self.stderr.strip() or self.stdout.strip() or "no output").splitlines()[-1]
@@ -241,7 +296,7 @@ class Run:
 def run(argv, cgroup=None, timeout_s=1800, cwd=None):
     """Runs a program to its end; never raises for its failure, see .status (negative: the signal)."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        start = time.monotonic()
+        start, busy_before_s = time.monotonic(), busy_s()
         try:
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=cwd,
                                        preexec_fn=cgroup.join if cgroup else None)
@@ -249,10 +304,11 @@ def run(argv, cgroup=None, timeout_s=1800, cwd=None):
             raise BenchError(f"cannot start {argv[0]}: {error.strerror}") from None
         usage = _wait(process, start + timeout_s)
         wall_s = time.monotonic() - start
+        foreign_s = busy_s() - busy_before_s - usage.ru_utime - usage.ru_stime
         out.seek(0)
         err.seek(0)
         return Run(argv, process.returncode, out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace"), wall_s,
-                   usage.ru_maxrss * 1024, cgroup.peak_bytes() if cgroup else 0)
+                   usage.ru_maxrss * 1024, cgroup.peak_bytes() if cgroup else 0, max(0.0, foreign_s) / (wall_s * os.cpu_count()))
 
 
 def _wait(process, deadline):
@@ -308,19 +364,21 @@ def check_file(path):
 
 
 def fio(path, block_bytes, depth, seconds, rw="read", cgroup=None):
-    """Bytes per second that the disk delivers from this very file: O_DIRECT, io_uring, the given request size and depth."""
+    """(bytes per second that the disk delivers from this very file, Run): O_DIRECT, io_uring, the given request size and depth.
+
+    Buffers and file are registered, as sluice's are: without that fio is a third slower, and a limit that is too low flatters us."""
     if not shutil.which("fio"):
         raise BenchError("fio is not installed: it gives the disk's own speed to compare with")
     block_bytes = max(4096, block_bytes // 4096 * 4096)
     argv = ["fio", "--name=model", "--readonly", f"--filename={path}", f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}",
-            "--ioengine=io_uring", "--direct=1", "--time_based", f"--runtime={seconds}", "--output-format=json"]
+            "--ioengine=io_uring", "--direct=1", "--registerfiles", "--fixedbufs", "--time_based", f"--runtime={seconds}", "--output-format=json"]
     if rw == "randread":
         argv += ["--randrepeat=0", "--norandommap"]
     result = run(argv, cgroup)
     start = result.stdout.find("{")  # fio may print notes before its JSON
     if result.status != 0 or start < 0:
         raise BenchError(result.failed())
-    return json.loads(result.stdout[start:])["jobs"][0]["read"]["bw_bytes"]
+    return json.loads(result.stdout[start:])["jobs"][0]["read"]["bw_bytes"], result
 
 
 def machine():

@@ -27,6 +27,8 @@ def parse_args():
     parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
     parser.add_argument("-t", type=int, default=h.default_threads(), help="threads of both (default: all processors)")
     parser.add_argument("--ram-budget", help="sluice's budget (default: its own, 0.8 of what is available)")
+    parser.add_argument("--bench-pass", default="build/bench/bench_pass", help="the program that times our passes (make bench builds it)")
+    parser.add_argument("--peer-setting", help="llama.cpp's flags, such as '--repack 1 -fa on'; without it the best of four is searched")
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
     return parser.parse_args()
@@ -34,10 +36,13 @@ def parse_args():
 
 def llama_bench(peer, model, threads, flags):
     """Rows of one llama-bench call: [(settings, tokens per second)]."""
-    result = h.run([peer, "-m", model, "-t", str(threads), "-r", "1", "-o", "json"] + flags)
-    if result.status != 0:
-        raise h.BenchError(result.failed())
-    return json.loads(result.stdout)
+    def once():
+        result = h.run([peer, "-m", model, "-t", str(threads), "-r", "1", "-o", "json"] + flags)
+        if result.status != 0:
+            raise h.BenchError(result.failed())
+        return json.loads(result.stdout), result
+
+    return h.undisturbed(once)[0]
 
 
 def best_settings(peer, model, threads):
@@ -64,29 +69,39 @@ def peer_round(peer, model, threads, best):
     return rates
 
 
+def sluice_prefill(bench_pass, model):
+    """Tokens per second of passes of 64 and 512 rows, weights in memory already, as llama-bench measures after its warm-up."""
+    def once():
+        result = h.run([bench_pass, model, "", "1"])
+        if result.status != 0:
+            raise h.BenchError(result.failed())
+        return result.stdout, result
+
+    table = h.undisturbed(once)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][1:]
+    if ", 0.00 GB of them streamed" not in table:
+        raise h.BenchError(f"{model}: it does not fit the default budget: {table.splitlines()[0]}")
+    return {f"prefill {row[0]}": float(row[3]) for row in rows if int(row[0]) in PROMPTS}
+
+
 def sluice_round(program, model, args):
-    rates = {}
-    for prompt in PROMPTS:
-        h.drop_pages(model)
-        count = DECODE + 1 if prompt == 64 else 1  # the first token comes out of the prompt's pass
-        argv = ["run", "-m", model, "-f", os.path.join(h.HERE, f"prompt_{prompt}.txt"), "-n", str(count), "-c", "1024", "-b", "512",
-                "-t", str(args.t), "--temp", "0", "--ignore-eos"] + args.sluice_args.split()
-        if args.ram_budget:
-            argv += ["--ram-budget", args.ram_budget]
-        value, _ = h.sluice(program, argv)
-        if value["prompt_tokens"] != prompt:
-            raise h.BenchError(f"{model}: the prompt of {prompt} tokens has {value['prompt_tokens']} in this model's vocabulary")
-        if value["io"]["decode_bytes_read"] > 16 * h.MIB:
-            raise h.BenchError(f"{model}: {h.mib(value['io']['decode_bytes_read'])} were streamed in decode: this budget does not hold it")
-        rates[f"prefill {prompt}"] = value["timings"]["prompt_tokens_per_s"]
-        if prompt == 64:
-            rates[f"decode {DECODE}"] = value["timings"]["decode_tokens_per_s"]
+    h.drop_pages(model)
+    rates = sluice_prefill(args.bench_pass, model)
+    argv = ["run", "-m", model, "-f", os.path.join(h.HERE, "prompt_64.txt"), "-n", str(DECODE + 1), "-c", "1024", "-b", "512",
+            "-t", str(args.t), "--temp", "0", "--ignore-eos"] + args.sluice_args.split()
+    if args.ram_budget:
+        argv += ["--ram-budget", args.ram_budget]
+    value, _ = h.undisturbed(lambda: h.sluice(program, argv))
+    if value["io"]["decode_bytes_read"] > 16 * h.MIB:
+        raise h.BenchError(f"{model}: {h.mib(value['io']['decode_bytes_read'])} were streamed in decode: this budget does not hold it")
+    rates[f"decode {DECODE}"] = value["timings"]["decode_tokens_per_s"]
     return rates
 
 
 def measure(program, peer, model, args):
     h.progress(f"{os.path.basename(model)}: looking for llama.cpp's best setting")
-    best = best_settings(peer, model, args.t)
+    given = args.peer_setting.split() if args.peer_setting else None
+    best = {"prefill": given, "decode": given} if given else best_settings(peer, model, args.t)
     names = [f"prefill {n}" for n in PROMPTS] + [f"decode {DECODE}"]
     figures = {name: {"peer": h.Figures("t/s"), "sluice": h.Figures("t/s"), "ratio": h.Figures("x")} for name in names}
     for index in range(args.rounds):
@@ -103,6 +118,7 @@ def measure(program, peer, model, args):
 
 def main():
     args = parse_args()
+    lock = h.lock_machine()  # noqa: F841, held until the end
     program = h.find_program(args.sluice)
     peer, = h.find_peer(args.peer_dir, "llama-bench")
     results = []

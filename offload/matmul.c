@@ -114,6 +114,18 @@ static sl_status flush(gathering *g, sl_error *err)
     return SL_OK;
 }
 
+/* Homes of neighbouring units are neighbours: as one piece they are one call, whose prefetching does not stop at their border. */
+static bool follows(gathering *g, const piece *p)
+{
+    piece *last = g->count > 0 ? &g->pieces[g->count - 1] : NULL;
+    if (last == NULL || last->matrix != p->matrix || last->staged != NULL || p->staged != NULL || last->rows % SL_PANEL_ROWS != 0 ||
+        last->home + (size_t)last->rows * p->matrix->row_bytes != p->home || last->out + last->rows != p->out)
+        return false;
+    last->rows += p->rows;
+    last->panels += p->panels;
+    return true;
+}
+
 static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t index, sl_error *err)
 {
     const sli_matrix *m = product->matrix;
@@ -135,8 +147,9 @@ static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t 
         p.staged = view.staged;
         p.home = view.home;
     }
-    g->pieces[g->count++] = p;
     g->panels += p.panels;
+    if (!follows(g, &p))
+        g->pieces[g->count++] = p;
     return SL_OK;
 }
 
