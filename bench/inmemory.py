@@ -77,7 +77,7 @@ def sluice_prefill(bench_pass, model):
             raise h.BenchError(result.failed())
         return result.stdout, result
 
-    table = h.undisturbed(once)
+    table, _ = h.undisturbed(once)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][1:]
     if ", 0.00 GB of them streamed" not in table:
         raise h.BenchError(f"{model}: it does not fit the default budget: {table.splitlines()[0]}")
