@@ -67,19 +67,21 @@ static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t 
     return batch;
 }
 
-/* Homes for as many units as fit; false when even none do. */
-static bool settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p)
+/* Homes for as many units as fit; *fits is false when even none do. */
+static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
 {
     sl_unit_id *order = malloc(units->count * sizeof *order);
+    *fits = false;
+    if (order == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for an order of %u units", units->count);
     for (uint32_t i = 0; i < units->count; i++) {
         units->units[i].home = false;
-        if (order != NULL)
-            order[i] = i;
+        order[i] = i;
     }
     price_fixed(c, units, batch, staging, p);
-    bool fits = p->total_bytes <= c->wishes->budget_bytes;
-    uint64_t room = fits ? c->wishes->budget_bytes - p->total_bytes : 0;
-    while (fits && order != NULL) {
+    *fits = p->total_bytes <= c->wishes->budget_bytes;
+    uint64_t room = *fits ? c->wishes->budget_bytes - p->total_bytes : 0;
+    while (*fits) {
         sl_policy_spread(units->units, order, units->count, room);
         price_fixed(c, units, batch, staging, p);
         if (p->total_bytes <= c->wishes->budget_bytes)
@@ -88,7 +90,7 @@ static bool settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t 
         room = room > MIB ? room - MIB : 0;
     }
     free(order);
-    return fits && order != NULL;
+    return SL_OK;
 }
 
 static uint64_t clamp64(uint64_t x, uint64_t low, uint64_t high)
@@ -99,7 +101,7 @@ static uint64_t clamp64(uint64_t x, uint64_t low, uint64_t high)
 /* The three plans, from comfortable to minimal. */
 enum plan { PLAN_ALL_RESIDENT, PLAN_SHARED, PLAN_MINIMAL, PLAN_COUNT };
 
-static bool try_plan(const chooser *c, enum plan plan, sli_units *units, sli_price *p)
+static sl_status try_plan(const chooser *c, enum plan plan, sli_units *units, sli_price *p, bool *fits, sl_error *err)
 {
     uint64_t budget = c->wishes->budget_bytes;
     uint64_t least = sl_pager_staging_min(units->units, units->count, c->wishes->io_alignment);
@@ -112,14 +114,10 @@ static bool try_plan(const chooser *c, enum plan plan, sli_units *units, sli_pri
         batch = choose_batch(c, units, budget / SCRATCH_SHARE);
         staging = clamp64(budget / STAGING_SHARE, least, STAGING_BYTES_MAX > least ? STAGING_BYTES_MAX : least);
     }
-    if (!settle(c, units, batch, staging, p))
-        return false;
-    if (plan != PLAN_ALL_RESIDENT)
-        return true;
-    for (uint32_t i = 0; i < units->count; i++)
-        if (!units->units[i].home)
-            return false;
-    return true;
+    SL_TRY(settle(c, units, batch, staging, p, fits, err));
+    for (uint32_t i = 0; plan == PLAN_ALL_RESIDENT && i < units->count; i++)
+        *fits = *fits && units->units[i].home;
+    return SL_OK;
 }
 
 static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
@@ -161,9 +159,12 @@ sl_status sli_price_model(const sl_model *model, const char *name, const sli_wis
             uint32_t unit_bytes = unit_bytes_of(plan, wishes->budget_bytes);
             SL_TRY(sli_units_build(model, unit_bytes, units, err));
             price->unit_bytes = unit_bytes;
-            if (try_plan(&c, plan, units, price))
+            bool fits;
+            sl_status status = try_plan(&c, plan, units, price, &fits, err);
+            if (status == SL_OK && fits)
                 return SL_OK;
             sli_units_free(units);
+            SL_TRY(status);
         }
     char asked[24], needed[24], kv[24];
     sl_format_size(wishes->budget_bytes, asked);
