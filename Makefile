@@ -203,9 +203,8 @@ asan: ## the tests under the address and undefined-behaviour sanitizers
 tsan: ## the pager's and the threads' tests under the thread sanitizer
 	@$(SUBMAKE) BUILD=$(BUILD)/tsan OPT=-O1 SANITIZE="$(TSAN)" $(TSAN_TESTS:%=$(BUILD)/tsan/tests/%)
 	@scripts/run-tests --build $(BUILD)/tsan $(TSAN_TESTS)
-sanitize: ## asan, then tsan
-	@$(MAKE) --no-print-directory asan
-	@$(MAKE) --no-print-directory tsan
+sanitize: ## asan, then tsan, both in any case
+	@asan=0; $(MAKE) --no-print-directory asan || asan=1; $(MAKE) --no-print-directory tsan && exit $$asan
 
 fuzzers: $(FUZZERS)
 FUZZ_SECONDS ?= 20

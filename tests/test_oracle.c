@@ -107,10 +107,10 @@ static void compare(const golden *g, const float *logits, uint32_t vocab, tolera
 static void check_model(const char *path, const golden *g, tolerance allowed)
 {
     sl_error err = {0};
-    sl_engine *engine;
-    sl_session *session;
+    sl_engine *engine = NULL;
+    sl_session *session = NULL;
     sl_engine_info info;
-    const float *logits;
+    const float *logits = NULL;
     sl_engine_options options = {.model_path = path,
                                  .ram_budget_bytes = (uint64_t)1 << 30,
                                  .context = 256,
