@@ -60,9 +60,9 @@ def rotary_angles(file, positions, rope_dim):
     frequency = file.param("rope.freq_base", 10000.0) ** (-np.arange(0, rope_dim, 2) / rope_dim)
     if file.has("rope_freqs.weight"):
         frequency = frequency / file.tensor("rope_freqs.weight")
-    kind = file.param("rope.scaling.type", "none")
+    kind = file.param("rope.scaling.type", "linear")
     if kind == "linear":
-        frequency = frequency / file.param("rope.scaling.factor", 1.0)
+        frequency = frequency / file.param("rope.scaling.factor", file.param("rope.scale_linear", 1.0))
     elif kind != "none":
         sys.exit(f"rope scaling {kind!r} is not known to this oracle")
     return np.outer(np.arange(positions), frequency)
@@ -103,10 +103,11 @@ def logits_of(file, tokens):
     x = embedding[tokens]
     for layer in range(file.param("block_count")):
         weight = lambda name: file.tensor(f"blk.{layer}.{name}.weight")  # noqa: E731
+        bias = lambda name: file.tensor(f"blk.{layer}.{name}.bias") if file.has(f"blk.{layer}.{name}.bias") else 0.0  # noqa: E731
         h = rms_norm(x, weight("attn_norm"), epsilon)
-        q = (h @ weight("attn_q").T).reshape(len(tokens), heads, head_size)
-        k = (h @ weight("attn_k").T).reshape(len(tokens), kv_heads, head_size)
-        v = (h @ weight("attn_v").T).reshape(len(tokens), kv_heads, -1)
+        q = (h @ weight("attn_q").T + bias("attn_q")).reshape(len(tokens), heads, head_size)
+        k = (h @ weight("attn_k").T + bias("attn_k")).reshape(len(tokens), kv_heads, head_size)
+        v = (h @ weight("attn_v").T + bias("attn_v")).reshape(len(tokens), kv_heads, -1)
         mixed = attention(rotate(q, angles), rotate(k, angles), v)
         x = x + mixed.reshape(len(tokens), -1) @ weight("attn_output").T
         h = rms_norm(x, weight("ffn_norm"), epsilon)

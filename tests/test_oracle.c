@@ -2,10 +2,14 @@
  *
  * The goldens in tests/golden come from scripts/oracle.py, which shares no code with us: double precision, no quantised activations,
  * attention as one matrix product. So logits are compared within tolerances, which differ by what the format's definition rounds. All
- * other tests of ours compare bits with ourselves; only this one can tell that all of us are wrong together. */
+ * other tests of ours compare bits with ourselves; only this one can tell that all of us are wrong together.
+ *
+ *     test_oracle --write FOLDER
+ *
+ * writes the odd models that are made here, as FOLDER/NAME.gguf, so that the oracle can be asked about them again. */
 #include "core/format.h"
-#include "offload/sluice.h"
 #include "offload/tools/synth.h"
+#include "tests/tiny_model.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -129,10 +133,9 @@ static void check_model(const char *path, const golden *g, tolerance allowed)
 
 static void check_random(const char *shape, uint32_t type, tolerance allowed)
 {
-    char path[4096], name[64];
+    char name[64];
+    char *path = tiny_path("oracle.gguf");
     sl_error err = {0};
-    const char *folder = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/%d-oracle.gguf", folder != NULL ? folder : ".", (int)getpid());
     snprintf(name, sizeof name, "%s_%s.txt", shape, sl_format_of(type)->name);
     golden g = read_golden(name);
     sl_synth_options options = {.shape = shape, .path = path, .type = type, .seed = 1};
@@ -140,6 +143,7 @@ static void check_random(const char *shape, uint32_t type, tolerance allowed)
         fail_msg("%s", err.message);
     check_model(path, &g, allowed);
     unlink(path);
+    free(path);
 }
 
 /* Float weights round nothing but fp32's own sums: 6e-6 was measured, of which the goldens' five decimals are most. */
@@ -189,6 +193,86 @@ static void q8_0_weights_compute_what_the_oracle_does(void **state)
     check_random("tiny-untied", SL_TYPE_Q8_0, quantised_weights);
 }
 
+/* Each has what the others and the random ones have not: how many query heads share a key head, rotary factors, linear scaling, biases,
+ * heads that are wider than their share, widths that are a multiple of nothing. */
+static const struct odd_model {
+    const char *name;
+    tiny_model model;
+} odd_models[] = {
+    {"group1_tied",
+     {.layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 4, .head_dim = 16, .vocab = 387, .context = 256, .tied = true, .seed = 11}},
+    {"group2_factors",
+     {.layers = 3,
+      .d = 96,
+      .ff = 160,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .rope_factors = true,
+      .seed = 12}},
+    {"group4_linear_biases",
+     {.layers = 2,
+      .d = 101,
+      .ff = 77,
+      .heads = 8,
+      .kv_heads = 2,
+      .head_dim = 48,
+      .vocab = 401,
+      .context = 256,
+      .biases = true,
+      .rope_linear = 2.5f,
+      .seed = 13}},
+};
+enum { ODD_MODELS = sizeof odd_models / sizeof *odd_models };
+
+static void check_odd(int index)
+{
+    char name[64];
+    char *path = tiny_path("odd.gguf");
+    sl_error err = {0};
+    snprintf(name, sizeof name, "%s.txt", odd_models[index].name);
+    golden g = read_golden(name);
+    if (tiny_write(&odd_models[index].model, path, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    check_model(path, &g, float_weights);
+    unlink(path);
+    free(path);
+}
+
+static void a_key_head_for_each_query_head_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(0);
+}
+
+static void rotary_factors_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(1);
+}
+
+static void linear_scaling_biases_and_odd_widths_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(2);
+}
+
+static int write_odd_models(const char *folder)
+{
+    for (int i = 0; i < ODD_MODELS; i++) {
+        char path[4096];
+        sl_error err = {0};
+        snprintf(path, sizeof path, "%s/%s.gguf", folder, odd_models[i].name);
+        if (tiny_write(&odd_models[i].model, path, &err) != SL_OK) {
+            (void)fprintf(stderr, "%s\n", err.message);
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static void smollm2_computes_what_the_oracle_does(void **state)
 {
     (void)state;
@@ -202,13 +286,22 @@ static void smollm2_computes_what_the_oracle_does(void **state)
     check_model(path, &g, (tolerance){.logit = 1, .mean_nll = 0.02, .top1 = 0.9});
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_tied_model_of_f32_computes_what_the_oracle_does), cmocka_unit_test(f32_weights_compute_what_the_oracle_does),
-        cmocka_unit_test(f16_weights_compute_what_the_oracle_does),          cmocka_unit_test(bf16_weights_compute_what_the_oracle_does),
-        cmocka_unit_test(q4_0_weights_compute_what_the_oracle_does),         cmocka_unit_test(q4_1_weights_compute_what_the_oracle_does),
-        cmocka_unit_test(q8_0_weights_compute_what_the_oracle_does),         cmocka_unit_test(smollm2_computes_what_the_oracle_does),
+        cmocka_unit_test(a_tied_model_of_f32_computes_what_the_oracle_does),
+        cmocka_unit_test(f32_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(f16_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(bf16_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q4_0_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q4_1_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q8_0_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(smollm2_computes_what_the_oracle_does),
+        cmocka_unit_test(a_key_head_for_each_query_head_computes_what_the_oracle_does),
+        cmocka_unit_test(rotary_factors_compute_what_the_oracle_does),
+        cmocka_unit_test(linear_scaling_biases_and_odd_widths_compute_what_the_oracle_does),
     };
+    if (argc == 3 && strcmp(argv[1], "--write") == 0)
+        return write_odd_models(argv[2]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
