@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUEST_MAX     ((uint64_t)1 << 20) /* reads at the speed of the tier alone (bench/SPEED-io.md); larger ones were not tried */
+#define REQUEST_MAX     ((uint64_t)1 << 20) /* reads at the speed of the tier alone (bench/SPEED.md); larger ones were not tried */
 #define UNIT_BYTES_MAX  ((uint32_t)1 << 30)
 #define EXTENTS_MAX     4096
 #define HOME_ALIGNMENT  64
