@@ -183,7 +183,7 @@ static sl_status parse_seed(const char *name, const char *text, cli_args *out, s
     char *end;
     errno = 0;
     out->seed = strtoull(text, &end, 10);
-    if (end == text || *end != '\0' || errno != 0 || text[0] == '-')
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) /* strtoull would take blanks and signs */
         return sl_fail(err, SL_INVALID, "%s %s: it must be a whole number from 0 to 18446744073709551615", name, text);
     out->seed_given = true;
     return SL_OK;
@@ -255,16 +255,22 @@ static sl_status parse_one(const command *c, int argc, char **argv, int *index, 
 
 sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err)
 {
+    bool json = false;
     set_defaults(out);
     if (argc < 2)
         return sl_fail(err, SL_INVALID, "no command; sluice --help lists them");
+    /* Heeded also behind a mistake: whoever reads JSON can read the failure, too. */
+    for (int i = 2; i < argc; i++)
+        json |= strcmp(argv[i], "--json") == 0;
     const command *c = find_command(argv[1]);
+    out->json = c == NULL && json;
     if (c == NULL)
         return sl_fail(err, SL_INVALID, "%.60s: no such command; sluice --help lists them", argv[1]);
     out->command = c->name;
     sl_status status = SL_OK;
     for (int i = 2; i < argc && status == SL_OK; i++)
         status = parse_one(c, argc, argv, &i, out, err);
+    out->json |= status != SL_OK && json;
     return status;
 }
 
