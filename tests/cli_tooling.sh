@@ -86,4 +86,24 @@ check "jansson stays in the command line" includes 1 core/x.c '#  include <janss
 check "CUDA stays in its kernels" includes 1 kernels/cpu/x.c '#include <cuda_runtime.h>'
 check "a header that does not exist is found" includes 1 core/x.c '#include "core/b.h"'
 
+# --- check-symbols -----------------------------------------------------------------------------------------------------------------
+
+# symbols STATUS SOURCE: whether a library with this source would pass.
+symbols()
+{
+    printf '%s\n' '#include <stdio.h>' '#include <stdlib.h>' "$2" >"$TMPDIR/s.c"
+    rm -f "$TMPDIR/s.a"
+    "${CC:-cc}" -fPIC -O1 -c -o "$TMPDIR/s.o" "$TMPDIR/s.c" && ar rcs "$TMPDIR/s.a" "$TMPDIR/s.o" || return 1
+    scripts/check-symbols "$TMPDIR/s.a" >"$TMPDIR/output" 2>&1
+    [ $? -eq "$1" ]
+}
+
+check "a library may hold constant tables" symbols 0 'const char *const sl_names[] = {"a", "b"}; int sl_f(int x) { return x + 1; }'
+check "a library does not print" symbols 1 'void sl_f(int x) { printf("%d", x); }'
+check "a library does not end the process" symbols 1 'void sl_f(void) { exit(1); }'
+check "a library does not read the environment" symbols 1 'char *sl_f(void) { return getenv("A"); }'
+check "a library keeps no state" symbols 1 'int sl_f(void) { static int calls; return ++calls; }'
+check "a library keeps no state for each thread either" symbols 1 'int sl_f(void) { static _Thread_local int calls; return ++calls; }'
+check "a library brings no name but its own" symbols 1 'int other(void) { return 1; }'
+
 echo "1..$count"

@@ -125,13 +125,6 @@ static void check_same(const float *base, size_t count, const sl_engine_options 
     free(logits);
 }
 
-/* What a test process may grow by between two engines: a budget is the whole process's, and AddressSanitizer keeps freed memory. */
-#if defined(__SANITIZE_ADDRESS__)
-#define GROWTH (64 * MIB)
-#else
-#define GROWTH MIB
-#endif
-
 /* The smallest budget that these options work with. */
 static uint64_t minimum_budget(sl_engine_options options)
 {

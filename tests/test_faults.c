@@ -271,7 +271,7 @@ static sl_engine_options tight(char **path)
     sl_engine_options options = {.model_path = *path, .ram_budget_bytes = 1, .io_engine = "pread", .io_depth = 2, .threads = 2};
     sl_engine *engine;
     assert_int_equal(sl_engine_open(&options, &engine, &err), SL_NO_BUDGET);
-    options.ram_budget_bytes = err.ram_budget_min_bytes + ((uint64_t)2 << 20); /* and what this process grows by */
+    options.ram_budget_bytes = err.ram_budget_min_bytes + 2 * GROWTH;
     return options;
 }
 
@@ -359,6 +359,40 @@ static void reads_that_are_short_or_interrupted_do_not_show(void **state)
     forget(path);
 }
 
+/* Five batches of one row; each time one more read succeeds before one fails. Nothing piles up, and in the end all is as if nothing had been. */
+static void an_evaluation_that_fails_in_a_later_batch_undoes_the_earlier_ones(void **state)
+{
+    (void)state;
+    char *path;
+    enum { ROWS = sizeof prompt / sizeof *prompt, VOCAB = 387 };
+    sl_engine_options options = tight(&path);
+    options.batch = 1;
+    sl_engine *engine;
+    sl_session *session;
+    sl_error err = {0};
+    const float *logits;
+    float undisturbed[VOCAB];
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_OK);
+    assert_int_equal(sl_session_open(engine, &session, &err), SL_OK);
+    assert_int_equal(sl_session_eval(session, prompt, ROWS, SL_EVAL_LOGITS, &logits, &err), SL_OK);
+    memcpy(undisturbed, logits, sizeof undisturbed);
+    int failed = 0;
+    for (sl_status status = SL_IO; status != SL_OK; failed += status != SL_OK) {
+        assert_int_equal(sl_session_truncate(session, 0, &err), SL_OK);
+        arm(READ_FAILS, failed + 1);
+        status = sl_session_eval(session, prompt, ROWS, SL_EVAL_LOGITS | SL_EVAL_MORE, &logits, &err);
+        disarm();
+        if (status != SL_OK && status != SL_IO)
+            fail_msg("after %d failures: %s", failed, err.message);
+        assert_int_equal(sl_session_position(session), status == SL_OK ? ROWS : 0);
+    }
+    assert_true(failed > 20);
+    assert_memory_equal(logits, undisturbed, sizeof undisturbed);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget(path);
+}
+
 /* The file is cut after opening: each pass that needs what is gone fails, and the one after it. */
 static void a_file_that_is_cut_while_it_is_used_fails_and_says_so(void **state)
 {
@@ -388,6 +422,7 @@ int main(void)
         cmocka_unit_test(every_allocation_that_fails_is_reported_and_leaves_nothing_behind),
         cmocka_unit_test(every_read_that_fails_is_reported_and_the_session_can_go_on),
         cmocka_unit_test(reads_that_are_short_or_interrupted_do_not_show),
+        cmocka_unit_test(an_evaluation_that_fails_in_a_later_batch_undoes_the_earlier_ones),
         cmocka_unit_test(a_file_that_is_cut_while_it_is_used_fails_and_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

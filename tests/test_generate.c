@@ -541,6 +541,17 @@ static void a_seed_gives_its_text_again_and_another_seed_another(void **state)
         assert_int_equal(same_tokens(&first, &again), seed == 0);
         sl_result_free(&again);
     }
+    /* So hot that chance alone decides: it falls anew for each position. */
+    sl_result hot = generate_with(session, 0, 1000.0f);
+    size_t distinct = 0;
+    for (size_t i = 0; i < hot.count; i++) {
+        bool seen = false;
+        for (size_t j = 0; j < i; j++)
+            seen |= hot.tokens[j] == hot.tokens[i];
+        distinct += !seen;
+    }
+    assert_true(distinct > 20);
+    sl_result_free(&hot);
     sl_result cold = generate_with(session, 1, 0), still_cold = generate_with(session, 2, 0);
     assert_true(same_tokens(&cold, &still_cold));
     assert_false(same_tokens(&cold, &first));
