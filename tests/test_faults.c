@@ -337,7 +337,8 @@ static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **s
         of_decoding += o.broken_at > 0;
         check_nothing_kept(before, faults + 1);
     }
-    assert_true(of_opening >= 3 && of_prompt >= 10 && of_decoding >= 50);
+    assert_true(of_opening >= 3 && of_prompt >= 10);
+    assert_true(of_decoding >= 50 || GROWTH > (uint64_t)1 << 20);    /* with room for everything nothing streams */
     assert_true(of_opening + of_prompt + of_decoding >= faults - 5); /* all but reads ahead that were not needed any more */
     forget(path);
 }
