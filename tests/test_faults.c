@@ -387,7 +387,7 @@ static void an_evaluation_that_fails_in_a_later_batch_undoes_the_earlier_ones(vo
             fail_msg("after %d failures: %s", failed, err.message);
         assert_int_equal(sl_session_position(session), status == SL_OK ? ROWS : 0);
     }
-    assert_true(failed > 20);
+    assert_true(failed > 20 || GROWTH > (uint64_t)1 << 20);
     assert_memory_equal(logits, undisturbed, sizeof undisturbed);
     sl_session_close(session);
     sl_engine_close(engine);
