@@ -40,8 +40,7 @@ LOW=$(smallest_budget "$MODEL" -c 256)
 case $LOW in
 *[!0-9]* | '') not_ok "a run that cannot fit names the smallest budget" "$LOW" ;;
 *)
-    # A sanitizer's own memory differs from run to run; the smallest budget is a promise of the program alone.
-    if grep -q -- -fsanitize= "$SLUICE_BUILD/flags"; then LOW=$(($LOW + 4194304)); fi
+    if sanitized; then LOW=$(($LOW + 4194304)); fi
     HALF=$(($LOW + $(wc -c <"$MODEL") / 2))
     same "the smallest budget gives the same tokens" --ram-budget "$LOW"
     same "room for half of the weights gives the same tokens" --ram-budget "$HALF"
