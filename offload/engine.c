@@ -146,7 +146,6 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .k_type = kv_type_of(e->options.k_type),
                          .v_type = kv_type_of(e->options.v_type),
                          .io_alignment = IO_ALIGNMENT,
-                         .io_depth = e->options.io_depth,
                          .all_logits = e->options.all_logits};
     wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2;

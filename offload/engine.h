@@ -59,7 +59,7 @@ typedef struct sli_wishes {
     uint64_t budget_bytes, process_bytes;
     uint32_t context, batch, threads; /* batch 0: choose */
     uint32_t k_type, v_type;          /* sl_type */
-    uint32_t io_alignment, io_depth;
+    uint32_t io_alignment;
     bool all_logits;
 } sli_wishes;
 
