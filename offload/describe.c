@@ -2,6 +2,16 @@
 #include "core/os.h"
 #include "offload/engine.h"
 
+static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
+{
+    static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
+    static const char *const predictors[] = {
+        [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
+    out->sparsity = modes[e->options.sparsity];
+    out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : predictors[e->options.predictor];
+    out->density = e->options.sparsity == SL_SPARSITY_OFF ? 1.0 : e->options.density;
+}
+
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
 {
     *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->gguf)};
@@ -25,10 +35,12 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->process_bytes = e->price.process_bytes;
     out->kv_bytes = e->price.kv_bytes;
     out->scratch_bytes = e->price.scratch_bytes;
+    out->sparsity_bytes = e->price.sparsity_bytes;
     out->staging_bytes = e->price.staging_bytes;
     out->table_bytes = e->price.table_bytes;
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
+    describe_sparsity(e, out);
     for (uint32_t u = 0; u < e->units.count; u++)
         if (!e->units.units[u].home)
             out->streamed_bytes += e->units.units[u].bytes;
@@ -49,4 +61,9 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     out->compute_s = (double)e->compute_ns * 1e-9;
     out->resident_weight_bytes = pager.resident_bytes;
     out->passes = e->passes;
+    const sli_sparsity *sets = &e->sparsity;
+    out->sparse_sets = atomic_load(&sets->sets);
+    out->neurons_needed = atomic_load(&sets->members);
+    out->neurons_compared = atomic_load(&sets->compared);
+    out->neurons_compared_right = atomic_load(&sets->in_both);
 }

@@ -87,6 +87,22 @@ static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *er
     return SL_OK;
 }
 
+static sl_status choose_sparsity(sl_engine *e, sl_error *err)
+{
+    if (e->options.sparsity == SL_SPARSITY_OFF)
+        return SL_OK;
+    if (e->options.density == 0)
+        e->options.density = 0.5;
+    if (!(e->options.density > 0 && e->options.density <= 1))
+        return sl_fail(err, SL_INVALID, "a density of %g; the kept share of the neurons lies above 0 and is at most 1", e->options.density);
+    if (e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED)
+        return sl_fail(err, SL_INVALID,
+                       "%s holds no predictor for --sparsity fine: `sluice pack` it, then `sluice calibrate` the packed file with a text "
+                       "(--predictor oracle and gate work without, for comparison)",
+                       e->path);
+    return SL_OK;
+}
+
 static uint64_t choose_budget(const sl_engine *e)
 {
     sl_memory_info memory;
@@ -146,7 +162,9 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .k_type = kv_type_of(e->options.k_type),
                          .v_type = kv_type_of(e->options.v_type),
                          .io_alignment = IO_ALIGNMENT,
-                         .all_logits = e->options.all_logits};
+                         .all_logits = e->options.all_logits,
+                         .sparsity = e->options.sparsity,
+                         .predictor = e->options.predictor};
     wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2;
     e->options.ram_budget_bytes = wishes.budget_bytes;
@@ -256,12 +274,15 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(choose_context(e, err));
     SL_TRY(check_kv_type(e, e->options.k_type, err));
     SL_TRY(check_kv_type(e, e->options.v_type, err));
+    SL_TRY(choose_sparsity(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));
     SL_TRY(open_pager(e, err));
     sli_scratch_shape shape = {e->price.batch, e->options.all_logits ? e->price.batch : 1, sl_threads_count(e->threads),
                                e->units.largest_panel_bytes};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
+    sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, e->options.density, shape.batch, shape.threads};
+    SL_TRY(sli_sparsity_create(e->model, &sets, &e->sparsity, err));
     return load_vectors(e, err);
 }
 
@@ -293,6 +314,7 @@ void sl_engine_close(sl_engine *e)
     free(e->rope_step);
     free(e->vectors);
     free(e->vector_at);
+    sli_sparsity_free(&e->sparsity);
     sli_scratch_free(&e->scratch);
     free(e->pass_plan);
     sl_pager_destroy(e->pager);

@@ -5,6 +5,7 @@
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
+ *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
  */
 #ifndef SL_OFFLOAD_ENGINE_H
 #define SL_OFFLOAD_ENGINE_H
@@ -16,6 +17,7 @@
 #include "core/tokenizer.h"
 #include "kernels/kernels.h"
 #include "offload/sluice.h"
+#include "offload/sparsity.h"
 #include "pager/pager.h"
 
 #include <stdatomic.h>
@@ -61,11 +63,14 @@ typedef struct sli_wishes {
     uint32_t k_type, v_type;          /* sl_type */
     uint32_t io_alignment;
     bool all_logits;
+    sl_sparsity sparsity;
+    sl_predictor predictor;
 } sli_wishes;
 
 typedef struct sli_price {
     uint32_t batch, unit_bytes;
     uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
+    uint64_t sparsity_bytes;                                                                     /* sets of neurons */
     uint64_t total_bytes;
 } sli_price;
 
@@ -127,6 +132,7 @@ struct sl_engine {
     sli_units units;
     sl_pager *pager;
     sli_scratch scratch;
+    sli_sparsity sparsity;
     float *vectors;          /* norm weights and biases, resident, one block */
     const float **vector_at; /* [layer op or head op] x {weight, bias}, NULL where there is none; indexed as units.matrices, times 2 */
     float attention_scale;   /* 1 / sqrt(head_dim) */
@@ -146,9 +152,13 @@ struct sl_session {
 };
 
 /* One pass over the weights for `rows` tokens at positions session->position.. ; does not advance the position. logits_rows: 0, 1 (the
- * last) or rows. plan_next: a pass with logits follows. */
-SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, uint32_t logits_rows, bool plan_next,
-                                  sl_error *err);
+ * last) or rows. */
+typedef struct sli_pass_kind {
+    uint32_t logits_rows;
+    bool sparse;    /* the rows have sets of neurons (engine->sparsity) */
+    bool plan_next; /* a pass with logits follows */
+} sli_pass_kind;
+SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
 
 /* {K, V} types of the cache, as sl_type. */
 void sli_kv_types(const sl_engine *engine, uint32_t types[2]);

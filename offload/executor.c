@@ -6,7 +6,7 @@
  * changes the session's position: what it wrote into the cache counts only when the session commits it. */
 #include "core/mathx.h"
 #include "core/os.h"
-#include "offload/matmul.h"
+#include "offload/ffn.h"
 
 #include <string.h>
 
@@ -17,6 +17,7 @@ typedef struct pass {
     sl_engine *engine;
     const sl_token *tokens;
     uint32_t rows, pos0;
+    bool sparse;
 } pass;
 
 typedef struct row_job {
@@ -175,6 +176,12 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
+        if (sli_ffn_begins(p->engine, &ops[i])) {
+            sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};
+            SL_TRY(sli_ffn_run(&ffn, err));
+            i += SLI_FFN_OPS;
+            continue;
+        }
         if (ops[i].kind == SL_OP_MATMUL) {
             sli_product products[SLI_PRODUCTS_MAX];
             uint32_t n = gather_products(p, ops, i, matrices, vectors, products);
@@ -296,21 +303,21 @@ static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
     return run_program(p, model_of(p)->arch->head, 0, model_of(p)->layers * p->engine->units.layer_ops, logits_rows, err);
 }
 
-sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, uint32_t logits_rows, bool plan_next, sl_error *err)
+sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
 {
     sl_engine *engine = session->engine;
-    pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position};
+    pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position, .sparse = kind.sparse};
     uint64_t start = sl_now_ns(), waited = sl_pager_statistics(engine->pager).wait_ns;
 
-    sl_status status = plan(session, logits_rows > 0, plan_next, err);
+    sl_status status = plan(session, kind.logits_rows > 0, kind.plan_next, err);
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
         fill_rope_table(&p);
     for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++)
         status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
-    if (status == SL_OK && logits_rows > 0)
-        status = run_head(&p, logits_rows, err);
+    if (status == SL_OK && kind.logits_rows > 0)
+        status = run_head(&p, kind.logits_rows, err);
 
     if (status != SL_OK) {
         sl_pager_cancel(engine->pager);

@@ -184,6 +184,7 @@ static bool ended(const generation *g, sl_stop_reason *reason)
 static sl_status decode(generation *g, sl_error *err)
 {
     sl_session *s = g->session;
+    unsigned sparse = s->engine->options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
     for (;;) {
         float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
         sl_token token = pick(g, logits);
@@ -196,7 +197,7 @@ static sl_status decode(generation *g, sl_error *err)
         if (ended(g, &g->result->reason))
             return SL_OK;
         bool more = g->request->max_tokens == 0 || g->result->count + 1 < g->request->max_tokens;
-        SL_TRY(sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | (more ? SL_EVAL_MORE : 0), NULL, err));
+        SL_TRY(sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | sparse | (more ? SL_EVAL_MORE : 0), NULL, err));
     }
 }
 

@@ -35,6 +35,13 @@ static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t ba
     return sli_scratch_price(c->model, &shape);
 }
 
+static uint64_t sparsity_of(const chooser *c, uint32_t batch)
+{
+    sli_sparsity_shape shape = {
+        .mode = c->wishes->sparsity, .predictor = c->wishes->predictor, .batch = batch, .threads = c->wishes->threads};
+    return sli_sparsity_price(c->model, &shape);
+}
+
 static sl_pager_config pager_config(const sli_units *units, uint64_t staging)
 {
     return (sl_pager_config){
@@ -50,10 +57,12 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->process_bytes = c->wishes->process_bytes;
     p->kv_bytes = c->kv_bytes;
     p->scratch_bytes = scratch_of(c, units, batch);
+    p->sparsity_bytes = sparsity_of(c, batch);
     p->staging_bytes = cost.staging_bytes;
     p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + c->wishes->budget_bytes / TABLES_SHARE;
     p->resident_bytes = cost.homes_bytes;
-    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;
+    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->sparsity_bytes + p->staging_bytes + p->table_bytes +
+                     p->resident_bytes;
 }
 
 /* Largest batch of 512, 256, ... whose activations stay within `limit`; the minimum when none does. */

@@ -131,6 +131,24 @@ static const flag flags[] = {
     {{"--factor"}, COUNT, WIDEN, AT(factor), 2, 64, "M", "copies of every feature, head and neuron"},
     {{"-o", "--output"}, TEXT, SYNTH | WIDEN, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
     {{"--force"}, FLAG, SYNTH | WIDEN, AT(force), 0, 0, NULL, "replace FILE if it exists"},
+    {{"--sparsity"},
+     TEXT,
+     ENGINE,
+     AT(sparsity),
+     0,
+     0,
+     "MODE",
+     "off: exact; coarse: one set of neurons from the prompt; fine: a predicted set per token (default off)"},
+    {{"--density"}, REAL, ENGINE, AT(density), 0, 1, "D", "kept share of the neurons with --sparsity, above 0 up to 1 (default 0.5)"},
+    {{"--predictor"},
+     TEXT,
+     ENGINE,
+     AT(predictor),
+     0,
+     0,
+     "NAME",
+     "of --sparsity fine: stored; oracle and gate read everything, for comparison (default stored)"},
+    {{"--uniform-density"}, FLAG, ENGINE, AT(uniform_density), 0, 0, NULL, "the same density in every layer, not the calibrated ones"},
     {{"--isa"}, TEXT, ENGINE, AT(isa), 0, 0, "SET", "instruction set: scalar, avx2, avx512 (default: the best that runs here)"},
     {{"--io-engine"}, TEXT, ENGINE, AT(io_engine), 0, 0, "ENGINE", "auto, uring or pread (default auto)"},
     {{"--io-depth"}, COUNT, ENGINE, AT(io_depth), 1, 1024, "N", "reads in flight (default: the engine's)"},
@@ -220,8 +238,15 @@ static sl_status store(const flag *f, const char *name, const char *text, cli_ar
 
 static void set_defaults(cli_args *out)
 {
-    *out = (cli_args){
-        .predict = -1, .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1, .repeat_last_n = 64, .seed = 1};
+    *out = (cli_args){.predict = -1,
+                      .temperature = 0.8,
+                      .top_k = 40,
+                      .top_p = 0.95,
+                      .min_p = 0.05,
+                      .repeat_penalty = 1,
+                      .repeat_last_n = 64,
+                      .seed = 1,
+                      .density = -1};
 }
 
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */

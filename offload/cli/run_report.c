@@ -64,6 +64,7 @@ void cli_print_summary(const cli_run_state *s)
             s->prompt_count, sl_stop_reason_name(r->reason));
     print_memory(&info, &stats);
     print_disk(s, &stats);
+    cli_print_sparsity(s->engine);
     print_advice(s, &info);
 }
 
@@ -74,9 +75,10 @@ void cli_print_division(const sl_engine *engine)
     const struct {
         const char *name;
         uint64_t bytes;
-    } lines[] = {{"process", i.process_bytes},           {"KV cache", i.kv_bytes},  {"activations", i.scratch_bytes},
-                 {"staging", i.staging_bytes},           {"tables", i.table_bytes}, {"resident weights", i.resident_bytes},
-                 {"streamed per pass", i.streamed_bytes}};
+    } lines[] = {{"process", i.process_bytes},           {"KV cache", i.kv_bytes},
+                 {"activations", i.scratch_bytes},       {"sets of neurons", i.sparsity_bytes},
+                 {"staging", i.staging_bytes},           {"tables", i.table_bytes},
+                 {"resident weights", i.resident_bytes}, {"streamed per pass", i.streamed_bytes}};
     for (size_t n = 0; n < sizeof lines / sizeof *lines; n++) {
         char size[24];
         sl_format_size(lines[n].bytes, size);
@@ -141,5 +143,7 @@ int cli_print_run_json(const cli_run_state *s)
     json_object_set_new(value, "timings", json_timings(s));
     json_object_set_new(value, "memory", json_memory(&info, &stats));
     json_object_set_new(value, "io", json_io(s, &stats));
+    if (s->args->sparsity != NULL)
+        json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
     return cli_print_json(value);
 }
