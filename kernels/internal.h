@@ -16,6 +16,9 @@
     void sli_quantize_##isa_name(sl_acts *x, uint32_t row_begin, uint32_t row_end);                                                        \
     void sli_pack_##isa_name(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel);                      \
     void sli_matmul_##isa_name(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);  \
+    void sli_dot_rows_##isa_name(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);                 \
+    void sli_pack_columns_##isa_name(const sl_columns *w, uint32_t first_row, uint8_t *panel);                                             \
+    void sli_matmul_columns_##isa_name(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);           \
     void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
     void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);                \
     void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                       \
@@ -53,6 +56,13 @@ static inline sli_layout sli_layout_of(uint32_t type)
     case SL_TYPE_Q8_0: return (sli_layout){.block_bytes = 34, .words = 8, .quant_offset = 2};
     default: return (sli_layout){0};
     }
+}
+
+/* The metadata word `word` (0 scale, 1 minimum) of block `b` in row `r` of a matrix by columns: fp16. */
+static inline const uint8_t *sli_column_meta(const sl_columns *w, size_t b, size_t word, size_t r)
+{
+    size_t words = w->type == SL_TYPE_Q4_1 ? 2 : 1;
+    return w->meta + ((b * words + word) * w->rows + r) * 2;
 }
 
 /* The largest |x| of a block of activations that is still quantised; below it the block is all zero (D1). 127 / amax would overflow
