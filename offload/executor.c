@@ -176,7 +176,7 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
-        if (sli_ffn_begins(p->engine, &ops[i])) {
+        if (sli_ffn_begins(p->engine, &ops[i], layer)) {
             sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};
             SL_TRY(sli_ffn_run(&ffn, err));
             i += SLI_FFN_OPS;
@@ -266,30 +266,45 @@ static sl_status embed(const pass *p, sl_error *err)
 
 /* ---- the plan ---- */
 
-/* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
- * by the pass before). */
-static sl_status plan_pass(sl_engine *engine, bool head, uint32_t covered, sl_error *err)
+/* Whether a pass leaves bundles to sli_ffn_sparse. */
+static bool without_bundles(const sl_engine *engine, bool sparse, uint32_t rows)
 {
-    uint32_t count = 0, end = head ? engine->units.count : engine->units.body_count;
-    for (uint32_t u = 0; u < end; u++)
-        if (sl_pager_resident(engine->pager, u) == NULL && !(engine->units.units[u].home && u < covered))
-            engine->pass_plan[count++] = u;
-    return count == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, count, err);
+    return sparse && rows == 1 && engine->bundles != NULL;
 }
 
-static sl_status plan(sl_session *session, bool head, bool plan_next, sl_error *err)
+/* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
+ * by the pass before). */
+static sl_status plan_pass(sl_engine *engine, sli_planned what, bool head, uint32_t covered, sl_error *err)
 {
-    sl_engine *engine = session->engine;
-    if (session->next_planned && !head) {
-        sl_pager_cancel(engine->pager);
-        session->next_planned = false;
+    uint32_t count = sli_units_of_layers(engine->model, engine->packed, &engine->units, what == SLI_PLANNED_ALL, engine->pass_plan);
+    for (uint32_t u = engine->units.body_count; head && u < engine->units.count; u++)
+        engine->pass_plan[count++] = u;
+    uint32_t absent = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sl_unit_id u = engine->pass_plan[i];
+        if (sl_pager_resident(engine->pager, u) == NULL && !(engine->units.units[u].home && u < covered))
+            engine->pass_plan[absent++] = u;
     }
-    if (!session->next_planned)
-        SL_TRY(plan_pass(engine, head, 0, err));
-    session->next_planned = false;
-    if (plan_next) {
-        SL_TRY(plan_pass(engine, true, head ? engine->units.count : engine->units.body_count, err));
-        session->next_planned = true;
+    return absent == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, absent, err);
+}
+
+static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
+{
+    sl_session *session = p->session;
+    sl_engine *engine = p->engine;
+    bool head = kind->logits_rows > 0;
+    sli_planned what = without_bundles(engine, p->sparse, p->rows) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+    if (session->next_planned != SLI_PLANNED_NOTHING && (!head || session->next_planned != what)) {
+        sl_pager_cancel(engine->pager);
+        session->next_planned = SLI_PLANNED_NOTHING;
+    }
+    if (session->next_planned == SLI_PLANNED_NOTHING)
+        SL_TRY(plan_pass(engine, what, head, 0, err));
+    session->next_planned = SLI_PLANNED_NOTHING;
+    if (kind->plan_next) {
+        sli_planned next = without_bundles(engine, engine->sparsity.mode != SL_SPARSITY_OFF, 1) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+        SL_TRY(plan_pass(engine, next, true, head ? engine->units.count : engine->units.body_count, err));
+        session->next_planned = next;
     }
     return SL_OK;
 }
@@ -307,9 +322,9 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
 {
     sl_engine *engine = session->engine;
     pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position, .sparse = kind.sparse};
-    uint64_t start = sl_now_ns(), waited = sl_pager_statistics(engine->pager).wait_ns;
+    uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
 
-    sl_status status = plan(session, kind.logits_rows > 0, kind.plan_next, err);
+    sl_status status = plan(&p, &kind, err);
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
@@ -321,9 +336,9 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
 
     if (status != SL_OK) {
         sl_pager_cancel(engine->pager);
-        session->next_planned = false;
+        session->next_planned = SLI_PLANNED_NOTHING;
     }
-    engine->compute_ns += sl_now_ns() - start - (sl_pager_statistics(engine->pager).wait_ns - waited);
+    engine->compute_ns += sl_now_ns() - start - (sli_engine_io(engine).wait_ns - waited);
     engine->passes++;
     return status;
 }

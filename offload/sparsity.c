@@ -48,7 +48,8 @@ uint32_t sli_sparsity_keep(uint32_t ff, double density)
     return keep < 1 ? 1 : keep > ff ? ff : keep;
 }
 
-sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, sli_sparsity *out, sl_error *err)
+sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, const uint32_t *keep, sli_sparsity *out,
+                              sl_error *err)
 {
     layout l = {0};
     memset(out, 0, sizeof *out);
@@ -63,11 +64,9 @@ sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *s
     lay_out(&l, model, shape, out);
     out->mode = shape->mode;
     out->predictor = shape->predictor;
-    out->density = shape->density;
     out->layers = model->layers;
     out->ff = model->ff;
-    for (uint32_t layer = 0; layer < out->layers; layer++)
-        out->keep[layer] = sli_sparsity_keep(out->ff, shape->density);
+    memcpy(out->keep, keep, out->layers * sizeof *keep);
     if (out->mode == SL_SPARSITY_FINE && out->predictor == SL_PREDICTOR_GATE)
         for (uint32_t j = 0; j < out->ff; j++)
             out->ones[j] = 1.0f;

@@ -21,7 +21,6 @@ typedef struct sli_sparsity {
     size_t arena_bytes;
     sl_sparsity mode;
     sl_predictor predictor;
-    double density; /* as asked for, over all layers */
     uint32_t layers, ff;
     uint32_t *keep; /* [layer] neurons in a set */
 
@@ -43,13 +42,14 @@ typedef struct sli_sparsity {
 typedef struct sli_sparsity_shape {
     sl_sparsity mode;
     sl_predictor predictor;
-    double density;
     uint32_t batch, threads;
 } sli_sparsity_shape;
 
 /* Bytes of everything below, as allocated; 0 for SL_SPARSITY_OFF. Pure. */
 uint64_t sli_sparsity_price(const sl_model *model, const sli_sparsity_shape *shape);
-SL_MUST_USE sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, sli_sparsity *out, sl_error *err);
+/* `keep` ([layer]) is copied. */
+SL_MUST_USE sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, const uint32_t *keep, sli_sparsity *out,
+                                          sl_error *err);
 void sli_sparsity_free(sli_sparsity *s);
 
 /* Neurons that a density keeps of `ff`: the whole part, at least one. */
