@@ -19,9 +19,8 @@
 #include "core/gguf.h"
 #include "kernels/kernels.h"
 
-#define SLI_PREDICTOR_TENSOR  "blk.%u.calibration.predictor"
-#define SLI_PREDICTOR_VERSION 1u
-#define SLI_PREDICTOR_ALIGN   32 /* neurons of a range begin at a multiple of this */
+#define SLI_PREDICTOR_TENSOR "blk.%u.calibration.predictor"
+#define SLI_PREDICTOR_ALIGN  32 /* neurons of a range begin at a multiple of this */
 
 typedef struct sli_predictor sli_predictor;
 
@@ -54,9 +53,7 @@ typedef struct sli_predictor_row {
     uint32_t layer;
     sl_acts inputs;
 } sli_predictor_row;
-size_t sli_predictor_row_bytes(const sli_predictor *predictor);
-/* The same before it is opened, from the shape alone: an upper bound. */
-size_t sli_predictor_row_bytes_max(uint32_t d);
+size_t sli_predictor_row_bytes(uint32_t d);
 
 /* x: [d], the feed-forward's normed input, 64-byte aligned. */
 void sli_predictor_begin(const sli_predictor *predictor, uint32_t layer, const float *x, void *memory, sli_predictor_row *row);
