@@ -19,6 +19,7 @@
     void sli_dot_rows_##isa_name(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);                 \
     void sli_pack_columns_##isa_name(const sl_columns *w, uint32_t first_row, uint8_t *panel);                                             \
     void sli_matmul_columns_##isa_name(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);           \
+    void sli_dot_signs_##isa_name(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);                  \
     void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
     void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);                \
     void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                       \

@@ -1,7 +1,7 @@
 /* kernels/kernels.c: the tables of kernels, one per instruction set, and the sizes that their callers reserve.
  *
  * All tables give the same bits. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens
- * once per token, and packing is as fast as memory with AVX2 already. The products of scattered rows and columns have no AVX-512 version yet,
+ * once per token, and packing is as fast as memory with AVX2 already. The products of scattered rows, columns and signs have no AVX-512 version yet,
  * because they were written where it could not be run. */
 #include "kernels/internal.h"
 
@@ -13,6 +13,7 @@ static const sl_kernels scalar_kernels = {
     .dot_rows = sli_dot_rows_ref,
     .pack_columns = sli_pack_columns_ref,
     .matmul_columns = sli_matmul_columns_ref,
+    .dot_signs = sli_dot_signs_ref,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_ref,
@@ -34,6 +35,7 @@ static const sl_kernels avx2_kernels = {
     .dot_rows = sli_dot_rows_avx2,
     .pack_columns = sli_pack_columns_avx2,
     .matmul_columns = sli_matmul_columns_avx2,
+    .dot_signs = sli_dot_signs_avx2,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_avx2,
@@ -54,6 +56,7 @@ static const sl_kernels avx512_kernels = {
     .dot_rows = sli_dot_rows_avx2,
     .pack_columns = sli_pack_columns_avx2,
     .matmul_columns = sli_matmul_columns_avx2,
+    .dot_signs = sli_dot_signs_avx2,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_avx512,

@@ -32,6 +32,8 @@
  *     block with members all of it is D2. Segments and lanes go by the neuron's own index, whatever order it is stored in. For finite
  *     weights these are the bits that D2 and D3 give with the zeros multiplied: what is left out could only turn a zero's sign inside a
  *     segment, and a total, which begins at +0, does not show that.
+ * D9  Products with planes of signs (kernels/signs.h) and D1's activations: out[r] = sum over blocks b of 32 in index order, acc = fma(dx, (float)isum,
+ *     acc) from +0, isum the int32 sum of weight times integer in the block.
  *
  * The panel. Sixteen rows of a matrix, interleaved so that a vector lane is a row. A panel has exactly the bytes of its rows:
  *     quantised: [block][word w of the block's quant bytes][row] as 32-bit words, the blocks' quants of all rows first; then the scales
@@ -45,6 +47,7 @@
 
 #include "core/cpu.h"
 #include "core/format.h"
+#include "kernels/signs.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -116,6 +119,9 @@ typedef struct sl_kernels {
      * that is a multiple of 64 is fastest. */
     void (*pack_columns)(const sl_columns *w, uint32_t first_row, uint8_t *panel);
     void (*matmul_columns)(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);
+
+    /* out[r], r in [row_begin, row_end), is row r of the signs times x's single row (D9). row_begin is a multiple of 32, row_end too unless it is w->rows. */
+    void (*dot_signs)(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);
 
     /* One row of a matrix as fp32: as it lies in the file, or from a panel. */
     void (*dequantize_row)(uint32_t type, const uint8_t *row, uint32_t cols, float *out);
