@@ -143,8 +143,7 @@ static strict_tier *open_strict(uint32_t alignment, uint32_t depth)
 {
     sl_error err;
     strict_tier *t = calloc(1, sizeof *t);
-    sl_synthetic_options options = {
-        .seed = SEED, .capacity_bytes = FILE_SIZE, .bandwidth_Bps = 2e9, .latency_ns = 5000, .depth = depth};
+    sl_synthetic_options options = {.seed = SEED, .capacity_bytes = FILE_SIZE, .bandwidth_Bps = 2e9, .latency_ns = 5000, .depth = depth};
     assert_non_null(t);
     assert_int_equal(sl_tier_open_synthetic(&options, &t->inner, &err), SL_OK);
     t->base = (sl_tier){.ops = &strict_ops, .attrs = t->inner->attrs};
@@ -868,7 +867,7 @@ static void a_configuration_that_cannot_work_is_refused(void **state)
         assert_int_equal(sl_bundles_create(&r.config, &b, &err), what == 7 ? SL_OK : SL_INVALID);
         if (what < 7)
             continue;
-        assert_int_equal(sl_bundles_fetch(b, 0, (uint32_t[]){1}, 1, NULL, &err), SL_INVALID); /* no tier */
+        assert_int_equal(sl_bundles_fetch(b, 0, (uint32_t[]){1}, 1, NULL, &err), SL_INVALID);  /* no tier */
         assert_int_equal(sl_bundles_attach(b, &open_strict(4096, 1)->base, &err), SL_INVALID); /* coarser than expected */
         assert_null(sl_bundles_tier(b));
         sl_bundles_destroy(b);
