@@ -36,6 +36,12 @@ typedef struct trace {
     uint32_t layers, places_of_layer; /* numbers above all that occur */
 } trace;
 
+typedef struct contestant {
+    const char *name;
+    sl_bundle_policy policy;
+    uint8_t fade;
+} contestant;
+
 typedef struct score {
     uint64_t needed, hits, copied;
 } score;
@@ -145,7 +151,7 @@ static void make_trace(trace *t)
 }
 
 /* One layer's cache under one of our policies, decided by the pager's own functions. */
-static void run_policy(const trace *t, uint32_t layer, sl_bundle_policy policy, uint32_t capacity, score *out)
+static void run_policy(const trace *t, uint32_t layer, contestant who, uint32_t capacity, score *out)
 {
     uint32_t count = t->places_of_layer, seen = 0, total = 0;
     uint32_t *place_of = malloc((capacity + 1) * sizeof *place_of), *missing = malloc(count * sizeof *missing);
@@ -155,7 +161,8 @@ static void run_policy(const trace *t, uint32_t layer, sl_bundle_policy policy, 
     if (place_of == NULL || missing == NULL || worth == NULL || cached == NULL || admission == NULL)
         die("no memory for a cache");
     memset(place_of, 0xff, (capacity + 1) * sizeof *place_of);
-    sli_ledger ledger = {.place_of = place_of, .worth = worth, .count = count, .capacity = capacity, .policy = policy};
+    sli_ledger ledger = {
+        .place_of = place_of, .worth = worth, .count = count, .capacity = capacity, .fade = who.fade, .policy = who.policy};
     for (size_t i = 0; i < t->count; i++)
         total += t->sets[i].layer == layer;
     for (size_t i = 0; i < t->count; i++) {
@@ -256,7 +263,11 @@ static const double shares[] = {0.05, 0.1, 0.2, 0.3, 0.4, 0.6};
 
 static void compare(const trace *t)
 {
-    static const char *const names[] = {"STATIC", "LRU", "FREQUENT"};
+    static const contestant contestants[] = {
+        {"STATIC", SL_BUNDLES_STATIC, 0},    {"LRU", SL_BUNDLES_LRU, 0},         {"FREQUENT, 2 uses", SL_BUNDLES_FREQUENT, 1},
+        {"4 uses", SL_BUNDLES_FREQUENT, 2},  {"8 uses", SL_BUNDLES_FREQUENT, 3}, {"16 uses", SL_BUNDLES_FREQUENT, 4},
+        {"64 uses", SL_BUNDLES_FREQUENT, 6},
+    };
     score scores[SHARES];
     uint32_t *next = malloc((t->places + 1) * sizeof *next);
     if (next == NULL)
@@ -265,12 +276,12 @@ static void compare(const trace *t)
     for (size_t i = 0; i < SHARES; i++)
         printf(" %.0f %% |", 100 * shares[i]);
     printf("\n|---|---|---|---|---|---|---|\n");
-    for (uint32_t policy = 0; policy < 3; policy++) {
+    for (size_t i = 0; i < sizeof contestants / sizeof *contestants; i++) {
         memset(scores, 0, sizeof scores);
-        for (size_t i = 0; i < SHARES; i++)
+        for (size_t k = 0; k < SHARES; k++)
             for (uint32_t layer = 0; layer < t->layers; layer++)
-                run_policy(t, layer, (sl_bundle_policy)policy, (uint32_t)(shares[i] * t->places_of_layer), &scores[i]);
-        print_score(names[policy], scores, SHARES);
+                run_policy(t, layer, contestants[i], (uint32_t)(shares[k] * t->places_of_layer), &scores[k]);
+        print_score(contestants[i].name, scores, SHARES);
     }
     memset(scores, 0, sizeof scores);
     for (uint32_t layer = 0; layer < t->layers; layer++) {

@@ -7,7 +7,6 @@
 #include "pager/bundles_private.h"
 
 #include <assert.h>
-#include <string.h>
 
 #define COLLECT_MAX 16
 
@@ -290,7 +289,8 @@ sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places
                                                            : sli_stage_data(s, sli_stage_entry(s, places[i]));
     sli_stage_hold(s);
     b->held = s;
-    memcpy(b->used, places, count * sizeof *places);
+    for (uint32_t i = 0; i < count; i++)
+        b->used[i] = places[i];
     b->used_count = count;
     return SL_OK;
 }

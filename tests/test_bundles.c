@@ -18,6 +18,7 @@
 #define LAYERS_MAX 4
 #define PLACES_MAX 200
 #define DEPTH_MAX  64
+#define FADE       (1u << SLI_FADE)
 
 /* ---- allocations are counted ---- */
 
@@ -239,7 +240,8 @@ static void open_book(book *k, sl_bundle_policy policy, uint32_t count, uint32_t
 {
     memset(k, 0, sizeof *k);
     memset(k->place_of, 0xff, sizeof k->place_of);
-    k->ledger = (sli_ledger){.place_of = k->place_of, .worth = k->worth, .count = count, .capacity = capacity, .policy = policy};
+    k->ledger = (sli_ledger){
+        .place_of = k->place_of, .worth = k->worth, .count = count, .capacity = capacity, .policy = policy, .fade = SLI_FADE};
 }
 
 /* A use of these places; those that have no slot are candidates. */
@@ -363,7 +365,7 @@ static void model_use(model_layer *m, const sl_bundle_layer *layer, sl_bundle_po
         if (policy == SL_BUNDLES_LRU)
             m->worth[p] = used[p] ? m->uses : m->worth[p];
         else if (policy == SL_BUNDLES_FREQUENT)
-            m->worth[p] = m->worth[p] - (m->worth[p] + 15) / 16 + (used[p] ? 4095 : 0);
+            m->worth[p] = m->worth[p] - (m->worth[p] + FADE - 1) / FADE + (used[p] ? 65535 / FADE : 0);
         if (m->cached[p] || used[p])
             rank[n++] = (ranked){.worth = m->worth[p], .place = p, .cached = m->cached[p]};
     }
