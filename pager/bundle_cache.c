@@ -9,7 +9,7 @@ void sli_cache_init(sli_cache *cache, const sl_bundle_layer *layer, sl_bundle_po
 {
     *cache = (sli_cache){.layer = *layer, .where = where, .slots = slots};
     cache->ledger = (sli_ledger){
-        .place_of = place_of, .worth = worth, .count = layer->count, .capacity = layer->capacity, .policy = policy};
+        .place_of = place_of, .worth = worth, .count = layer->count, .capacity = layer->capacity, .fade = SLI_FADE, .policy = policy};
     memset(where, 0xff, layer->count * sizeof *where);          /* SLI_ABSENT_PLACE */
     memset(place_of, 0xff, layer->capacity * sizeof *place_of); /* SLI_NO_PLACE */
     memset(worth, 0, layer->count * sizeof *worth);

@@ -7,7 +7,6 @@
 #include "pager/bundles_private.h"
 
 #include <assert.h>
-#include <string.h>
 
 #define COLLECT_MAX 16
 
@@ -32,8 +31,7 @@ static uint32_t submit_stage(sl_bundles *b, sli_stage *s)
         if (r->state != SLI_QUEUED)
             continue;
         sl_error failure = {0};
-        sl_read read = {
-            .file = b->file, .offset = r->offset, .bytes = r->bytes, .memory = s->memory + r->at, .tag = tag_of(b, s, s->next)};
+        sl_read read = {.file = b->file, .offset = r->offset, .bytes = r->bytes, .memory = s->memory + r->at, .tag = tag_of(b, s, s->next)};
         sl_status status = b->tier->ops->submit(b->tier, &read, &failure);
         if (status == SL_PENDING)
             sl_fail(&failure, SL_INTERNAL, "the %s tier has less room than it said (%u reads)", b->tier->attrs.engine,
@@ -269,8 +267,9 @@ static bool bring(sl_bundles *b, sli_stage *s, const uint32_t *places, uint32_t 
 static sl_status check_fetch(const sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, sl_error *err)
 {
     if (b->tier == NULL || b->held != NULL)
-        return sl_fail(err, SL_INVALID, b->tier == NULL ? "bundles are fetched, and no tier is attached"
-                                                        : "bundles are fetched before the last fetch was done with");
+        return sl_fail(err, SL_INVALID,
+                       b->tier == NULL ? "bundles are fetched, and no tier is attached"
+                                       : "bundles are fetched before the last fetch was done with");
     if (layer >= b->layer_count || count > b->wanted_max || !rises(places, count, b->cache[layer].layer.count))
         return sl_fail(err, SL_INVALID, "%u bundles of layer %u are asked for; at most %u work, ascending, of %u layers", count, layer,
                        b->wanted_max, b->layer_count);
@@ -290,7 +289,8 @@ sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places
                                                            : sli_stage_data(s, sli_stage_entry(s, places[i]));
     sli_stage_hold(s);
     b->held = s;
-    memcpy(b->used, places, count * sizeof *places);
+    for (uint32_t i = 0; i < count; i++)
+        b->used[i] = places[i];
     b->used_count = count;
     return SL_OK;
 }

@@ -8,8 +8,6 @@
 #include <string.h>
 
 #define WORTH_MAX UINT16_MAX
-/* A place's worth moves a 2^FADE-th of the way to its bound at each use of the layer: what was used 2^FADE tokens ago counts 1/e. */
-#define FADE 4
 
 static void use_lru(sli_ledger *l, const uint32_t *places, uint32_t count)
 {
@@ -27,9 +25,9 @@ static void use_lru(sli_ledger *l, const uint32_t *places, uint32_t count)
 static void use_frequent(sli_ledger *l, const uint32_t *places, uint32_t count)
 {
     for (uint32_t p = 0; p < l->count; p++)
-        l->worth[p] -= (uint16_t)((l->worth[p] + ((uint32_t)1 << FADE) - 1) >> FADE);
+        l->worth[p] -= (uint16_t)((l->worth[p] + ((uint32_t)1 << l->fade) - 1) >> l->fade);
     for (uint32_t i = 0; i < count; i++)
-        l->worth[places[i]] += WORTH_MAX >> FADE;
+        l->worth[places[i]] += WORTH_MAX >> l->fade;
 }
 
 void sli_policy_use(sli_ledger *ledger, const uint32_t *places, uint32_t count)

@@ -17,12 +17,14 @@
 
 #define SLI_NO_PLACE UINT32_MAX
 #define SLI_NO_SLOT  UINT32_MAX
+#define SLI_FADE     2 /* about four tokens; measured on made-up traces only (bench/SPEED.md, "Bundles") */
 
 typedef struct sli_ledger {
     uint32_t *place_of; /* by slot; SLI_NO_PLACE: free */
     uint16_t *worth;    /* by place */
     uint32_t count, capacity, filled;
     uint16_t uses; /* LRU: counted, and set back before it overflows */
+    uint8_t fade;  /* FREQUENT: at each use of the layer a worth moves a 2^fade-th of the way to its bound; 1 to 8 */
     sl_bundle_policy policy;
 } sli_ledger;
 

@@ -41,17 +41,19 @@ typedef struct sl_bundle_layer {
 typedef struct sl_bundles_config {
     const sl_bundle_layer *layers; /* copied */
     uint32_t layer_count;
-    uint32_t file;          /* the tier's */
-    uint32_t alignment;     /* the tier's must divide it; a power of two */
-    uint32_t wanted_max;    /* places of one fetch, at most */
-    uint64_t staging_bytes; /* of each of the two stages: at least sl_bundles_staging_min; 0: that. More lets gaps be read and guesses be kept */
+    uint32_t file;       /* the tier's */
+    uint32_t alignment;  /* the tier's must divide it; a power of two */
+    uint32_t wanted_max; /* places of one fetch, at most */
+    uint64_t
+        staging_bytes; /* of each of the two stages: at least sl_bundles_staging_min; 0: that. More lets gaps be read and guesses be kept */
     uint32_t gap_bytes;     /* a gap up to this size is read rather than left out, where the stage has room */
     uint32_t request_bytes; /* largest request; 0: the default */
     sl_bundle_policy policy;
 } sl_bundles_config;
 
-/* Measured (bench/SPEED.md, "Bundles"); which is best depends on the device. */
-#define SL_BUNDLES_GAP_BYTES     ((uint32_t)16 << 10)
+/* Measured (bench/SPEED.md, "Bundles"): one bundle of a 7 B is read through, which reads a quarter more at most and is within a tenth of the
+ * best; twice that gap is for bundles of 1 KiB. A queue of 128 reads as much as a quarter more than one of 32. */
+#define SL_BUNDLES_GAP_BYTES     ((uint32_t)8 << 10)
 #define SL_BUNDLES_REQUEST_BYTES ((uint32_t)256 << 10)
 
 typedef struct sl_bundles sl_bundles;
@@ -87,12 +89,12 @@ void sl_bundles_offer(sl_bundles *b, uint32_t layer, uint32_t place, const uint8
 /* The bundle's address in the cache, or NULL; valid until the next done of its layer. */
 const uint8_t *sl_bundles_cached(const sl_bundles *b, uint32_t layer, uint32_t place);
 
-typedef struct sl_bundles_stats {      /* since create, monotonic */
-    uint64_t needed, cached, read;     /* bundles: asked for by fetch; of those in the cache; the others, needed - cached */
-    uint64_t prefetched, late;         /* of those read: begun by prefetch; of these, not there yet when fetch asked */
-    uint64_t wasted;                   /* asked for by prefetch and then not by fetch */
-    uint64_t admitted;                 /* copied into the cache */
-    uint64_t bytes_wanted, bytes_read; /* of `read`; of all requests */
+typedef struct sl_bundles_stats {       /* since create, monotonic */
+    uint64_t needed, cached, read;      /* bundles: asked for by fetch; of those in the cache; the others, needed - cached */
+    uint64_t prefetched, late;          /* of those read: begun by prefetch; of these, not there yet when fetch asked */
+    uint64_t wasted;                    /* asked for by prefetch and then not by fetch */
+    uint64_t admitted;                  /* copied into the cache */
+    uint64_t bytes_wanted, bytes_read;  /* of `read`; of all requests */
     uint64_t requests, failed, wait_ns; /* failed: of the requests; wait_ns: fetch waited */
 } sl_bundles_stats;
 sl_bundles_stats sl_bundles_statistics(const sl_bundles *b);

@@ -18,6 +18,7 @@
 #define LAYERS_MAX 4
 #define PLACES_MAX 200
 #define DEPTH_MAX  64
+#define FADE       (1u << SLI_FADE)
 
 /* ---- allocations are counted ---- */
 
@@ -143,8 +144,7 @@ static strict_tier *open_strict(uint32_t alignment, uint32_t depth)
 {
     sl_error err;
     strict_tier *t = calloc(1, sizeof *t);
-    sl_synthetic_options options = {
-        .seed = SEED, .capacity_bytes = FILE_SIZE, .bandwidth_Bps = 2e9, .latency_ns = 5000, .depth = depth};
+    sl_synthetic_options options = {.seed = SEED, .capacity_bytes = FILE_SIZE, .bandwidth_Bps = 2e9, .latency_ns = 5000, .depth = depth};
     assert_non_null(t);
     assert_int_equal(sl_tier_open_synthetic(&options, &t->inner, &err), SL_OK);
     t->base = (sl_tier){.ops = &strict_ops, .attrs = t->inner->attrs};
@@ -240,7 +240,8 @@ static void open_book(book *k, sl_bundle_policy policy, uint32_t count, uint32_t
 {
     memset(k, 0, sizeof *k);
     memset(k->place_of, 0xff, sizeof k->place_of);
-    k->ledger = (sli_ledger){.place_of = k->place_of, .worth = k->worth, .count = count, .capacity = capacity, .policy = policy};
+    k->ledger = (sli_ledger){
+        .place_of = k->place_of, .worth = k->worth, .count = count, .capacity = capacity, .policy = policy, .fade = SLI_FADE};
 }
 
 /* A use of these places; those that have no slot are candidates. */
@@ -364,7 +365,7 @@ static void model_use(model_layer *m, const sl_bundle_layer *layer, sl_bundle_po
         if (policy == SL_BUNDLES_LRU)
             m->worth[p] = used[p] ? m->uses : m->worth[p];
         else if (policy == SL_BUNDLES_FREQUENT)
-            m->worth[p] = m->worth[p] - (m->worth[p] + 15) / 16 + (used[p] ? 4095 : 0);
+            m->worth[p] = m->worth[p] - (m->worth[p] + FADE - 1) / FADE + (used[p] ? 65535 / FADE : 0);
         if (m->cached[p] || used[p])
             rank[n++] = (ranked){.worth = m->worth[p], .place = p, .cached = m->cached[p]};
     }
@@ -868,7 +869,7 @@ static void a_configuration_that_cannot_work_is_refused(void **state)
         assert_int_equal(sl_bundles_create(&r.config, &b, &err), what == 7 ? SL_OK : SL_INVALID);
         if (what < 7)
             continue;
-        assert_int_equal(sl_bundles_fetch(b, 0, (uint32_t[]){1}, 1, NULL, &err), SL_INVALID); /* no tier */
+        assert_int_equal(sl_bundles_fetch(b, 0, (uint32_t[]){1}, 1, NULL, &err), SL_INVALID);  /* no tier */
         assert_int_equal(sl_bundles_attach(b, &open_strict(4096, 1)->base, &err), SL_INVALID); /* coarser than expected */
         assert_null(sl_bundles_tier(b));
         sl_bundles_destroy(b);
