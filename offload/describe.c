@@ -7,6 +7,7 @@ static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
     static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
     static const char *const predictors[] = {
         [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
+    out->predictor_bytes = e->price.predictor_bytes;
     out->sparsity = modes[e->options.sparsity];
     out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : predictors[e->options.predictor];
     out->density = e->options.sparsity == SL_SPARSITY_OFF ? 1.0 : e->options.density;

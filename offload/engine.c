@@ -5,6 +5,7 @@
 #include "offload/engine.h"
 #include "core/mathx.h"
 #include "core/os.h"
+#include "offload/density.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -95,15 +96,29 @@ static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *er
     return SL_OK;
 }
 
-/* How many neurons the sets of each layer have. */
+static bool uses_stored(const sl_engine *e)
+{
+    return e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED;
+}
+
+/* How many neurons the sets of each layer have: more where the calibration saw that they matter more, else the same everywhere. */
 static sl_status choose_sets(sl_engine *e, sl_error *err)
 {
     e->keep = malloc(e->model->layers * sizeof *e->keep);
     if (e->keep == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
-    for (uint32_t layer = 0; layer < e->model->layers; layer++)
+    float *curves = malloc((size_t)e->model->layers * (SLI_DENSITY_POINTS + 1) * sizeof *curves);
+    if (curves == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
+    bool measured = e->packed != NULL && !e->options.uniform_density && e->options.sparsity == SL_SPARSITY_FINE &&
+                    sli_density_read(e->file, e->model->layers, curves);
+    sl_status status = SL_OK;
+    for (uint32_t layer = 0; layer < e->model->layers && !measured; layer++)
         e->keep[layer] = sli_sparsity_keep(e->model->ff, e->options.density);
-    return SL_OK;
+    if (measured)
+        status = sli_density_distribute(curves, e->model->layers, e->model->ff, e->options.density, e->keep, err);
+    free(curves);
+    return status;
 }
 
 static sl_status choose_sparsity(sl_engine *e, sl_error *err)
@@ -114,11 +129,11 @@ static sl_status choose_sparsity(sl_engine *e, sl_error *err)
         e->options.density = 0.5;
     if (!(e->options.density > 0 && e->options.density <= 1))
         return sl_fail(err, SL_INVALID, "a density of %g; the kept share of the neurons lies above 0 and is at most 1", e->options.density);
-    if (e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED)
+    if (uses_stored(e) && sli_predictor_price(e->file, e->model->layers) == 0)
         return sl_fail(err, SL_INVALID,
-                       "%s holds no predictor for --sparsity fine: `sluice pack` it, then `sluice calibrate` the packed file with a text "
-                       "(--predictor oracle and gate work without, for comparison)",
-                       e->path);
+                       "%s holds no predictor for --sparsity fine: %s (--predictor oracle and gate work without, for comparison)", e->path,
+                       e->packed != NULL ? "`sluice calibrate` it with a text"
+                                         : "`sluice pack` it, then `sluice calibrate` the packed file with a text");
     return choose_sets(e, err);
 }
 
@@ -193,6 +208,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .all_logits = e->options.all_logits,
                          .sparsity = e->options.sparsity,
                          .predictor = e->options.predictor,
+                         .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed};
     if (fetches_sets(e)) {
         wishes.keep = e->keep;
@@ -312,6 +328,14 @@ static sl_status load_vectors(sl_engine *e, sl_error *err)
     return load_rope(e, factors, err);
 }
 
+/* A section of a packed file, checked as it comes. */
+static sl_status read_tensor(void *ctx, const sl_gguf_tensor *tensor, void *to, sl_error *err)
+{
+    sl_engine *e = ctx;
+    SL_TRY(read_range(e, tensor->offset, tensor->bytes, to, err));
+    return sl_packed_check_tensor(e->packed, tensor, to, err);
+}
+
 /* What the down matrices' blocks share, checked as it comes. */
 static sl_status load_meta(sl_engine *e, sl_error *err)
 {
@@ -322,9 +346,18 @@ static sl_status load_meta(sl_engine *e, sl_error *err)
         char name[64];
         snprintf(name, sizeof name, "blk.%u.ffn.meta", layer);
         const sl_gguf_tensor *t = sl_gguf_find_tensor(e->file, name);
-        SL_TRY(read_range(e, t->offset, t->bytes, b->meta, err));
-        SL_TRY(sl_packed_check_tensor(e->packed, t, b->meta, err));
+        SL_TRY(read_tensor(e, t, b->meta, err));
     }
+    return SL_OK;
+}
+
+static sl_status load_predictor(sl_engine *e, sl_error *err)
+{
+    sli_predictor_shape shape = {.layers = e->model->layers, .d = e->model->d, .ff = e->model->ff};
+    shape.act = e->model->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
+    sli_predictor_reader reader = {read_tensor, e};
+    SL_TRY(sli_predictor_open(e->file, &shape, &reader, e->kernels, &e->predictor, err));
+    e->sparsity.stored = e->predictor;
     return SL_OK;
 }
 
@@ -362,6 +395,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));
     SL_TRY(sli_bundled_create(e->model, e->packed, &e->bundled, err));
     SL_TRY(load_meta(e, err));
+    if (uses_stored(e))
+        SL_TRY(load_predictor(e, err));
     if (fetches_sets(e))
         SL_TRY(open_bundles(e, err));
     return load_vectors(e, err);
@@ -396,6 +431,7 @@ void sl_engine_close(sl_engine *e)
     free(e->vectors);
     free(e->vector_at);
     sl_bundles_destroy(e->bundles);
+    sli_predictor_close(e->predictor);
     sli_bundled_free(&e->bundled);
     free(e->keep);
     sli_sparsity_free(&e->sparsity);

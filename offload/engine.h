@@ -73,6 +73,7 @@ typedef struct sli_wishes {
     bool all_logits;
     sl_sparsity sparsity;
     sl_predictor predictor;
+    uint64_t predictor_bytes; /* of the stored one, when it is used */
     const sl_packed *packed; /* NULL: a stock file */
     /* Sparse rows fetch single bundles: a cache of them takes what other units' homes leave. */
     const uint32_t *keep; /* [layer] largest sets; NULL: they don't */
@@ -84,6 +85,7 @@ typedef struct sli_price {
     uint32_t batch, unit_bytes;
     uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
     uint64_t sparsity_bytes; /* sets of neurons */
+    uint64_t predictor_bytes;
     uint64_t bundled_bytes;  /* what is resident beside bundles */
     uint64_t cache_bytes;    /* of single bundles, with its stages and tables */
     uint32_t cache_share;    /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
@@ -153,6 +155,7 @@ struct sl_engine {
     sli_bundled bundled;
     uint32_t *keep;      /* [layer] with sparsity: neurons of a set */
     uint32_t bundle_alignment;
+    sli_predictor *predictor; /* stored in the file, when it is used */
     sl_bundles *bundles; /* of sparse rows; NULL when they don't fetch */
     sli_scratch scratch;
     sli_sparsity sparsity;

@@ -6,7 +6,7 @@
  * changes the session's position: what it wrote into the cache counts only when the session commits it. */
 #include "core/mathx.h"
 #include "core/os.h"
-#include "offload/ffn.h"
+#include "offload/ffn_sparse.h"
 
 #include <string.h>
 
@@ -171,10 +171,29 @@ static uint32_t gather_products(const pass *p, const sl_op *ops, uint32_t index,
     return n;
 }
 
+/* Before a layer's attention: what its feed-forward is likely to need, judged by the residual as it is now. */
+static void guess_bundles(const pass *p, const sl_op *ops, const float *const *vectors, const sli_matrix *matrices, uint32_t layer)
+{
+    const sl_model *m = model_of(p);
+    const float *norm = NULL;
+    uint32_t at = 0;
+    for (; !sli_ffn_begins(p->engine, &ops[at], layer); at++)
+        if (ops[at].kind == SL_OP_RMS_NORM && ops[at].weight == SL_ROLE_FFN_NORM)
+            norm = vectors[at * 2];
+    if (norm == NULL)
+        return;
+    float *normed = buffer_of(p, SL_BUF_NORMED);
+    p->engine->kernels->rms_norm(buffer_of(p, SL_BUF_RESIDUAL), norm, m->d, m->rms_eps, normed);
+    sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 1, true};
+    sli_ffn_guess(&ffn, normed);
+}
+
 static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, uint32_t first_entry, uint32_t rows, sl_error *err)
 {
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
+    if (p->sparse && rows == 1 && ops == model_of(p)->arch->layer && sli_ffn_guesses(p->engine, layer))
+        guess_bundles(p, ops, vectors, matrices, layer);
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
         if (sli_ffn_begins(p->engine, &ops[i], layer)) {
             sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};

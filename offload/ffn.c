@@ -39,6 +39,11 @@ static void clear_others(float *h, uint32_t ff, const uint32_t *members, uint32_
     memset(h + at, 0, (ff - at) * sizeof *h);
 }
 
+static const float *input_row(const sli_ffn *f, uint32_t row)
+{
+    return sli_ffn_buffer(f, f->ops[GATE].src) + (size_t)row * f->engine->model->d;
+}
+
 /* gate becomes the activations of the row's set, zero elsewhere. */
 static void mask_row(const sli_ffn *f, uint32_t row, const uint32_t *coarse, unsigned thread)
 {
@@ -47,6 +52,8 @@ static void mask_row(const sli_ffn *f, uint32_t row, const uint32_t *coarse, uns
     float *gate = sli_ffn_buffer(f, f->ops[GATE].dst) + (size_t)row * s->ff;
     const float *up = sli_ffn_buffer(f, f->ops[UP].dst) + (size_t)row * s->ff;
     const uint32_t *members = coarse;
+    if (coarse == NULL && s->predictor == SL_PREDICTOR_STORED)
+        members = sli_sparsity_predict(s, f->layer, input_row(f, row), thread);
     if (coarse == NULL && s->predictor == SL_PREDICTOR_GATE) {
         float *activated = s->thread_scores + (size_t)thread * s->ff;
         kernels->glu(sli_ffn_activation(f), gate, s->ones, s->ff, activated);
@@ -83,6 +90,21 @@ static void activate_sets(const sli_ffn *f)
 
 /* ---- rows without ---- */
 
+/* Rows at the end of a dense batch for which the predictor is asked, too, because here it can be held against the truth. */
+#define ROWS_COMPARED 8
+
+static void compare_rows(const sli_ffn *f, uint32_t begin, uint32_t end, unsigned thread)
+{
+    sli_sparsity *s = &f->engine->sparsity;
+    if (f->rows > ROWS_COMPARED && begin < f->rows - ROWS_COMPARED)
+        begin = f->rows - ROWS_COMPARED;
+    for (uint32_t row = begin; row < end; row++) {
+        const float *h = sli_ffn_buffer(f, f->ops[GLU].dst) + (size_t)row * s->ff;
+        sli_sparsity_compare(s, f->layer, sli_sparsity_predict(s, f->layer, input_row(f, row), thread), h, thread);
+    }
+}
+
+
 static void activate_share(void *arg, unsigned index, unsigned count)
 {
     const sli_ffn *f = arg;
@@ -95,6 +117,8 @@ static void activate_share(void *arg, unsigned index, unsigned count)
     f->engine->kernels->glu(sli_ffn_activation(f), gate + at, up + at, (size_t)(end - begin) * ff, gate + at);
     if (s->mode == SL_SPARSITY_COARSE)
         sli_coarse_norms(s, gate, begin, end);
+    if (s->stored != NULL)
+        compare_rows(f, begin, end, index);
 }
 
 static void see_share(void *arg, unsigned index, unsigned count)

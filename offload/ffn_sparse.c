@@ -23,6 +23,40 @@ bool sli_ffn_streams_sets(const sl_engine *engine, uint32_t layer)
     return engine->bundles != NULL && sli_bundled_of(&engine->bundled, layer) != NULL;
 }
 
+bool sli_ffn_guesses(const sl_engine *engine, uint32_t layer)
+{
+    return sli_ffn_streams_sets(engine, layer) && engine->sparsity.mode == SL_SPARSITY_FINE && engine->price.cache_share < SLI_CACHE_WHOLE;
+}
+
+/* ---- the set ---- */
+
+typedef struct score_job {
+    sli_predictor_row row;
+    float *scores;
+    uint32_t ff;
+} score_job;
+
+static void score_share(void *arg, unsigned index, unsigned count)
+{
+    const score_job *job = arg;
+    uint32_t groups = (job->ff + SLI_PREDICTOR_ALIGN - 1) / SLI_PREDICTOR_ALIGN;
+    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * SLI_PREDICTOR_ALIGN;
+    uint32_t end = (uint32_t)((uint64_t)groups * (index + 1) / count) * SLI_PREDICTOR_ALIGN;
+    sli_predictor_scores(&job->row, begin, end < job->ff ? end : job->ff, job->scores);
+}
+
+/* The set of a row whose normed input is x. */
+static const uint32_t *choose(const sli_ffn *f, const float *x)
+{
+    sli_sparsity *s = &f->engine->sparsity;
+    if (s->mode == SL_SPARSITY_COARSE)
+        return sli_coarse_set(s, f->layer);
+    score_job job = {.scores = sli_sparsity_scores(s, 0), .ff = s->ff};
+    sli_sparsity_begin(s, f->layer, x, 0, &job.row);
+    sl_threads_run(f->engine->threads, score_share, &job);
+    return sli_sparsity_top(s, f->layer, job.scores, 0);
+}
+
 /* ---- bundles ---- */
 
 /* Places of the members, ascending. O(ff): a mark for each, then a walk. */
@@ -107,15 +141,42 @@ static void compute(sparse_row *row)
     sl_threads_run(e->threads, down_share, row);
 }
 
+/* A prompt's sets are known beforehand, so that the next layer's can be read meanwhile. */
+static void prefetch_next(const sli_ffn *f)
+{
+    sl_engine *e = f->engine;
+    if (e->sparsity.mode != SL_SPARSITY_COARSE || e->price.cache_share == SLI_CACHE_WHOLE)
+        return;
+    uint32_t next = (f->layer + 1) % e->model->layers;
+    while (next != f->layer && !sli_ffn_streams_sets(e, next))
+        next = (next + 1) % e->model->layers;
+    if (next == f->layer)
+        return;
+    sparse_row row = {.ffn = f, .layer = sli_bundled_of(&e->bundled, next), .count = e->sparsity.keep[next]};
+    row.members = sli_coarse_set(&e->sparsity, next);
+    find_places(&e->bundled, &row);
+    sl_bundles_prefetch(e->bundles, next, e->bundled.places, row.count);
+}
+
+void sli_ffn_guess(const sli_ffn *f, const float *x)
+{
+    sli_bundled *b = &f->engine->bundled;
+    sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = f->engine->sparsity.keep[f->layer]};
+    row.members = choose(f, x);
+    find_places(b, &row);
+    sl_bundles_prefetch(f->engine->bundles, f->layer, b->places, row.count);
+}
+
 sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
 {
     sl_engine *e = f->engine;
     sli_bundled *b = &e->bundled;
     sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
-    row.members = sli_coarse_set(&e->sparsity, f->layer);
+    row.members = choose(f, sli_ffn_buffer(f, f->ops[GATE].src));
     find_places(b, &row);
     SL_TRY(sl_bundles_fetch(e->bundles, f->layer, b->places, row.count, b->addresses, err));
     find_parts(b, &row);
+    prefetch_next(f);
     compute(&row);
     sl_bundles_done(e->bundles, f->layer);
     sli_sparsity_count(&e->sparsity, f->layer);

@@ -11,4 +11,9 @@ bool sli_ffn_streams_sets(const sl_engine *engine, uint32_t layer);
 /* f->rows is 1. */
 SL_MUST_USE sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err);
 
+/* Whether a guess from before the attention is worth while: what is read depends on the row. */
+bool sli_ffn_guesses(const sl_engine *engine, uint32_t layer);
+/* Begins to read what the set is going to be if x is the layer's normed input: a guess, from before the attention. */
+void sli_ffn_guess(const sli_ffn *f, const float *x);
+
 #endif

@@ -94,14 +94,15 @@ static void sets_depend_on_tokens_and_options_alone(void **unused)
 static void coarse_sets_are_those_of_the_paper(void **unused)
 {
     sl_model model = {.layers = 1, .ff = 5};
-    const sli_sparsity_shape shape = {SL_SPARSITY_COARSE, SL_PREDICTOR_STORED, 0.4, 4, 2};
+    const sli_sparsity_shape shape = {SL_SPARSITY_COARSE, SL_PREDICTOR_STORED, 4, 2};
+    const uint32_t keep = sli_sparsity_keep(5, 0.4);
     /* Rows of unequal length: each counts by its direction alone. The third is all zero and must not poison the sums. */
     const float h[4][5] = {{3, 0, -4, 0, 0}, {0, 30, 0, 0, 40}, {0, 0, 0, 0, 0}, {0, 0, 0, 5, -12}};
     const float expected[5] = {0.36f, 0.36f, 0.64f, 25.0f / 169, 0.64f + 144.0f / 169};
     sli_sparsity s;
     sl_error err = {0};
     (void)unused;
-    check(sli_sparsity_create(&model, &shape, &s, &err), &err);
+    check(sli_sparsity_create(&model, &shape, &keep, &s, &err), &err);
     assert_int_equal(s.keep[0], 2);
     sli_coarse_norms(&s, h[0], 0, 4);
     sli_coarse_see(&s, 0, h[0], 4, 0, 3);
