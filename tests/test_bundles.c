@@ -616,6 +616,7 @@ static void a_right_guess_leaves_nothing_to_read(void **state)
     uint32_t places[] = {1, 2, 9, 30};
     open_rig(&r, 8);
     sl_bundles_prefetch(r.b, 0, places, 4);
+    assert_int_equal(r.tier->held_back, 0); /* T5: they have started */
     for (int i = 0; i < 20; i++)
         sl_bundles_poll(r.b); /* time passes */
     assert_int_equal(r.tier->reads, 3);
