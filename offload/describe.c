@@ -2,6 +2,20 @@
 #include "core/os.h"
 #include "offload/engine.h"
 
+/* Bundles that sparse rows fetch count by the cache's slots, everything else by its home. */
+static uint64_t unkept_bytes(const sl_engine *e)
+{
+    uint64_t bytes = 0;
+    for (uint32_t u = 0; u < e->units.count; u++)
+        bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+    for (uint32_t layer = 0; e->bundles != NULL && layer < e->model->layers; layer++) {
+        const sli_bundled_layer *b = sli_bundled_of(&e->bundled, layer);
+        if (b != NULL)
+            bytes -= (uint64_t)b->packed->ff * e->price.cache_share / SLI_CACHE_WHOLE * b->packed->stride;
+    }
+    return bytes;
+}
+
 static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
 {
     static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
@@ -45,9 +59,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
     describe_sparsity(e, out);
-    for (uint32_t u = 0; u < e->units.count; u++)
-        if (!e->units.units[u].home)
-            out->streamed_bytes += e->units.units[u].bytes;
+    out->streamed_bytes = unkept_bytes(e);
 }
 
 sli_io sli_engine_io(const sl_engine *e)
@@ -84,6 +96,7 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     out->neurons_needed = atomic_load(&sets->members);
     if (e->bundles != NULL) {
         sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
+        out->resident_weight_bytes += bundles.resident_bytes;
         out->neurons_resident = bundles.cached;
         out->neurons_read = bundles.read;
     }

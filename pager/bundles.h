@@ -95,6 +95,7 @@ typedef struct sl_bundles_stats {       /* since create, monotonic */
     uint64_t wasted;                    /* asked for by prefetch and then not by fetch */
     uint64_t admitted;                  /* copied into the cache */
     uint64_t bytes_wanted, bytes_read;  /* of `read`; of all requests */
+    uint64_t resident_bytes;            /* in the cache now */
     uint64_t requests, failed, wait_ns; /* failed: of the requests; wait_ns: fetch waited */
 } sl_bundles_stats;
 sl_bundles_stats sl_bundles_statistics(const sl_bundles *b);

@@ -141,7 +141,7 @@ static void a_packed_file_describes_its_original(void **state)
         const sl_gguf_tensor *matrices[3];
         sl_packed_layer ignored;
         assert_true(l->bundled);
-        assert_int_equal(l->stride % SL_BUNDLE_ALIGNMENT, 0);
+        assert_int_equal(l->stride % SL_PACK_STRIDE, 0);
         assert_int_equal(l->meta_bytes == 0, i == 1);
         assert_true(sli_packed_layer_of(seen, i, &ignored, matrices));
         for (uint32_t place = 0; place < l->ff; place++) {

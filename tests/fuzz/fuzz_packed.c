@@ -11,7 +11,7 @@ static void walk_layer(const sl_gguf *file, const sl_packed_layer *l)
     if (!l->bundled)
         return;
     uint64_t bundle_bytes = (uint64_t)l->gate_bytes + l->up_bytes + l->column_bytes, end = sl_gguf_file_bytes(file), sum = 0;
-    if (bundle_bytes > l->stride || l->stride % SL_BUNDLE_ALIGNMENT != 0 || l->bundles_offset % SL_BUNDLE_ALIGNMENT != 0)
+    if (bundle_bytes > l->stride || l->stride % SL_PACK_STRIDE != 0 || l->bundles_offset % SL_PACK_STRIDE != 0)
         __builtin_trap();
     if (l->bundles_offset > end || (uint64_t)l->stride * l->ff > end - l->bundles_offset)
         __builtin_trap();
