@@ -80,6 +80,8 @@ void sl_bundles_prefetch(sl_bundles *b, uint32_t layer, const uint32_t *places, 
  * the same call may be tried again, which reads only what is still absent. On SL_OK one done(layer) is owed. */
 SL_MUST_USE sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, const uint8_t **addresses,
                                        sl_error *err);
+/* Which of these places (ascending) are in memory now, cached or prefetched: a fetch of those would not wait. `ready` may be `places`. How many. */
+uint32_t sl_bundles_ready(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, uint32_t *ready);
 void sl_bundles_done(sl_bundles *b, uint32_t layer);
 /* Collects finished reads and starts further ones; never waits. Cheap: call it between slabs of work. */
 void sl_bundles_poll(sl_bundles *b);
