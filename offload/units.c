@@ -12,13 +12,14 @@ static uint32_t op_count(const sl_op *ops)
     return n;
 }
 
-static sli_matrix matrix_of(const sl_gguf_tensor *tensor, uint32_t unit_bytes)
+/* `rows` rows of a tensor, from `first` on. */
+static sli_matrix matrix_of(const sl_gguf_tensor *tensor, uint32_t first, uint32_t rows, uint32_t unit_bytes)
 {
     sli_matrix m = {.type = tensor->type,
                     .cols = (uint32_t)tensor->shape[0],
-                    .rows = (uint32_t)tensor->shape[1],
-                    .row_bytes = (uint32_t)sl_row_bytes(tensor->type, tensor->shape[0]),
-                    .offset = tensor->offset};
+                    .rows = rows,
+                    .row_bytes = (uint32_t)sl_row_bytes(tensor->type, tensor->shape[0])};
+    m.offset = tensor->offset + (uint64_t)first * m.row_bytes;
     uint32_t panel_bytes = SL_PANEL_ROWS * m.row_bytes;
     uint32_t panels = unit_bytes / panel_bytes;
     m.rows_per_unit = SL_PANEL_ROWS * (panels == 0 ? 1 : panels);
@@ -27,9 +28,10 @@ static sli_matrix matrix_of(const sl_gguf_tensor *tensor, uint32_t unit_bytes)
 }
 
 /* First round (units NULL): counts. Second round: fills. */
-static void add_matrix(sli_units *u, sli_matrix *m, const sl_gguf_tensor *tensor, uint32_t unit_bytes)
+static void add_matrix(sli_units *u, const sl_model *model, const sl_op *op, uint32_t layer, sli_matrix *m, uint32_t unit_bytes)
 {
-    *m = matrix_of(tensor, unit_bytes);
+    uint32_t all_rows, first = sl_model_slice(model, op, &all_rows);
+    *m = matrix_of(sl_model_tensor(model, op->weight, layer), first, sl_model_width(model, op->dst), unit_bytes);
     m->first_unit = u->count;
     for (uint32_t i = 0; i < m->unit_count; i++) {
         uint32_t first_row = i * m->rows_per_unit;
@@ -54,20 +56,18 @@ static void walk(const sl_model *model, uint32_t unit_bytes, sli_units *u)
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (uint32_t op = 0; op < u->layer_ops; op++)
             if (model->arch->layer[op].kind == SL_OP_MATMUL)
-                add_matrix(u, &u->matrices[layer * u->layer_ops + op], sl_model_tensor(model, model->arch->layer[op].weight, layer),
-                           unit_bytes);
+                add_matrix(u, model, &model->arch->layer[op], layer, &u->matrices[layer * u->layer_ops + op], unit_bytes);
     u->body_count = u->count;
     for (uint32_t op = 0; op < u->head_ops; op++)
         if (model->arch->head[op].kind == SL_OP_MATMUL)
-            add_matrix(u, &u->matrices[model->layers * u->layer_ops + op], sl_model_tensor(model, model->arch->head[op].weight, 0),
-                       unit_bytes);
+            add_matrix(u, model, &model->arch->head[op], 0, &u->matrices[model->layers * u->layer_ops + op], unit_bytes);
 }
 
 /* A tied embedding is the head's matrix and may be resident; else its rows are read from the file as they are needed. */
 static void find_embedding(const sl_model *model, sli_units *u)
 {
     const sl_gguf_tensor *tensor = sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0);
-    u->embedding = matrix_of(tensor, SL_PANEL_ROWS);
+    u->embedding = matrix_of(tensor, 0, model->vocab, SL_PANEL_ROWS);
     u->embedding.unit_count = 0;
     for (uint32_t op = 0; op < u->head_ops; op++) {
         const sli_matrix *head = sli_units_head(u, model, op);

@@ -224,6 +224,72 @@ static const struct odd_model {
       .biases = true,
       .rope_linear = 2.5f,
       .seed = 13}},
+    {"window",
+     {.layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 390, .context = 256, .window = 5, .seed = 14}},
+    {"qwen2",
+     {.arch = "qwen2",
+      .layers = 2,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 16,
+      .vocab = 390,
+      .context = 256,
+      .biases = true,
+      .seed = 15}},
+    {"qwen3",
+     {.arch = "qwen3",
+      .layers = 2,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .tied = true,
+      .seed = 16}},
+    {"gemma3",
+     {.arch = "gemma3",
+      .layers = 7,
+      .d = 80,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 1,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .tied = true,
+      .rope_linear = 8,
+      .window = 6,
+      .seed = 17}},
+    {"gemma3_period",
+     {.arch = "gemma3",
+      .layers = 4,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 16,
+      .vocab = 390,
+      .context = 256,
+      .tied = true,
+      .window = 4,
+      .window_period = 2,
+      .seed = 18}},
+    {"phi3",
+     {.arch = "phi3",
+      .layers = 2,
+      .d = 100,
+      .ff = 77,
+      .heads = 6,
+      .kv_heads = 3,
+      .head_dim = 16,
+      .vocab = 390,
+      .context = 256,
+      .window = 7,
+      .seed = 19}},
 };
 enum { ODD_MODELS = sizeof odd_models / sizeof *odd_models };
 
@@ -257,6 +323,43 @@ static void linear_scaling_biases_and_odd_widths_compute_what_the_oracle_does(vo
 {
     (void)state;
     check_odd(2);
+}
+
+static void a_window_hides_what_the_oracle_hides(void **state)
+{
+    (void)state;
+    check_odd(3);
+}
+
+static void qwen2_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(4);
+}
+
+static void qwen3_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(5);
+}
+
+/* Five layers with a window, one without, and a sixth: both rotary bases, of which only one is scaled. */
+static void gemma3_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(6);
+}
+
+static void gemma3_with_a_period_of_its_own_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(7);
+}
+
+static void phi3_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(8);
 }
 
 static int write_odd_models(const char *folder)
@@ -300,6 +403,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_key_head_for_each_query_head_computes_what_the_oracle_does),
         cmocka_unit_test(rotary_factors_compute_what_the_oracle_does),
         cmocka_unit_test(linear_scaling_biases_and_odd_widths_compute_what_the_oracle_does),
+        cmocka_unit_test(a_window_hides_what_the_oracle_hides),
+        cmocka_unit_test(qwen2_computes_what_the_oracle_does),
+        cmocka_unit_test(qwen3_computes_what_the_oracle_does),
+        cmocka_unit_test(gemma3_computes_what_the_oracle_does),
+        cmocka_unit_test(gemma3_with_a_period_of_its_own_computes_what_the_oracle_does),
+        cmocka_unit_test(phi3_computes_what_the_oracle_does),
     };
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
         return write_odd_models(argv[2]);
