@@ -127,7 +127,7 @@ static const flag flags[] = {
     {{"--decode"}, FLAG, TOKENIZE, AT(decode), 0, 0, NULL, "the text is token ids; print what they spell"},
     {{"--ids"}, FLAG, TOKENIZE, AT(ids), 0, 0, NULL, "print ids only, [1, 2, 3]"},
     {{"--shape"}, TEXT, SYNTH, AT(shape), 0, 0, "SHAPE", "tiny, smollm2-135m, llama-7b, llama-13b, ... (an unknown one lists all)"},
-    {{"--type"}, TEXT, SYNTH | WIDEN, AT(type), 0, 0, "TYPE", "F32, F16, BF16, Q4_0, Q4_1 or Q8_0 (widen: default as in the file)"},
+    {{"--type"}, TEXT, SYNTH | WIDEN, AT(type), 0, 0, "TYPE", "F32, F16, BF16, Q4_0, Q4_1 or Q8_0 (widen: default as in the file); synth: any supported one"},
     {{"--factor"}, COUNT, WIDEN, AT(factor), 2, 64, "M", "copies of every feature, head and neuron"},
     {{"-o", "--output"}, TEXT, SYNTH | WIDEN, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
     {{"--force"}, FLAG, SYNTH | WIDEN, AT(force), 0, 0, NULL, "replace FILE if it exists"},
