@@ -30,8 +30,7 @@ typedef enum sl_type {
 } sl_type;
 
 /* The supported ones, for messages: as the table in format.c has them. */
-#define SL_SUPPORTED_FORMATS                                                                                                               \
-    "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS"
+#define SL_SUPPORTED_FORMATS "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS"
 
 #define SL_TYPE_LIMIT 64 /* GGUF type numbers lie below this */
 

@@ -221,9 +221,8 @@ static sl_status check_matrix(const sl_gguf *gguf, const sl_gguf_tensor *t, uint
         return bad_shape(gguf, t, cols, rows, err);
     const sl_format *format = sl_format_of(t->type);
     if (!format->supported)
-        return sl_fail(err, SL_UNSUPPORTED,
-                       "%s: tensor %.*s has type %s, which is not supported; " SL_SUPPORTED_FORMATS " are", sl_gguf_path(gguf),
-                       (int)t->name.length, t->name.data, format->name);
+        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor %.*s has type %s, which is not supported; " SL_SUPPORTED_FORMATS " are",
+                       sl_gguf_path(gguf), (int)t->name.length, t->name.data, format->name);
     return SL_OK;
 }
 

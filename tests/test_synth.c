@@ -149,8 +149,9 @@ static void weights_have_the_deviation_that_keeps_activations_in_range(void **st
 static void rows_that_super_blocks_do_not_divide_get_a_format_of_small_blocks(void **state)
 {
     folder *f = *state;
-    static const uint32_t stand_ins[][2] = {{SL_TYPE_Q2_K, SL_TYPE_IQ4_NL}, {SL_TYPE_Q3_K, SL_TYPE_IQ4_NL}, {SL_TYPE_Q4_K, SL_TYPE_Q5_0},
-                                            {SL_TYPE_Q5_K, SL_TYPE_Q5_1},   {SL_TYPE_Q6_K, SL_TYPE_Q8_0},   {SL_TYPE_IQ4_XS, SL_TYPE_IQ4_NL}};
+    static const uint32_t stand_ins[][2] = {{SL_TYPE_Q2_K, SL_TYPE_IQ4_NL}, {SL_TYPE_Q3_K, SL_TYPE_IQ4_NL},
+                                            {SL_TYPE_Q4_K, SL_TYPE_Q5_0},   {SL_TYPE_Q5_K, SL_TYPE_Q5_1},
+                                            {SL_TYPE_Q6_K, SL_TYPE_Q8_0},   {SL_TYPE_IQ4_XS, SL_TYPE_IQ4_NL}};
     for (size_t i = 0; i < 6; i++) {
         sl_error err;
         sl_gguf *g;

@@ -222,8 +222,8 @@ INLINE void unpack_scales(uint32_t type, const uint8_t *words, const uint8_t *sc
 /* ---- products ---- */
 
 /* D2's step for block `b` of the tile, which is line `j` of group `n`: acc = fma(dx, isum, acc) for each row. */
-INLINE void multiply_line(uint32_t type, int rows, const uint8_t *words, const unpacked *u, size_t n, int j, const sli_act_tile *x, size_t row,
-                          size_t b, __m256 *acc)
+INLINE void multiply_line(uint32_t type, int rows, const uint8_t *words, const unpacked *u, size_t n, int j, const sli_act_tile *x,
+                          size_t row, size_t b, __m256 *acc)
 {
     const int chunk = chunk_words(type), subs = subs_of(type);
     size_t line = n * (size_t)group_lines(type) + (size_t)j;

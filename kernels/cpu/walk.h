@@ -34,7 +34,8 @@ typedef struct sli_act_tile {
 
 /* Where the parts of a tile lie in a panel. */
 typedef struct sli_weight_parts {
-    const uint8_t *quants, *scales, *minima; /* words and 16-bit numbers of the tile's first block; minima equals scales where there is one */
+    const uint8_t *quants, *scales,
+        *minima; /* words and 16-bit numbers of the tile's first block; minima equals scales where there is one */
 } sli_weight_parts;
 
 typedef struct sli_quant_step {

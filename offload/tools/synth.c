@@ -171,8 +171,8 @@ sl_status sl_synth(const sl_synth_options *options, sl_error *err)
     SL_TRY(find_shape(options->shape, &s.shape, err));
     const sl_format *format = sl_format_of(options->type);
     if (!format || !format->supported)
-        return sl_fail(err, SL_INVALID, "cannot make weights of type %u (%s); known are %s", options->type, format ? format->name : "undefined",
-                       SL_SUPPORTED_FORMATS);
+        return sl_fail(err, SL_INVALID, "cannot make weights of type %u (%s); known are %s", options->type,
+                       format ? format->name : "undefined", SL_SUPPORTED_FORMATS);
     SL_TRY(sl_gguf_writer_create(options->path, 32, &s.output.writer, err));
 
     uint32_t longest = s.shape->ff > s.shape->d ? s.shape->ff : s.shape->d;

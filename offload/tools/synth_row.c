@@ -68,9 +68,9 @@ static const struct drawn_format {
     uint8_t d_offset, m_offset;
     float deviation, m;
 } drawn[] = {
-    {SL_TYPE_Q5_0, 0, 0, 9.2331f, 0},     {SL_TYPE_Q5_1, 0, 2, 9.2331f, -15.5f}, {SL_TYPE_Q2_K, 80, 82, 13.874f, 1.5f},
-    {SL_TYPE_Q3_K, 108, 0, 43.34f, 0},    {SL_TYPE_Q4_K, 0, 2, 258.3f, 7.5f},    {SL_TYPE_Q5_K, 0, 2, 526.9f, 15.5f},
-    {SL_TYPE_Q6_K, 208, 0, 1365.7f, 0},   {SL_TYPE_IQ4_NL, 0, 0, 67.44f, 0},     {SL_TYPE_IQ4_XS, 0, 0, 1246.2f, 0},
+    {SL_TYPE_Q5_0, 0, 0, 9.2331f, 0},   {SL_TYPE_Q5_1, 0, 2, 9.2331f, -15.5f}, {SL_TYPE_Q2_K, 80, 82, 13.874f, 1.5f},
+    {SL_TYPE_Q3_K, 108, 0, 43.34f, 0},  {SL_TYPE_Q4_K, 0, 2, 258.3f, 7.5f},    {SL_TYPE_Q5_K, 0, 2, 526.9f, 15.5f},
+    {SL_TYPE_Q6_K, 208, 0, 1365.7f, 0}, {SL_TYPE_IQ4_NL, 0, 0, 67.44f, 0},     {SL_TYPE_IQ4_XS, 0, 0, 1246.2f, 0},
 };
 
 static const struct drawn_format *drawn_format_of(uint32_t type)
