@@ -193,6 +193,60 @@ static void q8_0_weights_compute_what_the_oracle_does(void **state)
     check_random("tiny-untied", SL_TYPE_Q8_0, quantised_weights);
 }
 
+static void q5_0_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q5_0, quantised_weights);
+}
+
+static void q5_1_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q5_1, quantised_weights);
+}
+
+static void iq4_nl_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_IQ4_NL, quantised_weights);
+}
+
+static void q2_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q2_K, quantised_weights);
+}
+
+static void q3_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q3_K, quantised_weights);
+}
+
+static void q4_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q4_K, quantised_weights);
+}
+
+static void q5_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q5_K, quantised_weights);
+}
+
+static void q6_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q6_K, quantised_weights);
+}
+
+static void iq4_xs_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_IQ4_XS, quantised_weights);
+}
+
 /* Each has what the others and the random ones have not: how many query heads share a key head, rotary factors, linear scaling, biases,
  * heads that are wider than their share, widths that are a multiple of nothing. */
 static const struct odd_model {
@@ -399,6 +453,15 @@ int main(int argc, char **argv)
         cmocka_unit_test(q4_0_weights_compute_what_the_oracle_does),
         cmocka_unit_test(q4_1_weights_compute_what_the_oracle_does),
         cmocka_unit_test(q8_0_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q5_0_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q5_1_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(iq4_nl_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q2_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q3_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q4_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q5_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q6_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(iq4_xs_weights_compute_what_the_oracle_does),
         cmocka_unit_test(smollm2_computes_what_the_oracle_does),
         cmocka_unit_test(a_key_head_for_each_query_head_computes_what_the_oracle_does),
         cmocka_unit_test(rotary_factors_compute_what_the_oracle_does),

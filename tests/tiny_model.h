@@ -8,6 +8,7 @@
 
 #include "offload/sluice.h"
 #include "offload/tools/quantize.h"
+#include "offload/tools/synth_row.h"
 #include "offload/tools/synth_vocabulary.h"
 #include "offload/tools/tool.h"
 
@@ -91,7 +92,10 @@ static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t c
             row[c] = tiny_successor_weight(w->model, name, r, c);
         for (uint32_t c = 0; c < columns && (rows == 0 || w->model->successors == NULL); c++)
             row[c] = middle + spread * ((float)(sli_random_next(&state) >> 40) * 0x1p-23f - 1.0f);
-        sl_quantize_row(type, row, columns, stored);
+        if (sl_quantize_knows(type))
+            sl_quantize_row(type, row, columns, stored);
+        else
+            sli_synth_row(type, columns, sli_random_row(w->model->seed, w->tensors - 1, r), row, stored);
         status = sl_gguf_writer_data(w->file, stored, sl_row_bytes(type, columns), err);
     }
     free(stored);
