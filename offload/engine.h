@@ -118,6 +118,12 @@ void sli_scratch_free(sli_scratch *scratch);
 #define SLI_EMBED_READS 32 /* rows of the embedding that are read at once */
 #define SLI_PACK_PANELS 2  /* panels that a thread packs at a time from staged rows */
 
+/* Sees the normed input of every layer's feed-forward, in dense and in sparse passes; for calibration. */
+typedef struct sli_observer {
+    void (*see)(void *ctx, uint32_t layer, const float *x, uint32_t rows); /* NULL: nobody */
+    void *ctx;
+} sli_observer;
+
 struct sl_engine {
     sl_engine_options options;
     char *path;
@@ -140,6 +146,7 @@ struct sl_engine {
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     bool session_open;
+    sli_observer observer;
     atomic_bool interrupted;
 };
 

@@ -176,6 +176,8 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
+        if (ops[i].weight == SL_ROLE_FFN_GATE && p->engine->observer.see != NULL)
+            p->engine->observer.see(p->engine->observer.ctx, layer, buffer_of(p, ops[i].src), rows);
         if (sli_ffn_begins(p->engine, &ops[i])) {
             sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};
             SL_TRY(sli_ffn_run(&ffn, err));
