@@ -109,10 +109,9 @@ static sl_status list_candidates(work *w, const sl_model *m, sl_error *err)
     if (budget == 0)
         budget = (uint64_t)(PREDICTOR_SHARE * (double)w->out->ffn_bytes);
     if (m->d % SL_SIGN_COLS != 0)
-        return sl_fail(err, SL_UNSUPPORTED, "%s: d = %u is no multiple of %u; no predictor is made for such a model", w->options->model_path,
-                       m->d, SL_SIGN_COLS);
-    w->candidate_count =
-        sli_choose_candidates(m->d, m->ff, budget / m->layers, w->out->ffn_bytes / m->layers, w->candidates);
+        return sl_fail(err, SL_UNSUPPORTED, "%s: d = %u is no multiple of %u; no predictor is made for such a model",
+                       w->options->model_path, m->d, SL_SIGN_COLS);
+    w->candidate_count = sli_choose_candidates(m->d, m->ff, budget / m->layers, w->out->ffn_bytes / m->layers, w->candidates);
     for (uint32_t i = 0; i < w->candidate_count; i++)
         if (w->candidates[i].fits)
             return SL_OK;
@@ -172,8 +171,8 @@ static sl_status create_scratch(work *w, const sli_lesson_shape *shape, sl_error
     w->members = malloc(2 * (size_t)shape->ff * sizeof *w->members);
     w->histories = malloc((size_t)shape->ff * history_words(shape) * sizeof *w->histories);
     w->wanted = malloc(shape->ff);
-    if (w->blob == NULL || (w->scratch == NULL && w->scratch_bytes > 0) || w->scores == NULL || w->members == NULL || w->histories == NULL ||
-        w->wanted == NULL)
+    if (w->blob == NULL || (w->scratch == NULL && w->scratch_bytes > 0) || w->scores == NULL || w->members == NULL ||
+        w->histories == NULL || w->wanted == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for fits");
     return SL_OK;
 }

@@ -16,7 +16,8 @@ static void add(listing *list, const char *name, const sli_fit_plan *plan)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         const sli_fit_plan *other = &list->out[i].plan;
-        if (list->out[i].chooser == SLI_CHOOSE_GUESS && other->kind == plan->kind && other->blocks == plan->blocks && other->planes == plan->planes)
+        if (list->out[i].chooser == SLI_CHOOSE_GUESS && other->kind == plan->kind && other->blocks == plan->blocks &&
+            other->planes == plan->planes)
             return;
     }
     if (list->count == SLI_CALIBRATE_ROWS - 1) /* the last is for the combination with recent rows */
@@ -78,7 +79,8 @@ uint32_t sli_choose_best(const sli_calibrate_row *rows, const sli_candidate *can
     for (uint32_t i = 0; i < count; i++) {
         if (candidates[i].chooser != SLI_CHOOSE_GUESS || !candidates[i].fits)
             continue;
-        if (best == UINT32_MAX || rows[i].quality.lost[0] + rows[i].quality.lost[1] < rows[best].quality.lost[0] + rows[best].quality.lost[1])
+        if (best == UINT32_MAX ||
+            rows[i].quality.lost[0] + rows[i].quality.lost[1] < rows[best].quality.lost[0] + rows[best].quality.lost[1])
             best = i;
     }
     return best;

@@ -19,8 +19,7 @@ typedef struct sli_candidate {
 } sli_candidate;
 
 /* layer_budget: bytes of a layer's guess, at most; layer_bytes: of its feed-forward. Returns how many. */
-uint32_t sli_choose_candidates(uint32_t d, uint32_t ff, uint64_t layer_budget, uint64_t layer_bytes,
-                               sli_candidate out[SLI_CALIBRATE_ROWS]);
+uint32_t sli_choose_candidates(uint32_t d, uint32_t ff, uint64_t layer_budget, uint64_t layer_bytes, sli_candidate out[SLI_CALIBRATE_ROWS]);
 /* Memory of the best and largest of them: blob and scratch. */
 void sli_choose_sizes(const sli_candidate *candidates, uint32_t count, uint32_t d, uint32_t ff, size_t *blob_bytes, size_t *scratch_bytes);
 /* The one that loses least among those that fit; UINT32_MAX when none does. */

@@ -220,7 +220,8 @@ static float block_energy(const work *w, uint32_t block)
 static uint32_t divide_planes(const work *w, const sli_fit_plan *plan, uint8_t *planes)
 {
     const sli_lesson *l = w->l;
-    float first_cost = (float)SL_SIGN_COLS * (float)sl_row_bytes(SLI_FIT_PROJECTION, l->d), plane_cost = 2.0f * (float)l->ff * SL_SIGN_COLS / 8;
+    float first_cost = (float)SL_SIGN_COLS * (float)sl_row_bytes(SLI_FIT_PROJECTION, l->d),
+          plane_cost = 2.0f * (float)l->ff * SL_SIGN_COLS / 8;
     float left = (float)plan->blocks * first_cost + (float)plan->planes * plane_cost;
     uint32_t blocks = 0;
     memset(planes, 0, plan->blocks);
@@ -273,8 +274,8 @@ static sl_status find_rows(const work *w, uint32_t rank, sl_error *err)
     const sli_lesson *l = w->l;
     size_t d = l->d;
     sli_linear_multiply(l->linear, d, rank, d, 1.0f, (sli_factor){l->gram, d, false}, (sli_factor){w->next, d, true}, 0.0f, w->basis, rank);
-    sli_linear_multiply(l->linear, rank, rank, d, 1.0f, (sli_factor){w->next, d, false}, (sli_factor){w->basis, rank, false}, 0.0f, w->small,
-                        rank);
+    sli_linear_multiply(l->linear, rank, rank, d, 1.0f, (sli_factor){w->next, d, false}, (sli_factor){w->basis, rank, false}, 0.0f,
+                        w->small, rank);
     for (uint32_t i = 0; i < rank; i++)
         w->small[i * rank + i] += 1e-4f;
     if (!sli_linear_cholesky(l->linear, rank, w->small))
@@ -284,8 +285,8 @@ static sl_status find_rows(const work *w, uint32_t rank, sl_error *err)
     if (!sli_linear_invert_lower(l->linear, rank, w->small))
         return fail(l, err);
     memcpy(w->next, w->basis, d * rank * sizeof(float));
-    sli_linear_multiply(l->linear, d, rank, rank, 1.0f, (sli_factor){w->next, rank, false}, (sli_factor){w->small, rank, false}, 0.0f, w->basis,
-                        rank);
+    sli_linear_multiply(l->linear, d, rank, rank, 1.0f, (sli_factor){w->next, rank, false}, (sli_factor){w->small, rank, false}, 0.0f,
+                        w->basis, rank);
     return SL_OK;
 }
 

@@ -13,7 +13,8 @@ typedef void (*syrk_fn)(int, int, int, int, int, float, const float *, int, floa
 typedef void (*trsm_fn)(int, int, int, int, int, int, int, float, const float *, int, float *, int);
 typedef void (*potrf_fn)(const char *, const int *, float *, const int *, int *, size_t);
 typedef void (*trtri_fn)(const char *, const char *, const int *, float *, const int *, int *, size_t, size_t);
-typedef void (*syev_fn)(const char *, const char *, const int *, float *, const int *, float *, float *, const int *, int *, size_t, size_t);
+typedef void (*syev_fn)(const char *, const char *, const int *, float *, const int *, float *, float *, const int *, int *, size_t,
+                        size_t);
 typedef void (*threads_fn)(int);
 
 struct sli_linear {
@@ -38,7 +39,8 @@ sl_status sli_linear_open(unsigned threads, sli_linear **out, sl_error *err)
     *out = NULL;
     void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
-        return sl_fail(err, SL_UNSUPPORTED, "calibrate needs OpenBLAS (libopenblas.so.0), which is not here; install the package libopenblas0");
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "calibrate needs OpenBLAS (libopenblas.so.0), which is not here; install the package libopenblas0");
     sli_linear *l = calloc(1, sizeof *l);
     threads_fn set_threads;
     if (l == NULL) {
@@ -50,7 +52,8 @@ sl_status sli_linear_open(unsigned threads, sli_linear **out, sl_error *err)
         !find(library, "spotrf_", &l->potrf) || !find(library, "strtri_", &l->trtri) || !find(library, "ssyev_", &l->syev) ||
         !find(library, "openblas_set_num_threads", &set_threads)) {
         sli_linear_close(l);
-        return sl_fail(err, SL_UNSUPPORTED, "libopenblas.so.0 is no complete OpenBLAS (with CBLAS and LAPACK); install the package libopenblas0");
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "libopenblas.so.0 is no complete OpenBLAS (with CBLAS and LAPACK); install the package libopenblas0");
     }
     set_threads((int)threads);
     *out = l;

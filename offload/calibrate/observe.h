@@ -26,7 +26,8 @@ uint32_t sli_observe_rows(uint32_t tokens, uint32_t context);
 SL_MUST_USE sl_status sli_observe(sl_engine *engine, const sl_token_id *tokens, uint32_t count, const char *beside,
                                   const sl_tool_watch *watch, sli_observation *out, sl_error *err);
 /* Inputs of a layer, rows [first, first + count), as [count][d]. */
-SL_MUST_USE sl_status sli_observation_read(const sli_observation *o, uint32_t layer, uint32_t first, uint32_t count, float *x, sl_error *err);
+SL_MUST_USE sl_status sli_observation_read(const sli_observation *o, uint32_t layer, uint32_t first, uint32_t count, float *x,
+                                           sl_error *err);
 void sli_observation_close(sli_observation *o);
 
 #endif
