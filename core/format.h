@@ -17,6 +17,9 @@ typedef enum sl_type {
     SL_TYPE_Q4_0 = 2,
     SL_TYPE_Q4_1 = 3,
     SL_TYPE_Q8_0 = 8,
+    SL_TYPE_I8 = 24,
+    SL_TYPE_I32 = 26,
+    SL_TYPE_I64 = 27,
     SL_TYPE_BF16 = 30,
 } sl_type;
 

@@ -7,6 +7,7 @@ static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
     static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
     static const char *const predictors[] = {
         [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
+    out->predictor_bytes = e->price.predictor_bytes;
     out->sparsity = modes[e->options.sparsity];
     out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : predictors[e->options.predictor];
     out->density = e->options.sparsity == SL_SPARSITY_OFF ? 1.0 : e->options.density;
@@ -14,7 +15,7 @@ static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
 
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
 {
-    *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->gguf)};
+    *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->file)};
     if (e->model == NULL)
         return;
     out->arch = e->model->arch->name;
@@ -36,6 +37,9 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->kv_bytes = e->price.kv_bytes;
     out->scratch_bytes = e->price.scratch_bytes;
     out->sparsity_bytes = e->price.sparsity_bytes;
+    out->bundled_bytes = e->price.bundled_bytes;
+    out->cache_bytes = e->price.cache_bytes;
+    out->packed = e->packed != NULL;
     out->staging_bytes = e->price.staging_bytes;
     out->table_bytes = e->price.table_bytes;
     out->resident_bytes = e->price.resident_bytes;
@@ -44,6 +48,19 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     for (uint32_t u = 0; u < e->units.count; u++)
         if (!e->units.units[u].home)
             out->streamed_bytes += e->units.units[u].bytes;
+}
+
+sli_io sli_engine_io(const sl_engine *e)
+{
+    sl_pager_stats pager = sl_pager_statistics(e->pager);
+    sli_io io = {pager.bytes_read, pager.requests, pager.wait_ns};
+    if (e->bundles != NULL) {
+        sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
+        io.bytes_read += bundles.bytes_read;
+        io.requests += bundles.requests;
+        io.wait_ns += bundles.wait_ns;
+    }
+    return io;
 }
 
 void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
@@ -55,15 +72,21 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     const sl_tier_attrs *tier = sl_pager_tier(e->pager);
     out->io_engine = tier->engine;
     out->direct = tier->direct;
-    out->bytes_read = pager.bytes_read;
-    out->requests = pager.requests;
-    out->wait_s = (double)pager.wait_ns * 1e-9;
+    sli_io io = sli_engine_io(e);
+    out->bytes_read = io.bytes_read;
+    out->requests = io.requests;
+    out->wait_s = (double)io.wait_ns * 1e-9;
     out->compute_s = (double)e->compute_ns * 1e-9;
     out->resident_weight_bytes = pager.resident_bytes;
     out->passes = e->passes;
     const sli_sparsity *sets = &e->sparsity;
     out->sparse_sets = atomic_load(&sets->sets);
     out->neurons_needed = atomic_load(&sets->members);
+    if (e->bundles != NULL) {
+        sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
+        out->neurons_resident = bundles.cached;
+        out->neurons_read = bundles.read;
+    }
     out->neurons_compared = atomic_load(&sets->compared);
     out->neurons_compared_right = atomic_load(&sets->in_both);
 }

@@ -1,23 +1,24 @@
 /* offload/ffn.c: see ffn.h. Here all neurons' gates and ups are at hand, so that a set only decides what is set to zero. Nothing is saved by that; it
  * is how prompts run, how many sparse rows at once run (perplexity), and what the ways that save are held against. */
 #include "offload/ffn.h"
+#include "offload/ffn_bundled.h"
+#include "offload/ffn_sparse.h"
 #include "offload/sparsity.h"
 
 #include <string.h>
 
 enum { GATE, UP, GLU, DOWN };
 
-bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops)
+static bool is_feed_forward(const sl_op *ops)
 {
-    if (engine->sparsity.mode == SL_SPARSITY_OFF || ops[GATE].kind != SL_OP_MATMUL || ops[GATE].weight != SL_ROLE_FFN_GATE)
-        return false;
-    return ops[UP].kind == SL_OP_MATMUL && ops[UP].weight == SL_ROLE_FFN_UP && ops[GLU].kind == SL_OP_GLU &&
-           ops[DOWN].kind == SL_OP_MATMUL && ops[DOWN].weight == SL_ROLE_FFN_DOWN;
+    return ops[GATE].kind == SL_OP_MATMUL && ops[GATE].weight == SL_ROLE_FFN_GATE && ops[UP].kind == SL_OP_MATMUL &&
+           ops[UP].weight == SL_ROLE_FFN_UP && ops[GLU].kind == SL_OP_GLU && ops[DOWN].kind == SL_OP_MATMUL &&
+           ops[DOWN].weight == SL_ROLE_FFN_DOWN;
 }
 
-static sl_glu activation_of(const sli_ffn *f)
+bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops, uint32_t layer)
 {
-    return f->engine->model->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
+    return (engine->sparsity.mode != SL_SPARSITY_OFF || sli_bundled_of(&engine->bundled, layer) != NULL) && is_feed_forward(ops);
 }
 
 static void share_of(uint32_t all, unsigned index, unsigned count, uint32_t *begin, uint32_t *end)
@@ -38,6 +39,11 @@ static void clear_others(float *h, uint32_t ff, const uint32_t *members, uint32_
     memset(h + at, 0, (ff - at) * sizeof *h);
 }
 
+static const float *input_row(const sli_ffn *f, uint32_t row)
+{
+    return sli_ffn_buffer(f, f->ops[GATE].src) + (size_t)row * f->engine->model->d;
+}
+
 /* gate becomes the activations of the row's set, zero elsewhere. */
 static void mask_row(const sli_ffn *f, uint32_t row, const uint32_t *coarse, unsigned thread)
 {
@@ -46,12 +52,14 @@ static void mask_row(const sli_ffn *f, uint32_t row, const uint32_t *coarse, uns
     float *gate = sli_ffn_buffer(f, f->ops[GATE].dst) + (size_t)row * s->ff;
     const float *up = sli_ffn_buffer(f, f->ops[UP].dst) + (size_t)row * s->ff;
     const uint32_t *members = coarse;
+    if (coarse == NULL && s->predictor == SL_PREDICTOR_STORED)
+        members = sli_sparsity_predict(s, f->layer, input_row(f, row), thread);
     if (coarse == NULL && s->predictor == SL_PREDICTOR_GATE) {
         float *activated = s->thread_scores + (size_t)thread * s->ff;
-        kernels->glu(activation_of(f), gate, s->ones, s->ff, activated);
+        kernels->glu(sli_ffn_activation(f), gate, s->ones, s->ff, activated);
         members = sli_sparsity_top(s, f->layer, activated, thread);
     }
-    kernels->glu(activation_of(f), gate, up, s->ff, gate);
+    kernels->glu(sli_ffn_activation(f), gate, up, s->ff, gate);
     if (members == NULL)
         members = sli_sparsity_top(s, f->layer, gate, thread);
     sli_sparsity_compare(s, f->layer, members, gate, thread);
@@ -82,6 +90,21 @@ static void activate_sets(const sli_ffn *f)
 
 /* ---- rows without ---- */
 
+/* Rows at the end of a dense batch for which the predictor is asked, too, because here it can be held against the truth. */
+#define ROWS_COMPARED 8
+
+static void compare_rows(const sli_ffn *f, uint32_t begin, uint32_t end, unsigned thread)
+{
+    sli_sparsity *s = &f->engine->sparsity;
+    if (f->rows > ROWS_COMPARED && begin < f->rows - ROWS_COMPARED)
+        begin = f->rows - ROWS_COMPARED;
+    for (uint32_t row = begin; row < end; row++) {
+        const float *h = sli_ffn_buffer(f, f->ops[GLU].dst) + (size_t)row * s->ff;
+        sli_sparsity_compare(s, f->layer, sli_sparsity_predict(s, f->layer, input_row(f, row), thread), h, thread);
+    }
+}
+
+
 static void activate_share(void *arg, unsigned index, unsigned count)
 {
     const sli_ffn *f = arg;
@@ -91,9 +114,11 @@ static void activate_share(void *arg, unsigned index, unsigned count)
     float *gate = sli_ffn_buffer(f, f->ops[GATE].dst);
     const float *up = sli_ffn_buffer(f, f->ops[UP].dst);
     size_t at = (size_t)begin * ff;
-    f->engine->kernels->glu(activation_of(f), gate + at, up + at, (size_t)(end - begin) * ff, gate + at);
+    f->engine->kernels->glu(sli_ffn_activation(f), gate + at, up + at, (size_t)(end - begin) * ff, gate + at);
     if (s->mode == SL_SPARSITY_COARSE)
         sli_coarse_norms(s, gate, begin, end);
+    if (s->stored != NULL)
+        compare_rows(f, begin, end, index);
 }
 
 static void see_share(void *arg, unsigned index, unsigned count)
@@ -115,16 +140,36 @@ static void activate_all(sli_ffn *f)
     s->chosen_valid = false;
 }
 
+/* ---- all of it ---- */
+
+static sl_status gate_up(const sli_ffn *f, sl_error *err)
+{
+    if (sli_bundled_of(&f->engine->bundled, f->layer) != NULL)
+        return sli_bundled_gate_up(f, err);
+    sli_product in[2] = {{&f->matrices[GATE], f->vectors[2 * GATE + 1], sli_ffn_buffer(f, f->ops[GATE].dst)},
+                         {&f->matrices[UP], f->vectors[2 * UP + 1], sli_ffn_buffer(f, f->ops[UP].dst)}};
+    return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[GATE].src), f->rows, in, 2, err);
+}
+
+static sl_status down(const sli_ffn *f, sl_error *err)
+{
+    if (sli_bundled_of(&f->engine->bundled, f->layer) != NULL) {
+        sli_bundled_down(f);
+        return SL_OK;
+    }
+    sli_product out = {&f->matrices[DOWN], f->vectors[2 * DOWN + 1], sli_ffn_buffer(f, f->ops[DOWN].dst)};
+    return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[DOWN].src), f->rows, &out, 1, err);
+}
+
 sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err)
 {
     sli_ffn f = *ffn;
-    sli_product in[2] = {{&f.matrices[GATE], f.vectors[2 * GATE + 1], sli_ffn_buffer(&f, f.ops[GATE].dst)},
-                         {&f.matrices[UP], f.vectors[2 * UP + 1], sli_ffn_buffer(&f, f.ops[UP].dst)}};
-    sli_product out = {&f.matrices[DOWN], f.vectors[2 * DOWN + 1], sli_ffn_buffer(&f, f.ops[DOWN].dst)};
-    SL_TRY(sli_multiply(f.engine, sli_ffn_buffer(&f, f.ops[GATE].src), f.rows, in, 2, err));
+    if (f.sparse && f.rows == 1 && sli_ffn_streams_sets(f.engine, f.layer))
+        return sli_ffn_sparse(&f, err);
+    SL_TRY(gate_up(&f, err));
     if (f.sparse)
         activate_sets(&f);
     else
         activate_all(&f);
-    return sli_multiply(f.engine, sli_ffn_buffer(&f, f.ops[DOWN].src), f.rows, &out, 1, err);
+    return down(&f, err);
 }

@@ -20,10 +20,15 @@ typedef struct sli_ffn {
 } sli_ffn;
 
 /* Whether a feed-forward begins at `ops` that has to be run here. */
-bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops);
+bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops, uint32_t layer);
 
 /* Runs it. Source and result are the operations' buffers. */
 SL_MUST_USE sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err);
+
+static inline sl_glu sli_ffn_activation(const sli_ffn *f)
+{
+    return f->engine->model->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
+}
 
 static inline float *sli_ffn_buffer(const sli_ffn *f, sl_buffer buffer)
 {

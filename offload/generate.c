@@ -223,14 +223,14 @@ static sl_status prefill(generation *g, sl_error *err)
 
 static sl_status run(generation *g, sl_error *err)
 {
-    const sl_pager *pager = g->session->engine->pager;
-    sl_pager_stats before = sl_pager_statistics(pager);
+    const sl_engine *engine = g->session->engine;
+    sli_io before = sli_engine_io(engine);
     uint64_t start = sl_now_ns();
     SL_TRY(prefill(g, err));
-    sl_pager_stats middle = sl_pager_statistics(pager);
+    sli_io middle = sli_engine_io(engine);
     uint64_t between = sl_now_ns();
     sl_status status = decode(g, err);
-    sl_pager_stats after = sl_pager_statistics(pager);
+    sli_io after = sli_engine_io(engine);
     g->result->prompt_s = (double)(between - start) * 1e-9;
     g->result->decode_s = (double)(sl_now_ns() - between) * 1e-9;
     g->result->prompt_bytes_read = middle.bytes_read - before.bytes_read;
@@ -238,7 +238,7 @@ static sl_status run(generation *g, sl_error *err)
     g->result->decode_wait_s = (double)(after.wait_ns - middle.wait_ns) * 1e-9;
     g->result->decode_tokens = g->result->count > 0 ? g->result->count - 1 : 0;
     sl_pager_cancel(g->session->engine->pager);
-    g->session->next_planned = false;
+    g->session->next_planned = SLI_PLANNED_NOTHING;
     return status;
 }
 

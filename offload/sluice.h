@@ -79,10 +79,11 @@ typedef struct sl_engine_info {
     uint64_t file_bytes, weight_bytes;
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */
-    uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, staging_bytes, table_bytes, resident_bytes;
+    uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
     uint64_t ram_budget_min_bytes;    /* the smallest budget that works with these options */
     uint64_t streamed_bytes;          /* of weights per pass, that do not stay */
     const char *sparsity, *predictor; /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
+    bool packed;                      /* the file's neurons are bundles */
     double density;                   /* asked for; 1 with sparsity off */
     uint64_t predictor_bytes;         /* resident */
 } sl_engine_info;
@@ -99,6 +100,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t passes; /* over the weights */
     /* of sparse rows; all zero with sparsity off */
     uint64_t sparse_sets, neurons_needed;              /* sets chosen; neurons in them */
+    uint64_t neurons_resident, neurons_read;           /* of single bundles fetched: found in memory, read */
     uint64_t neurons_compared, neurons_compared_right; /* members that were held against the exact set; those that are in it */
 } sl_engine_stats;
 void sl_engine_measure(const sl_engine *engine, sl_engine_stats *out);

@@ -11,10 +11,15 @@ typedef struct layout {
     size_t used;
 } layout;
 
+static size_t round_up(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
 static void *place(layout *l, size_t bytes)
 {
     void *at = l->base == NULL ? NULL : l->base + l->used;
-    l->used += (bytes + 63) & ~(size_t)63;
+    l->used += round_up(bytes);
     return at;
 }
 
@@ -27,6 +32,9 @@ static void lay_out(layout *l, const sl_model *model, const sli_sparsity_shape *
     s->row_inverse = place(l, coarse ? shape->batch * sizeof *s->row_inverse : 0);
     s->chosen = place(l, coarse ? layers * ff * sizeof *s->chosen : 0);
     s->ones = place(l, gate ? ff * sizeof *s->ones : 0);
+    bool stored = !coarse && shape->predictor == SL_PREDICTOR_STORED;
+    s->thread_input_bytes = stored ? round_up(model->d * sizeof(float)) + round_up(sli_predictor_row_bytes(model->d)) : 0;
+    s->thread_inputs = place(l, shape->threads * s->thread_input_bytes);
     s->thread_scores = place(l, shape->threads * ff * sizeof *s->thread_scores);
     s->thread_members = place(l, shape->threads * 2 * ff * sizeof *s->thread_members);
 }
@@ -48,7 +56,8 @@ uint32_t sli_sparsity_keep(uint32_t ff, double density)
     return keep < 1 ? 1 : keep > ff ? ff : keep;
 }
 
-sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, sli_sparsity *out, sl_error *err)
+sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, const uint32_t *keep, sli_sparsity *out,
+                              sl_error *err)
 {
     layout l = {0};
     memset(out, 0, sizeof *out);
@@ -63,11 +72,10 @@ sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *s
     lay_out(&l, model, shape, out);
     out->mode = shape->mode;
     out->predictor = shape->predictor;
-    out->density = shape->density;
     out->layers = model->layers;
+    out->d = model->d;
     out->ff = model->ff;
-    for (uint32_t layer = 0; layer < out->layers; layer++)
-        out->keep[layer] = sli_sparsity_keep(out->ff, shape->density);
+    memcpy(out->keep, keep, out->layers * sizeof *keep);
     if (out->mode == SL_SPARSITY_FINE && out->predictor == SL_PREDICTOR_GATE)
         for (uint32_t j = 0; j < out->ff; j++)
             out->ones[j] = 1.0f;
@@ -102,6 +110,27 @@ void sli_sparsity_count(sli_sparsity *s, uint32_t layer)
 {
     atomic_fetch_add_explicit(&s->sets, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->members, s->keep[layer], memory_order_relaxed);
+}
+
+void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread, sli_predictor_row *row)
+{
+    float *copy = (float *)(void *)(s->thread_inputs + thread * s->thread_input_bytes); /* aligned, as rows of a batch need not be */
+    memcpy(copy, x, s->d * sizeof *x);
+    sli_predictor_begin(s->stored, layer, copy, (uint8_t *)copy + round_up(s->d * sizeof *x), row);
+}
+
+float *sli_sparsity_scores(const sli_sparsity *s, unsigned thread)
+{
+    return s->thread_scores + (size_t)thread * s->ff;
+}
+
+const uint32_t *sli_sparsity_predict(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread)
+{
+    sli_predictor_row row;
+    float *scores = sli_sparsity_scores(s, thread);
+    sli_sparsity_begin(s, layer, x, thread, &row);
+    sli_predictor_scores(&row, 0, s->ff, scores);
+    return sli_sparsity_top(s, layer, scores, thread);
 }
 
 /* ---- coarse ---- */

@@ -12,6 +12,7 @@
 #define SL_OFFLOAD_SPARSITY_H
 
 #include "core/model.h"
+#include "offload/predictor.h"
 #include "offload/sluice.h"
 
 #include <stdatomic.h>
@@ -21,8 +22,7 @@ typedef struct sli_sparsity {
     size_t arena_bytes;
     sl_sparsity mode;
     sl_predictor predictor;
-    double density; /* as asked for, over all layers */
-    uint32_t layers, ff;
+    uint32_t layers, d, ff;
     uint32_t *keep; /* [layer] neurons in a set */
 
     /* coarse */
@@ -33,8 +33,12 @@ typedef struct sli_sparsity {
 
     /* fine */
     float *ones;              /* [ff], for the gate's score */
+    uint8_t *thread_inputs;   /* [thread] a row as the stored predictor takes it: its copy, then the predictor's memory */
+    size_t thread_input_bytes;
     float *thread_scores;     /* [thread][ff] */
     uint32_t *thread_members; /* [thread][2][ff]: a set, and one to compare it with */
+
+    const sli_predictor *stored; /* the engine's; NULL: none */
 
     atomic_ullong sets, members;     /* chosen so far; neurons in them */
     atomic_ullong compared, in_both; /* members that were compared with the exact set, and those in both */
@@ -43,20 +47,27 @@ typedef struct sli_sparsity {
 typedef struct sli_sparsity_shape {
     sl_sparsity mode;
     sl_predictor predictor;
-    double density;
     uint32_t batch, threads;
 } sli_sparsity_shape;
 
 /* Bytes of everything below, as allocated; 0 for SL_SPARSITY_OFF. Pure. */
 uint64_t sli_sparsity_price(const sl_model *model, const sli_sparsity_shape *shape);
-SL_MUST_USE sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, sli_sparsity *out, sl_error *err);
+/* `keep` ([layer]) is copied. */
+SL_MUST_USE sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, const uint32_t *keep, sli_sparsity *out,
+                                          sl_error *err);
 void sli_sparsity_free(sli_sparsity *s);
 
 /* Neurons that a density keeps of `ff`: the whole part, at least one. */
 uint32_t sli_sparsity_keep(uint32_t ff, double density);
 
-/* Members of a set, ascending, into s->thread_members of this thread (coarse: of the layer, chosen when need be). */
+/* The largest scores' neurons, ascending, in s->thread_members of this thread. */
 const uint32_t *sli_sparsity_top(sli_sparsity *s, uint32_t layer, const float *scores, unsigned thread);
+/* What the stored predictor makes of x ([d]) for a layer, by ranges of neurons as in predictor.h: begin once, then the scores of ranges, into
+ * s->thread_scores of the thread that began. */
+void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread, sli_predictor_row *row);
+float *sli_sparsity_scores(const sli_sparsity *s, unsigned thread);
+/* All of it, on one thread: the predicted set. */
+const uint32_t *sli_sparsity_predict(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread);
 /* Counts how many of a set's members the exact activations `h` would have chosen, too. */
 void sli_sparsity_compare(sli_sparsity *s, uint32_t layer, const uint32_t *members, const float *h, unsigned thread);
 /* Counts a set that is used. */

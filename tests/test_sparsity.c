@@ -1,17 +1,10 @@
 /* tests/test_sparsity.c: sets of neurons: what they are, and that they depend on tokens and options alone. */
 #include "core/cpu.h"
 #include "offload/engine.h"
+#include "tests/sparse_rows.h"
 #include "tests/tiny_model.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
-
-#define MIB    ((uint64_t)1 << 20)
-#define PROMPT 40
-#define STEPS  6
+#define MIB ((uint64_t)1 << 20)
 
 static char *model_path;
 
@@ -42,48 +35,6 @@ static sl_engine_options options_of(sl_sparsity mode, sl_predictor predictor, do
                                .sparsity = mode,
                                .predictor = predictor,
                                .density = density};
-}
-
-static sl_token_id token_at(uint32_t position)
-{
-    return (sl_token_id)((position * 53 + 7) % 384);
-}
-
-static void check(sl_status status, const sl_error *err)
-{
-    if (status != SL_OK)
-        fail_msg("%s", err->message);
-}
-
-/* Logits of STEPS sparse rows behind a dense prompt; `at_once` rows in a pass. [STEPS][vocab], the caller frees. */
-static float *sparse_logits(const sl_engine_options *given, uint32_t at_once, sl_engine_stats *stats)
-{
-    sl_engine_options options = *given;
-    sl_engine *engine;
-    sl_session *session;
-    sl_engine_info info;
-    sl_error err = {0};
-    sl_token_id tokens[PROMPT + STEPS];
-    options.all_logits = true;
-    for (uint32_t i = 0; i < PROMPT + STEPS; i++)
-        tokens[i] = token_at(i);
-    check(sl_engine_open(&options, &engine, &err), &err);
-    check(sl_session_open(engine, &session, &err), &err);
-    sl_engine_describe(engine, &info);
-    float *all = malloc((size_t)STEPS * info.vocab * sizeof *all);
-    assert_non_null(all);
-    check(sl_session_eval(session, tokens, PROMPT, 0, NULL, &err), &err);
-    for (uint32_t step = 0; step < STEPS; step += at_once) {
-        const float *logits;
-        unsigned sparse = options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
-        check(sl_session_eval(session, tokens + PROMPT + step, at_once, SL_EVAL_LOGITS | sparse, &logits, &err), &err);
-        memcpy(all + (size_t)step * info.vocab, logits, (size_t)at_once * info.vocab * sizeof *all);
-    }
-    if (stats != NULL)
-        sl_engine_measure(engine, stats);
-    sl_session_close(session);
-    sl_engine_close(engine);
-    return all;
 }
 
 static bool same_logits(const float *a, const float *b)
@@ -143,14 +94,15 @@ static void sets_depend_on_tokens_and_options_alone(void **unused)
 static void coarse_sets_are_those_of_the_paper(void **unused)
 {
     sl_model model = {.layers = 1, .ff = 5};
-    const sli_sparsity_shape shape = {SL_SPARSITY_COARSE, SL_PREDICTOR_STORED, 0.4, 4, 2};
+    const sli_sparsity_shape shape = {SL_SPARSITY_COARSE, SL_PREDICTOR_STORED, 4, 2};
+    const uint32_t keep = sli_sparsity_keep(5, 0.4);
     /* Rows of unequal length: each counts by its direction alone. The third is all zero and must not poison the sums. */
     const float h[4][5] = {{3, 0, -4, 0, 0}, {0, 30, 0, 0, 40}, {0, 0, 0, 0, 0}, {0, 0, 0, 5, -12}};
     const float expected[5] = {0.36f, 0.36f, 0.64f, 25.0f / 169, 0.64f + 144.0f / 169};
     sli_sparsity s;
     sl_error err = {0};
     (void)unused;
-    check(sli_sparsity_create(&model, &shape, &s, &err), &err);
+    check(sli_sparsity_create(&model, &shape, &keep, &s, &err), &err);
     assert_int_equal(s.keep[0], 2);
     sli_coarse_norms(&s, h[0], 0, 4);
     sli_coarse_see(&s, 0, h[0], 4, 0, 3);

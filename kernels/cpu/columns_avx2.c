@@ -7,8 +7,9 @@
  *              there: it starts at -8 * sum(x), and a pair of products (3810 at most) does not saturate. Q4_1 adds the 8 * sum(x) again.
  *     bytes:   |w| times x with w's sign, as in matmul_avx2.c; a pair is widened at once.
  *
- * A segment walks along all its columns at once, more streams than a processor follows by itself; so each tile asks for what lies AHEAD in every
- * column, and near the end for the beginnings of the next segment's. */
+ * A segment walks along all its columns at once, more streams than a processor follows by itself. So the columns are cut into chunks, and while
+ * one chunk of a segment is multiplied the next is asked for (at the end, the first chunk of the next segment), column after column, because
+ * memory is quicker to give neighbouring lines than lines apart. */
 #if defined(__x86_64__)
 #include "kernels/columns.h"
 #include "kernels/internal.h"
@@ -18,8 +19,10 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define TILE   32  /* bytes of a column */
-#define AHEAD  256 /* bytes of a column between the tile in use and what is prefetched */
-#define EIGHT  8   /* rows in a register of floats */
+#define CHUNK  512 /* bytes of a column that are asked for at a time */
+#define AHEAD  256 /* bytes of a column of floats between what is used and what is prefetched */
+#define LINE   64
+#define EIGHT  8 /* rows in a register of floats */
 
 /* The members of one segment. */
 typedef struct segment {
@@ -183,31 +186,54 @@ INLINE void multiply_tile(uint32_t type, bool whole, const span *t, const segmen
 
 /* ---- all tiles of all segments ---- */
 
-static void prefetch_tile(const span *t, const segment *now, const segment *next, size_t offset)
+/* A piece of a segment's columns. */
+typedef struct chunk {
+    const segment *s;
+    size_t begin, end; /* bytes of a column */
+} chunk;
+
+static chunk chunk_at(const span *t, const segment *s, size_t begin)
 {
-    bool here = offset + AHEAD < t->end;
-    const segment *s = here ? now : next;
-    size_t at = here ? offset + AHEAD : t->begin + (offset + AHEAD - t->end) / 64 * 64;
-    if (at >= t->end)
-        return;
-    for (uint32_t i = 0; i < s->columns; i++)
-        _mm_prefetch((const char *)s->column[i] + at, _MM_HINT_T0);
+    return (chunk){s, begin, t->end - begin < CHUNK ? t->end : begin + CHUNK};
+}
+
+/* Asks for tile number `tile`'s share of what a chunk needs: some columns from end to end, and the scales of that tile. */
+INLINE void prefetch_share(uint32_t type, const span *t, const chunk *c, size_t tile, size_t tiles)
+{
+    size_t row = (c->begin + tile * TILE) * (rows_of_tile(type) / TILE);
+    for (size_t i = c->s->columns * tile / tiles; i < c->s->columns * (tile + 1) / tiles; i++)
+        for (size_t at = c->begin; at < c->end; at += LINE)
+            _mm_prefetch((const char *)c->s->column[i] + at, _MM_HINT_T0);
+    for (uint32_t i = 0; i < c->s->blocks; i++)
+        for (size_t word = 0; word < (type == SL_TYPE_Q4_1 ? 2 : 1); word++)
+            for (size_t at = 0; at < rows_of_tile(type) * 2; at += LINE)
+                _mm_prefetch((const char *)sli_column_meta(t->w, c->s->block[i], word, row) + at, _MM_HINT_T0);
+}
+
+INLINE void multiply_chunk(uint32_t type, const span *t, const chunk *now, const chunk *ahead)
+{
+    size_t offset = now->begin, tiles = (now->end - now->begin + TILE - 1) / TILE;
+    for (size_t tile = 0; tile < tiles; tile++, offset += TILE) {
+        prefetch_share(type, t, ahead, tile, tiles);
+        if (type == SL_TYPE_Q8_0 || offset + TILE <= now->end)
+            multiply_tile(type, true, t, now->s, offset);
+        else
+            multiply_tile(type, false, t, now->s, offset);
+    }
 }
 
 INLINE void multiply_segments(uint32_t type, const span *t)
 {
     segment segments[2], *now = &segments[0], *next = &segments[1];
     uint32_t i = lay_out(t->w, t->x, 0, now);
-    while (now->columns) {
-        size_t offset = t->begin;
+    while (now->columns && t->begin < t->end) {
         i = lay_out(t->w, t->x, i, next);
-        for (; offset + TILE <= t->end; offset += TILE) {
-            if ((offset - t->begin) % 64 == 0)
-                prefetch_tile(t, now, next, offset);
-            multiply_tile(type, true, t, now, offset);
+        for (chunk c = chunk_at(t, now, t->begin), ahead; c.begin < t->end; c = ahead) {
+            ahead = c.end < t->end ? chunk_at(t, now, c.end) : chunk_at(t, next, t->begin);
+            multiply_chunk(type, t, &c, &ahead);
+            if (ahead.s == next)
+                break;
         }
-        if (type != SL_TYPE_Q8_0 && offset < t->end)
-            multiply_tile(type, false, t, now, offset);
         segment *swap = now;
         now = next;
         next = swap;

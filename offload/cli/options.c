@@ -9,7 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN = 1, PERPLEXITY = 2, TOKENIZE = 4, INFO = 8, SYNTH = 16, WIDEN = 32, ENGINE = RUN | PERPLEXITY, ALL = 63 };
+enum {
+    RUN = 1,
+    PERPLEXITY = 2,
+    TOKENIZE = 4,
+    INFO = 8,
+    SYNTH = 16,
+    WIDEN = 32,
+    PACK = 64,
+    UNPACK = 128,
+    ENGINE = RUN | PERPLEXITY,
+    ALL = 255
+};
 
 typedef struct command {
     const char *name;
@@ -31,6 +42,10 @@ static const command commands[] = {
      "sluice synth --shape llama-7b --type Q4_0 -o llama-7b-random.gguf"},
     {"widen", WIDEN, 0, "widen -m IN -o OUT --factor M [--type TYPE]", "a larger model that computes what the small one does",
      "sluice widen -m small.gguf -o large.gguf --factor 8 --type Q4_0"},
+    {"pack", PACK, 2, "pack IN OUT [--order ORDER] [--seed N], or pack --verify FILE",
+     "re-lay a model so that one neuron is one short read; nothing is lost",
+     "sluice pack model.gguf model.packed.gguf\nsluice pack --verify model.packed.gguf"},
+    {"unpack", UNPACK, 2, "unpack IN OUT", "the file that was packed, byte for byte", "sluice unpack model.packed.gguf model.gguf"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -49,7 +64,7 @@ typedef struct flag {
 #define INTS       2147483647.0
 
 static const flag flags[] = {
-    {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
+    {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO | PACK | UNPACK), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
     {{"-p", "--prompt"}, TEXT, RUN | TOKENIZE, AT(prompt), 0, 0, "TEXT", "the prompt"},
     {{"-f", "--file"}, TEXT, RUN | TOKENIZE | PERPLEXITY, AT(file), 0, 0, "FILE", "read the text from FILE; - is standard input"},
     {{"-sys", "--system-prompt"}, TEXT, RUN, AT(system), 0, 0, "TEXT", "system message; implies --chat"},
@@ -105,7 +120,7 @@ static const flag flags[] = {
     {{"--repeat-last-n"}, COUNT, RUN, AT(repeat_last_n), 0, INTS, "N", "tokens that count as repeated (default 64, as llama.cpp)"},
     {{"-s", "--seed"},
      SEED,
-     RUN | SYNTH | WIDEN,
+     RUN | SYNTH | WIDEN | PACK,
      AT(seed),
      0,
      0,
@@ -130,7 +145,9 @@ static const flag flags[] = {
     {{"--type"}, TEXT, SYNTH | WIDEN, AT(type), 0, 0, "TYPE", "F32, F16, BF16, Q4_0, Q4_1 or Q8_0 (widen: default as in the file)"},
     {{"--factor"}, COUNT, WIDEN, AT(factor), 2, 64, "M", "copies of every feature, head and neuron"},
     {{"-o", "--output"}, TEXT, SYNTH | WIDEN, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
-    {{"--force"}, FLAG, SYNTH | WIDEN, AT(force), 0, 0, NULL, "replace FILE if it exists"},
+    {{"--order"}, TEXT, PACK, AT(order), 0, 0, "ORDER", "of the neurons on disk: file, or random by --seed (default file)"},
+    {{"--verify"}, FLAG, PACK, AT(verify), 0, 0, NULL, "compare all checksums of the packed FILE; names the first section that is bad"},
+    {{"--force"}, FLAG, SYNTH | WIDEN | PACK | UNPACK, AT(force), 0, 0, NULL, "replace the output if it exists"},
     {{"--sparsity"},
      TEXT,
      ENGINE,

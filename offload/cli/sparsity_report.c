@@ -22,9 +22,10 @@ json_t *cli_json_sparsity(const sl_engine *engine)
     sl_engine_describe(engine, &info);
     sl_engine_measure(engine, &stats);
     json_t *recall = stats.neurons_compared > 0 ? json_real(recall_of(&stats)) : json_null();
-    return json_pack("{s:s, s:s, s:f, s:f, s:O, s:o, s:I, s:I}", "mode", info.sparsity, "predictor", info.predictor, "density_asked",
+    return json_pack("{s:s, s:s, s:f, s:f, s:O, s:o, s:I, s:I, s:I, s:I}", "mode", info.sparsity, "predictor", info.predictor, "density_asked",
                      info.density, "density_reached", density_of(&info, &stats), "recall", recall, "precision", recall, "predictor_bytes",
-                     (json_int_t)info.predictor_bytes, "rows_needed", (json_int_t)stats.neurons_needed);
+                     (json_int_t)info.predictor_bytes, "rows_needed", (json_int_t)stats.neurons_needed, "rows_resident",
+                     (json_int_t)stats.neurons_resident, "rows_read", (json_int_t)stats.neurons_read);
 }
 
 void cli_print_sparsity(const sl_engine *engine)
@@ -38,5 +39,8 @@ void cli_print_sparsity(const sl_engine *engine)
     fprintf(stderr, "sparse  %s, %s; density %.3f of %.3f asked", info.sparsity, info.predictor, density_of(&info, &stats), info.density);
     if (stats.neurons_compared > 0)
         fprintf(stderr, "; %.1f %% of the neurons are those that exact scores choose", 100 * recall_of(&stats));
+    if (stats.neurons_resident + stats.neurons_read > 0)
+        fprintf(stderr, "; %.1f %% of them were in memory, the others read",
+                100.0 * (double)stats.neurons_resident / (double)(stats.neurons_resident + stats.neurons_read));
     fputc('\n', stderr);
 }
