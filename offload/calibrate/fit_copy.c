@@ -26,19 +26,18 @@ static int by_energy(const void *a, const void *b)
 }
 
 /* Means of squares of the columns of both matrices. */
-static sl_status survey(sli_lesson *l, sl_error *err)
+static void survey(sli_lesson *l)
 {
     memset(l->column, 0, l->d * sizeof *l->column);
     for (int part = SLI_WEIGHTS_GATE; part <= SLI_WEIGHTS_UP; part++)
         for (uint32_t at = 0; at < l->ff; at += SLI_LESSON_SLAB) {
             uint32_t n = l->ff - at < SLI_LESSON_SLAB ? l->ff - at : SLI_LESSON_SLAB;
-            SL_TRY(sli_weights_rows(l->weights, (sli_weights_part)part, l->layer, at, n, l->slab, err));
+            sli_weights_rows(l->weights, (sli_weights_part)part, at, n, l->slab);
             for (size_t i = 0; i < (size_t)n * l->d; i++)
                 l->column[i % l->d] += (double)l->slab[i] * (double)l->slab[i];
         }
     for (uint32_t k = 0; k < l->d; k++)
         l->column[k] /= 2.0 * l->ff;
-    return SL_OK;
 }
 
 static sl_status order_columns(const sli_lesson *l, uint32_t *select, sl_error *err)
@@ -141,19 +140,18 @@ static void round_slab(const slab *s, const float *row_scales)
     }
 }
 
-static sl_status round_part(sli_lesson *l, sli_draft *draft, sli_weights_part part, const float *column_scale, sl_error *err)
+static void round_part(sli_lesson *l, sli_draft *draft, sli_weights_part part, const float *column_scale)
 {
     uint16_t *scales = draft->neurons + (part == SLI_WEIGHTS_GATE ? 0 : 2) * draft->rows;
     for (uint32_t at = 0; at < l->ff; at += SLI_LESSON_SLAB) {
         slab s = {l, draft, part, at, l->ff - at < SLI_LESSON_SLAB ? l->ff - at : SLI_LESSON_SLAB, column_scale};
         float row_scales[SLI_LESSON_SLAB];
-        SL_TRY(sli_weights_rows(l->weights, part, l->layer, at, s.count, l->slab, err));
+        sli_weights_rows(l->weights, part, at, s.count, l->slab);
         load_permuted(&s, row_scales);
         round_slab(&s, row_scales);
         for (uint32_t r = 0; r < s.count; r++)
             scales[at + r] = sl_f32_to_bf16(row_scales[r]);
     }
-    return SL_OK;
 }
 
 sl_status sli_fit_copy(sli_lesson *l, const sli_fit_plan *plan, sli_draft *draft, uint8_t *blob, sl_error *err)
@@ -165,15 +163,15 @@ sl_status sli_fit_copy(sli_lesson *l, const sli_fit_plan *plan, sli_draft *draft
     for (uint32_t b = 0; b < blocks; b++)
         planes[b] = (uint8_t)(plan->planes / blocks + (b < plan->planes % blocks));
     sli_draft_begin(draft, blob, l->d, l->ff, SLI_GUESS_COPY, planes, blocks);
-    SL_TRY(survey(l, err));
+    survey(l);
     SL_TRY(order_columns(l, draft->select, err));
     SL_TRY(factorise(l, draft->select, err));
     turn(l->factor, l->d);
     /* The factors hold the columns' scales alone while rows are rounded, then half a step too: a sign counts half a step. */
     for (uint32_t k = 0; k < l->d; k++)
         draft->factors[k] = (float)sqrt(l->column[draft->select[k]]);
-    SL_TRY(round_part(l, draft, SLI_WEIGHTS_GATE, draft->factors, err));
-    SL_TRY(round_part(l, draft, SLI_WEIGHTS_UP, draft->factors, err));
+    round_part(l, draft, SLI_WEIGHTS_GATE, draft->factors);
+    round_part(l, draft, SLI_WEIGHTS_UP, draft->factors);
     for (uint32_t k = 0; k < l->d; k++)
         draft->factors[k] *= 0.5f * sli_fit_step(planes[k / SL_SIGN_COLS]);
     return SL_OK;

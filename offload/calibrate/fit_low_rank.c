@@ -98,20 +98,19 @@ static void weigh_rows(sli_lesson *l)
             l->neuron[part][i] = sqrt(sqrt(l->neuron[part][i]));
 }
 
-static sl_status weigh_matrices(const work *w, sl_error *err)
+static void weigh_matrices(const work *w)
 {
     sli_lesson *l = w->l;
     memset(w->weighted, 0, (size_t)l->d * l->d * sizeof(float));
     for (int part = SLI_WEIGHTS_GATE; part <= SLI_WEIGHTS_UP; part++)
         for (uint32_t at = 0; at < l->ff; at += SLI_LESSON_SLAB) {
             uint32_t n = l->ff - at < SLI_LESSON_SLAB ? l->ff - at : SLI_LESSON_SLAB;
-            SL_TRY(sli_weights_rows(l->weights, (sli_weights_part)part, l->layer, at, n, l->slab, err));
+            sli_weights_rows(l->weights, (sli_weights_part)part, at, n, l->slab);
             for (uint32_t r = 0; r < n; r++)
                 l->kernels->scale(l->slab + (size_t)r * l->d, (float)l->neuron[part][at + r], l->d);
             sli_linear_add_gram(l->linear, n, l->d, l->slab, w->weighted);
         }
     sli_linear_mirror(l->d, w->weighted);
-    return SL_OK;
 }
 
 /* ---- directions ---- */
@@ -291,20 +290,18 @@ static sl_status find_rows(const work *w, uint32_t rank, sl_error *err)
 }
 
 /* Calls use for slabs of rows of both matrices times basis. */
-static sl_status each_slab(const work *w, uint32_t rank, sli_draft *t,
-                           void (*use)(const work *w, sli_draft *t, sli_weights_part part, uint32_t first, uint32_t count, uint32_t rank),
-                           sl_error *err)
+static void each_slab(const work *w, uint32_t rank, sli_draft *t,
+                      void (*use)(const work *w, sli_draft *t, sli_weights_part part, uint32_t first, uint32_t count, uint32_t rank))
 {
     sli_lesson *l = w->l;
     for (int part = SLI_WEIGHTS_GATE; part <= SLI_WEIGHTS_UP; part++)
         for (uint32_t at = 0; at < l->ff; at += SLI_LESSON_SLAB) {
             uint32_t n = l->ff - at < SLI_LESSON_SLAB ? l->ff - at : SLI_LESSON_SLAB;
-            SL_TRY(sli_weights_rows(l->weights, (sli_weights_part)part, l->layer, at, n, l->slab, err));
+            sli_weights_rows(l->weights, (sli_weights_part)part, at, n, l->slab);
             sli_linear_multiply(l->linear, n, rank, l->d, 1.0f, (sli_factor){l->slab, l->d, false}, (sli_factor){w->basis, rank, false},
                                 0.0f, w->rows, rank);
             use(w, t, (sli_weights_part)part, at, n, rank);
         }
-    return SL_OK;
 }
 
 static void add_columns(const work *w, sli_draft *t, sli_weights_part part, uint32_t first, uint32_t count, uint32_t rank)
@@ -346,7 +343,7 @@ sl_status sli_fit_low_rank(sli_lesson *l, const sli_fit_plan *plan, void *scratc
     if (plan->blocks > sizeof planes)
         return sl_fail(err, SL_UNSUPPORTED, "a model with d = %u is wider than calibrate knows", l->d);
     weigh_rows(l);
-    SL_TRY(weigh_matrices(&w, err));
+    weigh_matrices(&w);
     SL_TRY(factorise(l, err));
     SL_TRY(find_directions(&w, err));
     uint32_t blocks = divide_planes(&w, plan, planes), rank = blocks * SL_SIGN_COLS;
@@ -354,10 +351,10 @@ sl_status sli_fit_low_rank(sli_lesson *l, const sli_fit_plan *plan, void *scratc
     write_projection(&w, draft, rank);
     SL_TRY(find_rows(&w, rank, err));
     memset(l->column, 0, l->d * sizeof *l->column);
-    SL_TRY(each_slab(&w, rank, draft, add_columns, err));
+    each_slab(&w, rank, draft, add_columns);
     for (uint32_t k = 0; k < rank; k++)
         draft->factors[k] = (float)sqrt(l->column[k] / (2.0 * l->ff));
-    SL_TRY(each_slab(&w, rank, draft, round_rows, err));
+    each_slab(&w, rank, draft, round_rows);
     for (uint32_t k = 0; k < rank; k++)
         draft->factors[k] *= 0.5f * sli_fit_step(planes[k / SL_SIGN_COLS]);
     return SL_OK;

@@ -38,7 +38,6 @@ static void place_all(placing *p, const sli_lesson_shape *s, sli_lesson *l)
     l->gate = place(p, rows * s->ff, sizeof(float));
     l->up = place(p, rows * s->ff, sizeof(float));
     l->scores = place(p, rows * s->ff, sizeof(float));
-    l->norms = place(p, s->ff, sizeof(float));
     l->gram = place(p, (size_t)s->d * s->d, sizeof(float));
     l->factor = place(p, (size_t)s->d * s->d, sizeof(float));
     l->slab = place(p, slab * s->d, sizeof(float));
@@ -104,16 +103,15 @@ static sl_status take_sample(sli_lesson *l, const sli_observation *o, sl_error *
     return sli_observation_read(o, l->layer, o->rows - l->held_rows, l->held_rows, l->x + (size_t)l->fit_rows * l->d, err);
 }
 
-static sl_status multiply_part(sli_lesson *l, sli_weights_part part, float *out, sl_error *err)
+static void multiply_part(sli_lesson *l, sli_weights_part part, float *out)
 {
     uint32_t rows = l->fit_rows + l->held_rows;
     for (uint32_t at = 0; at < l->ff; at += SLI_LESSON_SLAB) {
         uint32_t n = l->ff - at < SLI_LESSON_SLAB ? l->ff - at : SLI_LESSON_SLAB;
-        SL_TRY(sli_weights_rows(l->weights, part, l->layer, at, n, l->slab, err));
+        sli_weights_rows(l->weights, part, at, n, l->slab);
         sli_linear_multiply(l->linear, rows, n, l->d, 1.0f, (sli_factor){l->x, l->d, false}, (sli_factor){l->slab, l->d, true}, 0.0f,
                             out + at, l->ff);
     }
-    return SL_OK;
 }
 
 sl_status sli_lesson_begin(sli_lesson *l, const sli_observation *o, uint32_t layer, sl_error *err)
@@ -121,9 +119,10 @@ sl_status sli_lesson_begin(sli_lesson *l, const sli_observation *o, uint32_t lay
     l->layer = layer;
     SL_TRY(take_gram(l, o, err));
     SL_TRY(take_sample(l, o, err));
-    SL_TRY(multiply_part(l, SLI_WEIGHTS_GATE, l->gate, err));
-    SL_TRY(multiply_part(l, SLI_WEIGHTS_UP, l->up, err));
-    SL_TRY(sli_weights_norms(l->weights, layer, l->norms, err));
+    SL_TRY(sli_weights_load(l->weights, layer, err));
+    multiply_part(l, SLI_WEIGHTS_GATE, l->gate);
+    multiply_part(l, SLI_WEIGHTS_UP, l->up);
+    l->norms = sli_weights_norms(l->weights);
     size_t rows = (size_t)l->fit_rows + l->held_rows;
     l->kernels->glu(l->act, l->gate, l->up, rows * l->ff, l->scores);
     for (size_t i = 0; i < rows * l->ff; i++)

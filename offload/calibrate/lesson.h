@@ -25,17 +25,17 @@ typedef struct sli_lesson {
     uint32_t layer, d, ff;
     uint32_t seen_rows; /* of the observation, that fits may use */
     uint32_t fit_rows, held_rows;
-    float *x;          /* [fit + held][d] */
-    float *gate, *up;  /* [fit + held][ff] */
-    float *scores;     /* [fit + held][ff]: |act(gate) * up| * norm */
-    float *norms;      /* [ff] of the down columns */
-    float *gram;       /* [d][d] mean of x x' over seen_rows */
-    float *factor;     /* [d][d], for fits */
-    float *slab;       /* [SLAB][d] */
-    float *error;      /* [SLAB][d], for fits */
-    double *column;    /* [d], for fits */
-    double *neuron[6]; /* [ff] each, for fits */
-    uint8_t *row;      /* inputs of a guess */
+    float *x;           /* [fit + held][d] */
+    float *gate, *up;   /* [fit + held][ff] */
+    float *scores;      /* [fit + held][ff]: |act(gate) * up| * norm */
+    const float *norms; /* [ff] of the down columns */
+    float *gram;        /* [d][d] mean of x x' over seen_rows */
+    float *factor;      /* [d][d], for fits */
+    float *slab;        /* [SLAB][d] */
+    float *error;       /* [SLAB][d], for fits */
+    double *column;     /* [d], for fits */
+    double *neuron[6];  /* [ff] each, for fits */
+    uint8_t *row;       /* inputs of a guess */
 } sli_lesson;
 
 typedef struct sli_lesson_shape {
