@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define SMALL_STRIDE 4096 /* bundles of which several share a page are worth reading through a wider gap (bench/SPEED.md, "Bundles") */
+
 typedef struct layout {
     uint8_t *base;
     size_t used;
@@ -103,7 +105,6 @@ sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *pack
     sl_bundles_config config = {.layers = layers,
                                 .layer_count = model->layers,
                                 .alignment = alignment,
-                                .gap_bytes = SL_BUNDLES_GAP_BYTES,
                                 .request_bytes = SL_BUNDLES_REQUEST_BYTES,
                                 .policy = policy};
     for (uint32_t i = 0; i < model->layers; i++) {
@@ -112,6 +113,7 @@ sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *pack
         if (layer == NULL)
             continue;
         layers[i] = (sl_bundle_layer){.offset = layer->bundles_offset, .stride = layer->stride, .count = layer->ff};
+        config.gap_bytes = layer->stride < SMALL_STRIDE ? 2 * SL_BUNDLES_GAP_BYTES : SL_BUNDLES_GAP_BYTES;
         layers[i].capacity = (uint32_t)((uint64_t)layer->ff * share / SLI_CACHE_WHOLE);
         if (keep[i] > config.wanted_max)
             config.wanted_max = keep[i];

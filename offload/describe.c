@@ -2,6 +2,32 @@
 #include "core/os.h"
 #include "offload/engine.h"
 
+static uint64_t ffn_bytes(const sl_model *model)
+{
+    static const sl_tensor_role roles[] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
+    uint64_t bytes = 0;
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+            const sl_gguf_tensor *tensor = sl_model_tensor(model, roles[i], layer);
+            bytes += tensor != NULL ? tensor->bytes : 0;
+        }
+    return bytes;
+}
+
+/* Bundles that sparse rows fetch count by the cache's slots, everything else by its home. */
+static uint64_t unkept_bytes(const sl_engine *e)
+{
+    uint64_t bytes = 0;
+    for (uint32_t u = 0; u < e->units.count; u++)
+        bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+    for (uint32_t layer = 0; e->bundles != NULL && layer < e->model->layers; layer++) {
+        const sli_bundled_layer *b = sli_bundled_of(&e->bundled, layer);
+        if (b != NULL)
+            bytes -= (uint64_t)b->packed->ff * e->price.cache_share / SLI_CACHE_WHOLE * b->packed->stride;
+    }
+    return bytes;
+}
+
 static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
 {
     static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
@@ -40,14 +66,13 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->bundled_bytes = e->price.bundled_bytes;
     out->cache_bytes = e->price.cache_bytes;
     out->packed = e->packed != NULL;
+    out->ffn_bytes = ffn_bytes(e->model);
     out->staging_bytes = e->price.staging_bytes;
     out->table_bytes = e->price.table_bytes;
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
     describe_sparsity(e, out);
-    for (uint32_t u = 0; u < e->units.count; u++)
-        if (!e->units.units[u].home)
-            out->streamed_bytes += e->units.units[u].bytes;
+    out->streamed_bytes = unkept_bytes(e);
 }
 
 sli_io sli_engine_io(const sl_engine *e)
@@ -84,8 +109,11 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     out->neurons_needed = atomic_load(&sets->members);
     if (e->bundles != NULL) {
         sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
+        out->resident_weight_bytes += bundles.resident_bytes;
         out->neurons_resident = bundles.cached;
         out->neurons_read = bundles.read;
+        out->neurons_late = bundles.late;
+        out->neurons_dropped = atomic_load(&sets->dropped);
     }
     out->neurons_compared = atomic_load(&sets->compared);
     out->neurons_compared_right = atomic_load(&sets->in_both);

@@ -20,6 +20,9 @@
  * growth of RSS between pricing and exit beyond what is priced; see bench/SPEED.md. */
 #define PROCESS_MARGIN_BYTES (6 * MIB)
 
+/* Small reads want many in flight (bench/SPEED.md, "Bundles"). */
+#define BUNDLES_DEPTH 128
+
 /* Measured against the others on traces of real text; see bench/SPEED.md. */
 #define CACHE_POLICY SL_BUNDLES_FREQUENT
 
@@ -123,6 +126,8 @@ static sl_status choose_sets(sl_engine *e, sl_error *err)
 
 static sl_status choose_sparsity(sl_engine *e, sl_error *err)
 {
+    if (e->options.late_drop)
+        sli_note(e, "late neurons are left out (--late drop): the text will depend on the disk's speed");
     if (e->options.sparsity == SL_SPARSITY_OFF)
         return SL_OK;
     if (e->options.density == 0)
@@ -210,6 +215,8 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor = e->options.predictor,
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed};
+    if (e->options.late_drop && !fetches_sets(e))
+        sli_note(e, "nothing can be late here: all neurons are read in any case");
     if (fetches_sets(e)) {
         wishes.keep = e->keep;
         wishes.cache_policy = CACHE_POLICY;
@@ -228,9 +235,9 @@ static sl_status price(sl_engine *e, sl_error *err)
 /* ---- memory, files, vectors ---- */
 
 /* The file, as the flags say; reads go to `memory`. */
-static sl_status open_tier(sl_engine *e, void *memory, size_t memory_bytes, sl_tier **out, sl_error *err)
+static sl_status open_tier(sl_engine *e, uint32_t depth, void *memory, size_t memory_bytes, sl_tier **out, sl_error *err)
 {
-    sl_files_options files = {.depth = e->options.io_depth, .buffered = e->options.buffered};
+    sl_files_options files = {.depth = e->options.io_depth != 0 ? e->options.io_depth : depth, .buffered = e->options.buffered};
     const char *engine = e->options.io_engine, *path = e->path;
     if (engine != NULL && strcmp(engine, "auto") != 0) {
         files.engine = strcmp(engine, "uring") == 0 ? SL_IO_URING : SL_IO_PREAD;
@@ -255,7 +262,7 @@ static sl_status open_pager(sl_engine *e, sl_error *err)
     sl_tier *tier = NULL;
     size_t staging_bytes;
     void *staging = sl_pager_staging(e->pager, &staging_bytes);
-    SL_TRY(open_tier(e, staging, staging_bytes, &tier, err));
+    SL_TRY(open_tier(e, 0, staging, staging_bytes, &tier, err));
     SL_TRY(sl_pager_attach(e->pager, tier, err));
     if (tier->attrs.note[0] != '\0')
         sli_note(e, "%s", tier->attrs.note);
@@ -374,7 +381,7 @@ static sl_status open_bundles(sl_engine *e, sl_error *err)
     sl_tier *tier = NULL;
     size_t staging_bytes;
     void *staging = sl_bundles_staging(e->bundles, &staging_bytes);
-    SL_TRY(open_tier(e, staging, staging_bytes, &tier, err));
+    SL_TRY(open_tier(e, BUNDLES_DEPTH, staging, staging_bytes, &tier, err));
     return sl_bundles_attach(e->bundles, tier, err);
 }
 

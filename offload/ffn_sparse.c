@@ -71,6 +71,24 @@ static void find_places(sli_bundled *b, const sparse_row *row)
             b->places[n++] = place;
 }
 
+/* Leaves out what is not there yet: the members and places that are. */
+static void drop_late(sli_bundled *b, sparse_row *row)
+{
+    sl_engine *e = row->ffn->engine;
+    uint32_t ff = row->layer->packed->ff, n = 0;
+    uint32_t ready = sl_bundles_ready(e->bundles, row->ffn->layer, b->places, row->count, b->places);
+    memset(b->wanted, 0, ff * sizeof *b->wanted);
+    for (uint32_t i = 0; i < ready; i++)
+        b->wanted[b->places[i]] = true;
+    uint32_t *kept = e->sparsity.thread_members + ff; /* the owner's second list */
+    for (uint32_t i = 0; i < row->count; i++)
+        if (b->wanted[row->layer->place_of[row->members[i]]])
+            kept[n++] = row->members[i];
+    atomic_fetch_add_explicit(&e->sparsity.dropped, row->count - n, memory_order_relaxed);
+    row->members = kept;
+    row->count = n;
+}
+
 /* Rows and columns of the members, in the members' order. */
 static void find_parts(sli_bundled *b, const sparse_row *row)
 {
@@ -173,6 +191,8 @@ sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
     sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
     row.members = choose(f, sli_ffn_buffer(f, f->ops[GATE].src));
     find_places(b, &row);
+    if (e->options.late_drop)
+        drop_late(b, &row);
     SL_TRY(sl_bundles_fetch(e->bundles, f->layer, b->places, row.count, b->addresses, err));
     find_parts(b, &row);
     prefetch_next(f);

@@ -60,6 +60,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
     bool uniform_density;   /* the same share in every layer, not the calibrated one */
+    bool late_drop;         /* neurons that are not there in time are left out: faster, worse, and not reproducible */
     /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
     void (*note)(void *ctx, const char *line);
     void *note_ctx;
@@ -81,9 +82,10 @@ typedef struct sl_engine_info {
     /* what the budget was divided into; the sum is at most the budget */
     uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
     uint64_t ram_budget_min_bytes;    /* the smallest budget that works with these options */
-    uint64_t streamed_bytes;          /* of weights per pass, that do not stay */
+    uint64_t streamed_bytes;          /* of weights that do not stay: read in each pass or, sparse, when a set asks */
     const char *sparsity, *predictor; /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
     bool packed;                      /* the file's neurons are bundles */
+    uint64_t ffn_bytes;               /* of the weights: gates, ups and downs */
     double density;                   /* asked for; 1 with sparsity off */
     uint64_t predictor_bytes;         /* resident */
 } sl_engine_info;
@@ -101,6 +103,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     /* of sparse rows; all zero with sparsity off */
     uint64_t sparse_sets, neurons_needed;              /* sets chosen; neurons in them */
     uint64_t neurons_resident, neurons_read;           /* of single bundles fetched: found in memory, read */
+    uint64_t neurons_late, neurons_dropped;            /* asked for ahead and not there in time: waited for, left out (late_drop) */
     uint64_t neurons_compared, neurons_compared_right; /* members that were held against the exact set; those that are in it */
 } sl_engine_stats;
 void sl_engine_measure(const sl_engine *engine, sl_engine_stats *out);

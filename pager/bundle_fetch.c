@@ -295,6 +295,19 @@ sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places
     return SL_OK;
 }
 
+uint32_t sl_bundles_ready(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, uint32_t *ready)
+{
+    const sli_cache *cache = &b->cache[layer];
+    sl_bundles_poll(b);
+    const sli_stage *s = stage_of(b, cache);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (sli_cache_in_slot(cache, places[i]) ||
+            (s != NULL && sli_cache_in_stage(cache, places[i]) && sli_stage_ready(s, sli_stage_entry(s, places[i]))))
+            ready[n++] = places[i];
+    return n;
+}
+
 void sl_bundles_done(sl_bundles *b, uint32_t layer)
 {
     sli_stage *s = b->held;

@@ -230,7 +230,10 @@ void sl_bundles_destroy(sl_bundles *b)
 
 sl_bundles_stats sl_bundles_statistics(const sl_bundles *b)
 {
-    return b->stats;
+    sl_bundles_stats stats = b->stats;
+    for (uint32_t i = 0; i < b->layer_count; i++)
+        stats.resident_bytes += (uint64_t)b->cache[i].ledger.filled * b->cache[i].layer.stride;
+    return stats;
 }
 
 const sl_tier_attrs *sl_bundles_tier(const sl_bundles *b)

@@ -80,6 +80,8 @@ void sl_bundles_prefetch(sl_bundles *b, uint32_t layer, const uint32_t *places, 
  * the same call may be tried again, which reads only what is still absent. On SL_OK one done(layer) is owed. */
 SL_MUST_USE sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, const uint8_t **addresses,
                                        sl_error *err);
+/* Which of these places (ascending) are in memory now, cached or prefetched: a fetch of those would not wait. `ready` may be `places`. How many. */
+uint32_t sl_bundles_ready(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, uint32_t *ready);
 void sl_bundles_done(sl_bundles *b, uint32_t layer);
 /* Collects finished reads and starts further ones; never waits. Cheap: call it between slabs of work. */
 void sl_bundles_poll(sl_bundles *b);
@@ -95,6 +97,7 @@ typedef struct sl_bundles_stats {       /* since create, monotonic */
     uint64_t wasted;                    /* asked for by prefetch and then not by fetch */
     uint64_t admitted;                  /* copied into the cache */
     uint64_t bytes_wanted, bytes_read;  /* of `read`; of all requests */
+    uint64_t resident_bytes;            /* in the cache now */
     uint64_t requests, failed, wait_ns; /* failed: of the requests; wait_ns: fetch waited */
 } sl_bundles_stats;
 sl_bundles_stats sl_bundles_statistics(const sl_bundles *b);

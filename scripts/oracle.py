@@ -91,8 +91,8 @@ def attention(q, k, v):
     return np.einsum("hij,jhc->ihc", weights, v)
 
 
-def logits_of(file, tokens):
-    """The logits after each token, [position, vocabulary]."""
+def logits_of(file, tokens, neurons=lambda layer, activations: activations):
+    """The logits after each token, [position, vocabulary]. `neurons` may change a feed-forward's activations [position, neuron]."""
     width, heads = file.param("embedding_length"), file.param("attention.head_count")
     kv_heads = file.param("attention.head_count_kv", heads)
     head_size = file.param("attention.key_length", width // heads)
@@ -111,7 +111,7 @@ def logits_of(file, tokens):
         mixed = attention(rotate(q, angles), rotate(k, angles), v)
         x = x + mixed.reshape(len(tokens), -1) @ weight("attn_output").T
         h = rms_norm(x, weight("ffn_norm"), epsilon)
-        x = x + (silu(h @ weight("ffn_gate").T) * (h @ weight("ffn_up").T)) @ weight("ffn_down").T
+        x = x + neurons(layer, silu(h @ weight("ffn_gate").T) * (h @ weight("ffn_up").T)) @ weight("ffn_down").T
     head = file.tensor("output.weight") if file.has("output.weight") else embedding
     return rms_norm(x, file.tensor("output_norm.weight"), epsilon) @ head.T
 

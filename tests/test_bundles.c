@@ -616,6 +616,7 @@ static void a_right_guess_leaves_nothing_to_read(void **state)
     uint32_t places[] = {1, 2, 9, 30};
     open_rig(&r, 8);
     sl_bundles_prefetch(r.b, 0, places, 4);
+    assert_int_equal(r.tier->held_back, 0); /* T5: they have started */
     for (int i = 0; i < 20; i++)
         sl_bundles_poll(r.b); /* time passes */
     assert_int_equal(r.tier->reads, 3);
@@ -640,6 +641,30 @@ static void a_guess_that_is_still_on_its_way_is_late(void **state)
     assert_int_equal(s.requests, 3);
     assert_int_equal(s.late, 4);
     assert_true(s.wait_ns > 0);
+    sl_bundles_destroy(r.b);
+}
+
+static void what_is_ready_is_told_without_waiting(void **state)
+{
+    (void)state;
+    rig r = plain_rig();
+    const uint32_t places[] = {1, 2, 9, 30};
+    const uint8_t *addresses[4];
+    uint32_t ready[4];
+    open_rig(&r, 8);
+    sl_bundles_prefetch(r.b, 0, (uint32_t[]){2, 9}, 2);
+    assert_int_equal(sl_bundles_ready(r.b, 0, places, 4, ready), 0); /* on their way */
+    uint32_t count = 0;
+    for (int polls = 0; polls < 100000 && count < 2; polls++) /* each look lets a microsecond pass */
+        count = sl_bundles_ready(r.b, 0, places, 4, ready);
+    assert_int_equal(count, 2);
+    assert_true(ready[0] == 2 && ready[1] == 9);
+    assert_int_equal(sl_bundles_fetch(r.b, 0, ready, count, addresses, NULL), SL_OK);
+    check_all(&r, 0, ready, count, addresses);
+    sl_bundles_done(r.b, 0);
+    sl_bundles_stats s = sl_bundles_statistics(r.b);
+    assert_int_equal(s.late, 0);
+    assert_true(s.requests <= 2);
     sl_bundles_destroy(r.b);
 }
 
@@ -891,6 +916,7 @@ int main(void)
         cmocka_unit_test(a_run_takes_no_gap_beyond_the_rules_and_the_least_is_the_least),
         cmocka_unit_test(a_right_guess_leaves_nothing_to_read),
         cmocka_unit_test(a_guess_that_is_still_on_its_way_is_late),
+        cmocka_unit_test(what_is_ready_is_told_without_waiting),
         cmocka_unit_test(a_guess_that_is_right_in_part_is_completed),
         cmocka_unit_test(what_lay_in_a_gap_of_the_guess_is_not_read_again),
         cmocka_unit_test(what_of_a_wrong_guess_has_not_started_is_never_read),

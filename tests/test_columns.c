@@ -3,7 +3,7 @@
  * Where a format keeps the bits of an element is not taken from us: tests/golden/block_bits.txt was found by experiment with the gguf package
  * (scripts/block-bits.py). */
 #include "kernels/columns.h"
-#include "kernels_material.h"
+#include "tests/kernels_material.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
  * All are held against what is tested elsewhere: pack and matmul of the reference over the whole matrix, with zeros for the neurons that are
  * not in the set (D8), bit for bit. Columns and rows have memory of their own, odd addresses included. */
 #include "kernels/columns.h"
-#include "kernels_material.h"
+#include "tests/kernels_material.h"
 
 #include <string.h>
 

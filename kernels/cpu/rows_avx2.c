@@ -14,9 +14,8 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define INLINE    static inline __attribute__((always_inline))
-#define EIGHT     8
-#define SHORT_ROW 1024 /* bytes; eight rows shorter than this are over before the next have come */
+#define INLINE static inline __attribute__((always_inline))
+#define EIGHT  8
 
 typedef const uint8_t *const *eight_rows;
 
@@ -203,9 +202,9 @@ static multiply_fn multiply_of(uint32_t type)
 void sli_dot_rows_avx2(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out)
 {
     multiply_fn multiply = multiply_of(type);
-    uint32_t i = 0, ahead = sl_row_bytes(type, x->cols) < SHORT_ROW ? 3 * EIGHT : EIGHT;
+    uint32_t i = 0;
     for (; i + EIGHT <= count; i += EIGHT)
-        multiply(rows + i, i + ahead + EIGHT <= count ? rows + i + ahead : rows + i, x, out + i);
+        multiply(rows + i, i + 2 * EIGHT <= count ? rows + i + EIGHT : rows + i, x, out + i);
     if (i == count)
         return;
     const uint8_t *last[EIGHT];

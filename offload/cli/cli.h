@@ -22,7 +22,7 @@ typedef struct cli_args {
     const char *operand[4]; /* arguments that belong to no flag */
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type,
-        *sparsity, *predictor, *order;
+        *sparsity, *predictor, *late, *order;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, predictor_bytes, throttle_Bps, seed;

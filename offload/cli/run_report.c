@@ -33,6 +33,8 @@ static void print_disk(const cli_run_state *s, const sl_engine_stats *stats)
             stats->direct ? "direct" : "through the page cache", request);
 }
 
+#define EXAMPLE_DENSITY 0.5 /* of which the advice speaks: little is lost there */
+
 /* The advice names the limit that this very run met. */
 static void print_advice(const cli_run_state *s, const sl_engine_info *info)
 {
@@ -50,6 +52,14 @@ static void print_advice(const cli_run_state *s, const sl_engine_info *info)
     sl_format_size(info->streamed_bytes / 4, more);
     fprintf(stderr, "faster  %s; --ram-budget +%s would stream a quarter less, %s would hold everything\n",
             waiting > 0.3 ? "the disk is the limit" : "computing is the limit now", more, all);
+    if (info->packed)
+        return;
+    char left_out[24], ffn[24];
+    sl_format_size(info->ffn_bytes, ffn);
+    sl_format_size((uint64_t)((1 - EXAMPLE_DENSITY) * (double)info->ffn_bytes), left_out);
+    fprintf(stderr, "        sluice pack, then calibrate: --sparsity fine --density %.1f leaves out %s of the %s of feed-forwards for each token, "
+                    "approximately the same text\n",
+            EXAMPLE_DENSITY, left_out, ffn);
 }
 
 void cli_print_summary(const cli_run_state *s)

@@ -16,8 +16,9 @@ bool sli_pack_can_bundle(const sli_pack_source *source, uint32_t layer, sl_packe
 SL_MUST_USE sl_status sli_pack_fill(sli_pack_source *source, uint32_t layer, const sl_packed_layer *shape, const uint32_t *place_of,
                                     uint32_t first, uint32_t count, uint8_t *bundles, uint8_t *meta, sl_error *err);
 
-/* Writes a bundled layer's three matrices where they lay in the original. `told` is called with each piece that was written. */
-SL_MUST_USE sl_status sli_unpack_layer(sli_pack_source *source, uint32_t layer, sl_file_writer *out,
+/* Writes a bundled layer's three matrices where they lay in the original, with as many of them in memory at once as `work_bytes` hold, but at
+ * least one. `told` is called with each piece that was written. */
+SL_MUST_USE sl_status sli_unpack_layer(sli_pack_source *source, uint32_t layer, uint64_t work_bytes, sl_file_writer *out,
                                        sl_status (*told)(void *ctx, uint64_t bytes, sl_error *err), void *ctx, sl_error *err);
 
 #endif

@@ -129,7 +129,7 @@ static sl_status unpack_all(unpacking *u, sl_error *err)
     }
     for (uint32_t i = 0; i < sl_packed_layer_count(u->source.packed); i++) {
         if (sl_packed_layer_at(u->source.packed, i)->bundled)
-            SL_TRY(sli_unpack_layer(&u->source, i, u->out, told, u, err));
+            SL_TRY(sli_unpack_layer(&u->source, i, SLI_PACK_WORK_BYTES, u->out, told, u, err));
     }
     return SL_OK;
 }

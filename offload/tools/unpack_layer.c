@@ -19,6 +19,7 @@ typedef struct gathering {
     uint8_t *rows[PARTS];               /* of those: [ff][bytes] */
     uint32_t place;                     /* that comes next */
     uint8_t *meta;
+    uint64_t work_bytes;
     sl_file_writer *out;
     sl_status (*told)(void *ctx, uint64_t bytes, sl_error *err);
     void *ctx;
@@ -103,7 +104,7 @@ static sl_status gather_pass(gathering *g, const sl_gguf_tensor *bundles, sl_err
     g->place = 0;
     while (g->end < PARTS && status == SL_OK) {
         uint64_t bytes = (uint64_t)g->shape->ff * g->bytes[g->end];
-        if (g->end > g->first && used + bytes > SLI_PACK_WORK_BYTES)
+        if (g->end > g->first && used + bytes > g->work_bytes)
             break;
         g->rows[g->end] = malloc((size_t)bytes);
         if (!g->rows[g->end])
@@ -125,11 +126,11 @@ static sl_status gather_pass(gathering *g, const sl_gguf_tensor *bundles, sl_err
     return status;
 }
 
-sl_status sli_unpack_layer(sli_pack_source *s, uint32_t layer, sl_file_writer *out,
+sl_status sli_unpack_layer(sli_pack_source *s, uint32_t layer, uint64_t work_bytes, sl_file_writer *out,
                            sl_status (*told)(void *ctx, uint64_t bytes, sl_error *err), void *ctx, sl_error *err)
 {
     const sl_packed_layer *shape = sl_packed_layer_at(s->packed, layer);
-    gathering g = {.source = s, .shape = shape, .out = out, .told = told, .ctx = ctx};
+    gathering g = {.source = s, .shape = shape, .work_bytes = work_bytes, .out = out, .told = told, .ctx = ctx};
     g.bytes[GATE] = shape->gate_bytes;
     g.bytes[UP] = shape->up_bytes;
     g.bytes[DOWN] = shape->column_bytes;
