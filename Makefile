@@ -31,7 +31,7 @@ LDLIBS     = -luring -lhwloc -lpcre2-8 -lxxhash -pthread -lm
 CLI_LIBS   = -ljansson
 LINK       = $(CC) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -pthread
 
-LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c)
+LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c offload/calibrate/*.c)
 CLI_SRC     := $(wildcard offload/cli/*.c)
 TEST_SRC    := $(wildcard tests/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)

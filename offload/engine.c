@@ -374,8 +374,8 @@ static sl_status open_bundles(sl_engine *e, sl_error *err)
     sl_bundle_layer *layers = malloc(e->model->layers * sizeof *layers);
     if (layers == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", e->model->layers);
-    sl_bundles_config config =
-        sli_bundled_cache(e->model, e->packed, e->keep, e->price.cache_share, e->bundle_alignment, CACHE_POLICY, layers);
+    sl_bundles_config config = sli_bundled_cache(e->model, e->packed, e->keep, e->price.cache_share, e->bundle_alignment, CACHE_POLICY,
+                                                 layers);
     sl_status status = sl_bundles_create(&config, &e->bundles, err);
     free(layers);
     SL_TRY(status);

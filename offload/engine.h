@@ -74,7 +74,7 @@ typedef struct sli_wishes {
     sl_sparsity sparsity;
     sl_predictor predictor;
     uint64_t predictor_bytes; /* of the stored one, when it is used */
-    const sl_packed *packed; /* NULL: a stock file */
+    const sl_packed *packed;  /* NULL: a stock file */
     /* Sparse rows fetch single bundles: a cache of them takes what other units' homes leave. */
     const uint32_t *keep; /* [layer] largest sets; NULL: they don't */
     uint32_t bundle_alignment;
@@ -84,11 +84,11 @@ typedef struct sli_wishes {
 typedef struct sli_price {
     uint32_t batch, unit_bytes;
     uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
-    uint64_t sparsity_bytes; /* sets of neurons */
+    uint64_t sparsity_bytes;                                                                     /* sets of neurons */
     uint64_t predictor_bytes;
-    uint64_t bundled_bytes;  /* what is resident beside bundles */
-    uint64_t cache_bytes;    /* of single bundles, with its stages and tables */
-    uint32_t cache_share;    /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
+    uint64_t bundled_bytes; /* what is resident beside bundles */
+    uint64_t cache_bytes;   /* of single bundles, with its stages and tables */
+    uint32_t cache_share;   /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
     uint64_t total_bytes;
 } sli_price;
 
@@ -137,6 +137,12 @@ void sli_scratch_free(sli_scratch *scratch);
 #define SLI_EMBED_READS 32 /* rows of the embedding that are read at once */
 #define SLI_PACK_PANELS 2  /* panels that a thread packs at a time from staged rows */
 
+/* Sees the normed input of every layer's feed-forward, in dense and in sparse passes; for calibration. */
+typedef struct sli_observer {
+    void (*see)(void *ctx, uint32_t layer, const float *x, uint32_t rows); /* NULL: nobody */
+    void *ctx;
+} sli_observer;
+
 struct sl_engine {
     sl_engine_options options;
     char *path;
@@ -153,10 +159,10 @@ struct sl_engine {
     sli_units units;
     sl_pager *pager;
     sli_bundled bundled;
-    uint32_t *keep;      /* [layer] with sparsity: neurons of a set */
+    uint32_t *keep; /* [layer] with sparsity: neurons of a set */
     uint32_t bundle_alignment;
     sli_predictor *predictor; /* stored in the file, when it is used */
-    sl_bundles *bundles; /* of sparse rows; NULL when they don't fetch */
+    sl_bundles *bundles;      /* of sparse rows; NULL when they don't fetch */
     sli_scratch scratch;
     sli_sparsity sparsity;
     float *vectors;          /* norm weights and biases, resident, one block */
@@ -165,6 +171,7 @@ struct sl_engine {
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     bool session_open;
+    sli_observer observer;
     atomic_bool interrupted;
 };
 
@@ -175,7 +182,7 @@ struct sl_session {
     sl_engine *engine;
     sli_kv kv;
     uint32_t position;
-    sl_token *history; /* [context] */
+    sl_token *history;        /* [context] */
     sli_planned next_planned; /* what the pager already reads for */
 };
 

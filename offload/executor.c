@@ -205,6 +205,8 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
     if (p->sparse && rows == 1 && ops == model_of(p)->arch->layer && sli_ffn_guesses(p->engine, layer))
         guess_bundles(p, ops, vectors, matrices, layer);
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
+        if (ops[i].weight == SL_ROLE_FFN_GATE && p->engine->observer.see != NULL)
+            p->engine->observer.see(p->engine->observer.ctx, layer, buffer_of(p, ops[i].src), rows);
         if (sli_ffn_begins(p->engine, &ops[i], layer)) {
             sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};
             SL_TRY(sli_ffn_run(&ffn, err));

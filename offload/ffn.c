@@ -103,7 +103,6 @@ static void compare_rows(const sli_ffn *f, uint32_t begin, uint32_t end, unsigne
     }
 }
 
-
 static void activate_share(void *arg, unsigned index, unsigned count)
 {
     const sli_ffn *f = arg;

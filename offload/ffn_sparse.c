@@ -131,8 +131,7 @@ static void down_share(void *arg, unsigned index, unsigned count)
     uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * 32, end = (uint32_t)((uint64_t)groups * (index + 1) / count) * 32;
     end = end < rows ? end : rows;
     if (begin < end)
-        row->ffn->engine->kernels->matmul_columns(&row->columns, &row->acts, begin, end,
-                                                  sli_ffn_buffer(row->ffn, row->ffn->ops[DOWN].dst));
+        row->ffn->engine->kernels->matmul_columns(&row->columns, &row->acts, begin, end, sli_ffn_buffer(row->ffn, row->ffn->ops[DOWN].dst));
 }
 
 static void compute(sparse_row *row)

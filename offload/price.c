@@ -50,8 +50,8 @@ static uint64_t cache_of(const chooser *c, uint32_t share)
     const sli_wishes *w = c->wishes;
     if (w->keep == NULL)
         return 0;
-    sl_bundles_config config =
-        sli_bundled_cache(c->model, w->packed, w->keep, share, w->bundle_alignment, w->cache_policy, c->bundle_layers);
+    sl_bundles_config config = sli_bundled_cache(c->model, w->packed, w->keep, share, w->bundle_alignment, w->cache_policy,
+                                                 c->bundle_layers);
     sl_bundles_cost cost = sl_bundles_price(&config);
     return cost.slots_bytes + cost.staging_bytes + cost.tables_bytes;
 }
@@ -78,8 +78,8 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->staging_bytes = cost.staging_bytes;
     p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + c->wishes->budget_bytes / TABLES_SHARE;
     p->resident_bytes = cost.homes_bytes;
-    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->sparsity_bytes + p->predictor_bytes + p->bundled_bytes + p->cache_bytes +
-                     p->staging_bytes + p->table_bytes + p->resident_bytes;
+    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->sparsity_bytes + p->predictor_bytes + p->bundled_bytes +
+                     p->cache_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;
 }
 
 /* Largest batch of 512, 256, ... whose activations stay within `limit`; the minimum when none does. */

@@ -32,8 +32,8 @@ typedef struct sli_sparsity {
     bool chosen_valid;
 
     /* fine */
-    float *ones;              /* [ff], for the gate's score */
-    uint8_t *thread_inputs;   /* [thread] a row as the stored predictor takes it: its copy, then the predictor's memory */
+    float *ones;            /* [ff], for the gate's score */
+    uint8_t *thread_inputs; /* [thread] a row as the stored predictor takes it: its copy, then the predictor's memory */
     size_t thread_input_bytes;
     float *thread_scores;     /* [thread][ff] */
     uint32_t *thread_members; /* [thread][2][ff]: a set, and one to compare it with */

@@ -48,7 +48,7 @@
 
 #define SL_PACK_VERSION      1u
 #define SL_PACK_ALIGNMENT    4096u           /* of tensors in the file */
-#define SL_PACK_STRIDE  512u            /* of a bundle: the logical block of most disks */
+#define SL_PACK_STRIDE       512u            /* of a bundle: the logical block of most disks */
 #define SL_PACK_ARCHITECTURE "sluice-packed" /* its general.architecture, so that other programs say what they do not know */
 
 typedef struct sl_packed_layer {

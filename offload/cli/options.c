@@ -18,8 +18,9 @@ enum {
     WIDEN = 32,
     PACK = 64,
     UNPACK = 128,
+    CALIBRATE = 256,
     ENGINE = RUN | PERPLEXITY,
-    ALL = 255
+    ALL = 511
 };
 
 typedef struct command {
@@ -46,6 +47,9 @@ static const command commands[] = {
      "re-lay a model so that one neuron is one short read; nothing is lost",
      "sluice pack model.gguf model.packed.gguf\nsluice pack --verify model.packed.gguf"},
     {"unpack", UNPACK, 2, "unpack IN OUT", "the file that was packed, byte for byte", "sluice unpack model.packed.gguf model.gguf"},
+    {"calibrate", CALIBRATE, 0, "calibrate -m MODEL -f TEXT [-o OUT] [flags]",
+     "learn from a text which neurons fire, for run --sparsity fine: predictors, their order on disk, density of layers",
+     "sluice calibrate -m model.gguf -f novel.txt -o model.packed.gguf"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -66,7 +70,14 @@ typedef struct flag {
 static const flag flags[] = {
     {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO | PACK | UNPACK), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
     {{"-p", "--prompt"}, TEXT, RUN | TOKENIZE, AT(prompt), 0, 0, "TEXT", "the prompt"},
-    {{"-f", "--file"}, TEXT, RUN | TOKENIZE | PERPLEXITY, AT(file), 0, 0, "FILE", "read the text from FILE; - is standard input"},
+    {{"-f", "--file"},
+     TEXT,
+     RUN | TOKENIZE | PERPLEXITY | CALIBRATE,
+     AT(file),
+     0,
+     0,
+     "FILE",
+     "read the text from FILE; - is standard input"},
     {{"-sys", "--system-prompt"}, TEXT, RUN, AT(system), 0, 0, "TEXT", "system message; implies --chat"},
     {{"--chat"}, FLAG, RUN, AT(chat), 0, 0, NULL, "put the prompt into the model's chat template (llama.cpp: -cnv)"},
     {{"--chat-template"}, TEXT, RUN, AT(chat_template), 0, 0, "NAME", "use this template family instead of the file's; implies --chat"},
@@ -80,7 +91,7 @@ static const flag flags[] = {
      "generate at most N tokens; -1: until the end or a full context (default -1, as llama.cpp)"},
     {{"--ram-budget"},
      SIZE,
-     ENGINE,
+     ENGINE | CALIBRATE,
      AT(ram_budget_bytes),
      0,
      0,
@@ -102,7 +113,7 @@ static const flag flags[] = {
      65536,
      "N",
      "rows of a prefill pass (default 512 or less where the budget is tight; llama.cpp: 2048/512)"},
-    {{"-t", "--threads"}, COUNT, ENGINE, AT(threads), 1, 1024, "N", "threads (default: the physical cores)"},
+    {{"-t", "--threads"}, COUNT, ENGINE | CALIBRATE, AT(threads), 1, 1024, "N", "threads (default: the physical cores)"},
     {{"-ctk", "--cache-type-k"}, TEXT, ENGINE, AT(cache_type_k), 0, 0, "TYPE", "type of stored keys: f16, f32, q8_0 (default f16)"},
     {{"-ctv", "--cache-type-v"}, TEXT, ENGINE, AT(cache_type_v), 0, 0, "TYPE", "type of stored values: f16, f32, q8_0 (default f16)"},
     {{"--temp", "--temperature"}, REAL, RUN, AT(temperature), 0, 1000, "T", "temperature; 0 is greedy (default 0.8, as llama.cpp)"},
@@ -151,10 +162,19 @@ static const flag flags[] = {
      "TYPE",
      "F32, F16, BF16, Q4_0, Q4_1, Q8_0; synth: any (widen: default as in the file)"},
     {{"--factor"}, COUNT, WIDEN, AT(factor), 2, 64, "M", "copies of every feature, head and neuron"},
-    {{"-o", "--output"}, TEXT, SYNTH | WIDEN, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
+    {{"-o", "--output"}, TEXT, SYNTH | WIDEN | CALIBRATE, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
     {{"--order"}, TEXT, PACK, AT(order), 0, 0, "ORDER", "of the neurons on disk: file, or random by --seed (default file)"},
+    {{"--predictor-bytes"},
+     SIZE,
+     CALIBRATE,
+     AT(predictor_bytes),
+     0,
+     0,
+     "SIZE",
+     "of the stored predictors, at most (default 15 % of the feed-forwards')"},
+    {{"--tokens"}, COUNT, CALIBRATE, AT(tokens), 1, INTS, "N", "of the text that are used (default 8192)"},
     {{"--verify"}, FLAG, PACK, AT(verify), 0, 0, NULL, "compare all checksums of the packed FILE; names the first section that is bad"},
-    {{"--force"}, FLAG, SYNTH | WIDEN | PACK | UNPACK, AT(force), 0, 0, NULL, "replace the output if it exists"},
+    {{"--force"}, FLAG, SYNTH | WIDEN | PACK | UNPACK | CALIBRATE, AT(force), 0, 0, NULL, "replace the output if it exists"},
     {{"--sparsity"},
      TEXT,
      ENGINE,
