@@ -50,6 +50,14 @@ static sl_status step(work *w, sli_calibrate_stage stage, sl_error *err)
     return SL_OK;
 }
 
+static const sl_kernels *best_kernels(void)
+{
+    for (int isa = SL_ISA_COUNT - 1; isa > SL_ISA_SCALAR; isa--)
+        if (sl_kernels_for((sl_isa)isa) != NULL && sl_cpu_supports((sl_isa)isa))
+            return sl_kernels_for((sl_isa)isa);
+    return sl_kernels_for(SL_ISA_SCALAR);
+}
+
 /* ---- reading the text ---- */
 
 static bool on_read(void *ctx, uint64_t done, uint64_t total)
@@ -79,18 +87,17 @@ static sl_status measure_sensitivity(work *w, const sl_engine_options *options, 
 static sl_status read_text(work *w, sl_error *err)
 {
     const sli_calibrate_options *o = w->options;
-    sl_engine_options options = {.model_path = o->model_path,
-                                 .ram_budget_bytes = o->ram_budget_bytes,
-                                 .context = SLI_OBSERVE_CHUNK,
-                                 .threads = o->threads,
-                                 .note = o->note,
-                                 .note_ctx = o->ctx};
+    sl_engine_options options = {
+        .model_path = o->model_path, .ram_budget_bytes = o->ram_budget_bytes, .threads = o->threads, .note = o->note, .note_ctx = o->ctx};
     uint32_t wanted = o->tokens != 0 ? o->tokens : SLI_CALIBRATE_TOKENS;
     size_t bytes = o->text_bytes < (size_t)wanted * TEXT_PER_TOKEN ? o->text_bytes : (size_t)wanted * TEXT_PER_TOKEN;
     sl_token_id *tokens = NULL;
     size_t count;
     if (o->text_bytes == 0)
         return sl_fail(err, SL_INVALID, "the calibration text is empty; a few pages of what the model will read are right");
+    SL_TRY(sli_weights_open(o->model_path, best_kernels(), &w->weights, err));
+    uint32_t longest = sli_weights_model(w->weights)->context;
+    options.context = longest < SLI_OBSERVE_CHUNK ? longest : SLI_OBSERVE_CHUNK;
     SL_TRY(sl_engine_open(&options, &w->engine, err));
     sl_engine_info info;
     sl_engine_describe(w->engine, &info);
@@ -200,18 +207,9 @@ static sl_status create_scratch(work *w, const sli_lesson_shape *shape, sl_error
     return SL_OK;
 }
 
-static const sl_kernels *best_kernels(void)
-{
-    for (int isa = SL_ISA_COUNT - 1; isa > SL_ISA_SCALAR; isa--)
-        if (sl_kernels_for((sl_isa)isa) != NULL && sl_cpu_supports((sl_isa)isa))
-            return sl_kernels_for((sl_isa)isa);
-    return sl_kernels_for(SL_ISA_SCALAR);
-}
-
 static sl_status prepare(work *w, sl_error *err)
 {
     const sl_kernels *kernels = best_kernels();
-    SL_TRY(sli_weights_open(w->options->model_path, kernels, &w->weights, err));
     const sl_model *m = sli_weights_model(w->weights);
     sli_lesson_shape shape = sli_lesson_shape_of(m, w->observation.rows);
     w->out->layers = m->layers;

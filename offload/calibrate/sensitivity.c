@@ -83,7 +83,7 @@ sl_status sli_sensitivity(const sl_engine_options *options, const sl_token_id *t
     sl_engine *engine = NULL;
     measuring m = {.tokens = tokens, .rows = SCORED_ROWS};
     memset(kl, 0, layers * sizeof *kl);
-    if (count < CONTEXT_ROWS + SCORED_ROWS)
+    if (count < CONTEXT_ROWS + SCORED_ROWS || options->context < CONTEXT_ROWS + SCORED_ROWS)
         return SL_OK;
     own.context = CONTEXT_ROWS + SCORED_ROWS;
     own.batch = SCORED_ROWS;
