@@ -9,6 +9,7 @@
 #include "core/cpu.h"
 #include "core/os.h"
 #include "kernels/kernels.h"
+#include "offload/tools/synth_row.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -166,17 +167,13 @@ static uint32_t next_random(uint64_t *state)
     return (uint32_t)(*state >> 33);
 }
 
-/* File bytes whose fp16 fields are ordinary numbers: bytes are random, then every possible exponent is tamed. */
-static void fill_rows(bench *b)
+static bool fill_rows(bench *b)
 {
-    uint64_t state = 1;
-    size_t block = sl_format_of(b->opt.type)->block_bytes;
-    bool quantized = sl_format_of(b->opt.type)->quantized;
-    for (size_t i = 0; i < b->panel_bytes; i++) {
-        size_t in_block = i % block;
-        bool high_byte = quantized ? in_block == 1 || (b->opt.type == SL_TYPE_Q4_1 && in_block == 3) : in_block + 1 == block;
-        b->rows_of_panel[i] = high_byte ? 0x2c : (uint8_t)next_random(&state);
-    }
+    float *scratch = malloc(b->opt.cols * sizeof *scratch);
+    for (size_t r = 0; scratch && r < SL_PANEL_ROWS; r++)
+        sli_synth_row(b->opt.type, b->opt.cols, sli_random_row(1, 0, r), scratch, b->rows_of_panel + r * (b->panel_bytes / SL_PANEL_ROWS));
+    free(scratch);
+    return scratch != NULL;
 }
 
 /* All panels hold the same sixteen rows; the memory they lie in is what counts. */
@@ -218,7 +215,8 @@ static bool set_up(bench *b)
     b->x.cols = b->opt.cols;
     b->x.rows = rows_max;
     b->kernels->quantize(&b->x, 0, rows_max);
-    fill_rows(b);
+    if (!fill_rows(b))
+        return false;
     fill_pool(b);
     return true;
 }
@@ -306,6 +304,11 @@ int main(int argc, char **argv)
             fprintf(stderr, "bench_matmul: %s %s: no such option, or not a value for it\n", argv[i], i + 1 < argc ? argv[i + 1] : "");
             return 2;
         }
+    if (b.opt.cols % sl_format_of(b.opt.type)->block_elements != 0) {
+        fprintf(stderr, "bench_matmul: --cols %u: %s has blocks of %u\n", b.opt.cols, sl_format_of(b.opt.type)->name,
+                sl_format_of(b.opt.type)->block_elements);
+        return 2;
+    }
     b.kernels = sl_kernels_for(b.opt.isa);
     if (!set_up(&b)) {
         fprintf(stderr, "bench_matmul: no memory for %zu bytes of weights; give a smaller --bytes\n", b.pool_bytes);

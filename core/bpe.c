@@ -1,12 +1,11 @@
 /* core/bpe.c: byte-pair merging with a queue of candidates.
  *
- * A piece starts as a chain of symbols, one a byte. Every adjacent pair that some merge joins waits in a binary heap, ordered by rank and
- * then from left to right; the first is taken, its right symbol melts into the left, and the left's two new neighbourhoods join the heap.
- * Entries are never removed when a symbol changes under them: an entry is (rank, left symbol), the rank names the two tokens that it was
- * made for, and if the chain holds others by now the entry is skipped. n bytes make at most n - 1 entries at first and, each merge taking
- * one entry and adding at most two, at most 2n at any time: so the heap's size is known beforehand, and a run of a million equal letters
- * costs n log n. */
+ * A piece starts as a chain of symbols, one a byte. Every adjacent pair that some merge joins waits in the queue, ordered by rank and then
+ * from left to right; the first is taken, its right symbol melts into the left, and the left's two new neighbourhoods join the queue. A rank
+ * names the two tokens that it was made for: if the chain holds others by now the entry is skipped. */
 #include "core/bpe.h"
+
+#include "core/merge_queue.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +27,7 @@ typedef struct symbol {
 
 typedef struct scratch {
     symbol *symbols;
-    uint64_t *heap; /* rank << 32 | symbol */
-    size_t heap_count;
+    sli_merge_queue queue;
 } scratch;
 
 _Static_assert(sizeof(symbol) + 2 * sizeof(uint64_t) == SLI_BPE_BYTES_A_SYMBOL, "the header says what a symbol costs");
@@ -113,14 +111,13 @@ static sl_status read_merges(sli_bpe *bpe, const sl_gguf *gguf, const sl_gguf_va
 static bool scratch_open(scratch *s, size_t symbols)
 {
     s->symbols = malloc(symbols * sizeof *s->symbols);
-    s->heap = malloc(2 * symbols * sizeof *s->heap);
-    s->heap_count = 0;
-    return s->symbols && s->heap;
+    s->queue = (sli_merge_queue){.entries = malloc(2 * symbols * sizeof(uint64_t))};
+    return s->symbols && s->queue.entries;
 }
 
 static void scratch_close(scratch *s)
 {
-    free(s->heap);
+    free(s->queue.entries);
     free(s->symbols);
 }
 
@@ -167,34 +164,6 @@ size_t sli_bpe_heap_bytes(const sli_bpe *bpe)
            (size_t)SLI_BPE_SCRATCH * SLI_BPE_BYTES_A_SYMBOL;
 }
 
-/* ---- the queue: a binary heap, smallest first ---- */
-
-static void heap_push(scratch *s, uint64_t entry)
-{
-    size_t at = s->heap_count++;
-    while (at > 0 && s->heap[(at - 1) / 2] > entry) {
-        s->heap[at] = s->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    s->heap[at] = entry;
-}
-
-static uint64_t heap_pop(scratch *s)
-{
-    uint64_t first = s->heap[0], last = s->heap[--s->heap_count];
-    size_t at = 0;
-    for (size_t child = 1; child < s->heap_count; child = 2 * at + 1) {
-        if (child + 1 < s->heap_count && s->heap[child + 1] < s->heap[child])
-            child++;
-        if (s->heap[child] >= last)
-            break;
-        s->heap[at] = s->heap[child];
-        at = child;
-    }
-    s->heap[at] = last;
-    return first;
-}
-
 /* ---- merging ---- */
 
 static void push_pair(const sli_bpe *bpe, scratch *s, uint32_t left)
@@ -207,7 +176,7 @@ static void push_pair(const sli_bpe *bpe, scratch *s, uint32_t left)
         return;
     uint32_t rank = bpe->slots[slot_of(bpe, a, b)];
     if (rank != NO_MERGE)
-        heap_push(s, (uint64_t)rank << 32 | left);
+        sli_merge_push(&s->queue, (uint64_t)rank << 32 | left);
 }
 
 static void take_pair(const sli_bpe *bpe, scratch *s, uint64_t entry)
@@ -229,15 +198,15 @@ static void take_pair(const sli_bpe *bpe, scratch *s, uint64_t entry)
 
 static sl_status encode_with(const sli_bpe *bpe, scratch *s, const char *piece, uint32_t length, sl_tokens *out, sl_error *err)
 {
-    s->heap_count = 0;
+    s->queue.count = 0;
     for (uint32_t i = 0; i < length; i++) {
         sl_token token = bpe->vocab->byte_token[(unsigned char)piece[i]];
         s->symbols[i] = (symbol){token, i > 0 ? i - 1 : NO_SYMBOL, i + 1 < length ? i + 1 : NO_SYMBOL};
     }
     for (uint32_t i = 0; i < length; i++)
         push_pair(bpe, s, i);
-    while (s->heap_count > 0)
-        take_pair(bpe, s, heap_pop(s));
+    while (s->queue.count > 0)
+        take_pair(bpe, s, sli_merge_pop(&s->queue));
     for (uint32_t i = 0; i != NO_SYMBOL; i = s->symbols[i].next) {
         if (s->symbols[i].token >= 0)
             SL_TRY(sl_tokens_push(out, s->symbols[i].token, err));

@@ -16,12 +16,24 @@ typedef enum sl_type {
     SL_TYPE_F16 = 1,
     SL_TYPE_Q4_0 = 2,
     SL_TYPE_Q4_1 = 3,
+    SL_TYPE_Q5_0 = 6,
+    SL_TYPE_Q5_1 = 7,
     SL_TYPE_Q8_0 = 8,
+    SL_TYPE_Q2_K = 10,
+    SL_TYPE_Q3_K = 11,
+    SL_TYPE_Q4_K = 12,
+    SL_TYPE_Q5_K = 13,
+    SL_TYPE_Q6_K = 14,
+    SL_TYPE_IQ4_NL = 20,
+    SL_TYPE_IQ4_XS = 23,
     SL_TYPE_I8 = 24,
     SL_TYPE_I32 = 26,
     SL_TYPE_I64 = 27,
     SL_TYPE_BF16 = 30,
 } sl_type;
+
+/* The supported ones, for messages: as the table in format.c has them. */
+#define SL_SUPPORTED_FORMATS "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS"
 
 #define SL_TYPE_LIMIT 64 /* GGUF type numbers lie below this */
 

@@ -6,28 +6,29 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct role_spec {
-    const char *pattern; /* of the tensor's name; "%u" is the layer */
-    bool optional;
-} role_spec;
-
-static const role_spec roles[SL_ROLE_COUNT] = {
-    [SL_ROLE_TOKEN_EMBD] = {"token_embd.weight", false},
-    [SL_ROLE_OUTPUT_NORM] = {"output_norm.weight", false},
-    [SL_ROLE_OUTPUT] = {"output.weight", true},
-    [SL_ROLE_ROPE_FREQS] = {"rope_freqs.weight", true},
-    [SL_ROLE_ATTN_NORM] = {"blk.%u.attn_norm.weight", false},
-    [SL_ROLE_ATTN_Q] = {"blk.%u.attn_q.weight", false},
-    [SL_ROLE_ATTN_Q_BIAS] = {"blk.%u.attn_q.bias", true},
-    [SL_ROLE_ATTN_K] = {"blk.%u.attn_k.weight", false},
-    [SL_ROLE_ATTN_K_BIAS] = {"blk.%u.attn_k.bias", true},
-    [SL_ROLE_ATTN_V] = {"blk.%u.attn_v.weight", false},
-    [SL_ROLE_ATTN_V_BIAS] = {"blk.%u.attn_v.bias", true},
-    [SL_ROLE_ATTN_OUT] = {"blk.%u.attn_output.weight", false},
-    [SL_ROLE_FFN_NORM] = {"blk.%u.ffn_norm.weight", false},
-    [SL_ROLE_FFN_GATE] = {"blk.%u.ffn_gate.weight", false},
-    [SL_ROLE_FFN_UP] = {"blk.%u.ffn_up.weight", false},
-    [SL_ROLE_FFN_DOWN] = {"blk.%u.ffn_down.weight", false},
+/* Names of tensors; "%u" is the layer. */
+static const char *const role_names[SL_ROLE_COUNT] = {
+    [SL_ROLE_TOKEN_EMBD] = "token_embd.weight",
+    [SL_ROLE_OUTPUT_NORM] = "output_norm.weight",
+    [SL_ROLE_OUTPUT] = "output.weight",
+    [SL_ROLE_ROPE_FREQS] = "rope_freqs.weight",
+    [SL_ROLE_ATTN_NORM] = "blk.%u.attn_norm.weight",
+    [SL_ROLE_ATTN_Q] = "blk.%u.attn_q.weight",
+    [SL_ROLE_ATTN_Q_BIAS] = "blk.%u.attn_q.bias",
+    [SL_ROLE_ATTN_Q_NORM] = "blk.%u.attn_q_norm.weight",
+    [SL_ROLE_ATTN_K] = "blk.%u.attn_k.weight",
+    [SL_ROLE_ATTN_K_BIAS] = "blk.%u.attn_k.bias",
+    [SL_ROLE_ATTN_K_NORM] = "blk.%u.attn_k_norm.weight",
+    [SL_ROLE_ATTN_V] = "blk.%u.attn_v.weight",
+    [SL_ROLE_ATTN_V_BIAS] = "blk.%u.attn_v.bias",
+    [SL_ROLE_ATTN_QKV] = "blk.%u.attn_qkv.weight",
+    [SL_ROLE_ATTN_OUT] = "blk.%u.attn_output.weight",
+    [SL_ROLE_ATTN_POST_NORM] = "blk.%u.post_attention_norm.weight",
+    [SL_ROLE_FFN_NORM] = "blk.%u.ffn_norm.weight",
+    [SL_ROLE_FFN_GATE] = "blk.%u.ffn_gate.weight",
+    [SL_ROLE_FFN_UP] = "blk.%u.ffn_up.weight",
+    [SL_ROLE_FFN_DOWN] = "blk.%u.ffn_down.weight",
+    [SL_ROLE_FFN_POST_NORM] = "blk.%u.post_ffw_norm.weight",
 };
 
 static bool of_layer(sl_tensor_role role)
@@ -101,12 +102,22 @@ static const char *const used_keys[] = {
     NULL,
 };
 
+/* Used only by architectures that have windows, and a rotary base of their own for these. */
+static const char *const window_keys[] = {"attention.sliding_window", "attention.sliding_window_pattern", NULL};
+static const char *const window_rope_keys[] = {"rope.freq_base_swa", NULL};
+
 static bool listed(const char *const *list, sl_str name)
 {
     for (; *list != NULL; list++)
         if (sl_str_equal(name, *list))
             return true;
     return false;
+}
+
+static bool knows_key(const sl_arch *arch, sl_str name)
+{
+    return listed(used_keys, name) || listed(arch->ignored_keys, name) || (arch->windows && listed(window_keys, name)) ||
+           (arch->window_rope_base > 0 && listed(window_rope_keys, name));
 }
 
 static sl_status check_keys(const sl_gguf *gguf, const sl_arch *arch, sl_error *err)
@@ -117,7 +128,7 @@ static sl_status check_keys(const sl_gguf *gguf, const sl_arch *arch, sl_error *
         if (value->key.length <= prefix || memcmp(value->key.data, arch->name, prefix) != 0 || value->key.data[prefix] != '.')
             continue;
         sl_str name = {value->key.data + prefix + 1, value->key.length - prefix - 1};
-        if (!listed(used_keys, name) && !listed(arch->ignored_keys, name))
+        if (!knows_key(arch, name))
             return sl_fail(err, SL_UNSUPPORTED,
                            "%s: key %.*s is not known for architecture %s; it may change the result, so the file is refused",
                            sl_gguf_path(gguf), (int)value->key.length, value->key.data, arch->name);
@@ -142,6 +153,47 @@ static sl_status read_rope_scaling(key_reader *r, sl_model *model)
         return sl_fail(r->err, SL_UNSUPPORTED, "%s: %s is \"%.*s\"; known are none and linear", sl_gguf_path(r->gguf), key,
                        (int)(type.length < 40 ? type.length : 40), type.data);
     return SL_OK;
+}
+
+/* The file says which layers have the window, each or by their period; else it is as the architecture has it. */
+static sl_status read_window_layers(key_reader *r, sl_model *model)
+{
+    char key[128];
+    const sl_gguf_value *value = sl_gguf_find(r->gguf, full_key(r, "attention.sliding_window_pattern", key));
+    uint32_t period = model->arch->window_period;
+    if (value == NULL || value->kind != SL_GGUF_ARRAY) {
+        period = read_u32(r, "attention.sliding_window_pattern", 0, SL_LAYERS_MAX, period);
+        for (uint32_t layer = 0; layer < model->layers; layer++)
+            model->has_window[layer] = period == 0 || layer % period < period - 1;
+        return r->status;
+    }
+    if (value->element_kind != SL_GGUF_BOOL || value->count != model->layers)
+        return sl_fail(r->err, SL_FORMAT, "%s: %s must be a period, or true or false for each of the %u layers", sl_gguf_path(r->gguf), key,
+                       model->layers);
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        model->has_window[layer] = value->data[layer] != 0;
+    return SL_OK;
+}
+
+static sl_status read_windows(key_reader *r, sl_model *model)
+{
+    model->has_window = calloc(model->layers, sizeof *model->has_window);
+    if (model->has_window == NULL)
+        return sl_fail(r->err, SL_NO_MEMORY, "out of memory for the layers' windows");
+    model->window = model->arch->windows ? read_u32(r, "attention.sliding_window", 0, 1u << 30, 0) : 0;
+    SL_TRY(r->status);
+    if (model->window == 0)
+        return SL_OK;
+    if (model->arch->window_rope_base > 0)
+        model->window_rope_base = read_f32(r, "rope.freq_base_swa", (float)model->arch->window_rope_base);
+    return read_window_layers(r, model);
+}
+
+static void derive_scales(sl_model *model)
+{
+    uint32_t width = model->arch->share_layers == model->layers ? model->d / model->heads : model->head_dim;
+    model->attention_scale = 1.0f / sqrtf((float)width);
+    model->embedding_scale = model->arch->embedding_scaled ? sqrtf((float)model->d) : 1.0f;
 }
 
 static sl_status read_keys(const sl_gguf *gguf, sl_model *model, sl_error *err)
@@ -169,6 +221,8 @@ static sl_status read_keys(const sl_gguf *gguf, sl_model *model, sl_error *err)
     if (model->rope_dim > model->head_dim || model->rope_dim % 2 != 0)
         return sl_fail(err, SL_FORMAT, "%s: rope.dimension_count is %u; it must be even and at most the head's %u", sl_gguf_path(gguf),
                        model->rope_dim, model->head_dim);
+    derive_scales(model);
+    SL_TRY(read_windows(&r, model));
     return read_rope_scaling(&r, model);
 }
 
@@ -208,6 +262,21 @@ uint32_t sl_model_width(const sl_model *model, sl_buffer buffer)
     return 0;
 }
 
+uint32_t sl_model_slice(const sl_model *model, const sl_op *op, uint32_t *all_rows)
+{
+    uint32_t q = sl_model_width(model, SL_BUF_Q), kv = sl_model_width(model, SL_BUF_K);
+    *all_rows = sl_model_width(model, op->dst);
+    switch (op->slice) {
+    case SL_SLICE_ALL: return 0;
+    case SL_SLICE_Q:
+    case SL_SLICE_K:
+    case SL_SLICE_V: *all_rows = q + 2 * kv; return op->slice == SL_SLICE_Q ? 0 : op->slice == SL_SLICE_K ? q : q + kv;
+    case SL_SLICE_GATE:
+    case SL_SLICE_UP: *all_rows = 2 * model->ff; return op->slice == SL_SLICE_GATE ? 0 : model->ff;
+    }
+    return 0;
+}
+
 static sl_status bad_shape(const sl_gguf *gguf, const sl_gguf_tensor *t, uint64_t cols, uint64_t rows, sl_error *err)
 {
     return sl_fail(err, SL_FORMAT, "%s: tensor %.*s is %llu x %llu; the model's keys ask for %llu x %llu", sl_gguf_path(gguf),
@@ -221,11 +290,8 @@ static sl_status check_matrix(const sl_gguf *gguf, const sl_gguf_tensor *t, uint
         return bad_shape(gguf, t, cols, rows, err);
     const sl_format *format = sl_format_of(t->type);
     if (!format->supported)
-        return sl_fail(err, SL_UNSUPPORTED,
-                       "%s: tensor %.*s has type %s, which is not supported yet; F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are",
+        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor %.*s has type %s, which is not supported; " SL_SUPPORTED_FORMATS " are",
                        sl_gguf_path(gguf), (int)t->name.length, t->name.data, format->name);
-    if (format->quantized && cols % 32 != 0)
-        return bad_shape(gguf, t, (cols + 31) / 32 * 32, rows, err);
     return SL_OK;
 }
 
@@ -242,21 +308,50 @@ static sl_status check_vector(const sl_gguf *gguf, const sl_gguf_tensor *t, uint
 static sl_status check_op(const sl_gguf *gguf, const sl_model *model, const sl_op *op, uint32_t layer, sl_error *err)
 {
     const sl_gguf_tensor *weight = sl_model_tensor(model, op->weight, layer), *bias = sl_model_tensor(model, op->bias, layer);
-    uint32_t out = sl_model_width(model, op->dst);
-    if (op->kind == SL_OP_RMS_NORM)
-        return check_vector(gguf, weight, out, err);
+    uint32_t out = sl_model_width(model, op->dst), all_rows;
+    if (op->kind == SL_OP_RMS_NORM || op->kind == SL_OP_HEAD_NORM)
+        return check_vector(gguf, weight, op->kind == SL_OP_RMS_NORM ? out : model->head_dim, err);
     if (op->kind != SL_OP_MATMUL)
         return SL_OK;
-    SL_TRY(check_matrix(gguf, weight, sl_model_width(model, op->src), out, err));
+    sl_model_slice(model, op, &all_rows);
+    SL_TRY(check_matrix(gguf, weight, sl_model_width(model, op->src), all_rows, err));
     return bias == NULL ? SL_OK : check_vector(gguf, bias, out, err);
+}
+
+typedef enum role_use { ROLE_UNUSED, ROLE_OPTIONAL, ROLE_NEEDED } role_use;
+
+static role_use use_in(const sl_op *ops, sl_tensor_role role)
+{
+    role_use use = ROLE_UNUSED;
+    for (; ops->kind != SL_OP_END; ops++) {
+        if (ops->weight == role)
+            return ROLE_NEEDED;
+        if (ops->bias == role)
+            use = ROLE_OPTIONAL;
+    }
+    return use;
+}
+
+static role_use use_of(const sl_arch *arch, sl_tensor_role role)
+{
+    if (role == SL_ROLE_TOKEN_EMBD)
+        return ROLE_NEEDED;
+    if (role == SL_ROLE_OUTPUT)
+        return ROLE_OPTIONAL;
+    if (role == SL_ROLE_ROPE_FREQS)
+        return arch->rope_factors ? ROLE_OPTIONAL : ROLE_UNUSED;
+    return use_in(of_layer(role) ? arch->layer : arch->head, role);
 }
 
 static sl_status claim(const sl_gguf *gguf, sl_model *model, sl_tensor_role role, uint32_t layer, size_t *claimed, sl_error *err)
 {
     char name[64];
-    snprintf(name, sizeof name, roles[role].pattern, layer);
+    role_use use = use_of(model->arch, role);
+    if (use == ROLE_UNUSED)
+        return SL_OK;
+    snprintf(name, sizeof name, role_names[role], layer);
     const sl_gguf_tensor *tensor = sl_gguf_find_tensor(gguf, name);
-    if (tensor == NULL && !roles[role].optional)
+    if (tensor == NULL && use == ROLE_NEEDED)
         return sl_fail(err, SL_FORMAT, "%s: tensor %s is missing; architecture %s needs it", sl_gguf_path(gguf), name, model->arch->name);
     model->tensors[slot_of(role, layer)] = tensor;
     *claimed += tensor != NULL;
@@ -341,6 +436,7 @@ void sl_model_close(sl_model *model)
 {
     if (model == NULL)
         return;
+    free(model->has_window);
     free(model->tensors);
     free(model);
 }

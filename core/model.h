@@ -24,15 +24,20 @@ typedef enum sl_tensor_role {
     SL_ROLE_ATTN_NORM,
     SL_ROLE_ATTN_Q,
     SL_ROLE_ATTN_Q_BIAS,
+    SL_ROLE_ATTN_Q_NORM,
     SL_ROLE_ATTN_K,
     SL_ROLE_ATTN_K_BIAS,
+    SL_ROLE_ATTN_K_NORM,
     SL_ROLE_ATTN_V,
     SL_ROLE_ATTN_V_BIAS,
+    SL_ROLE_ATTN_QKV, /* the three in one matrix */
     SL_ROLE_ATTN_OUT,
+    SL_ROLE_ATTN_POST_NORM,
     SL_ROLE_FFN_NORM,
     SL_ROLE_FFN_GATE,
-    SL_ROLE_FFN_UP,
+    SL_ROLE_FFN_UP, /* where there is no gate: both in one matrix */
     SL_ROLE_FFN_DOWN,
+    SL_ROLE_FFN_POST_NORM,
     SL_ROLE_COUNT
 } sl_tensor_role;
 
@@ -52,7 +57,8 @@ typedef enum sl_buffer {
 
 typedef enum sl_op_kind {
     SL_OP_END = 0,
-    SL_OP_RMS_NORM,  /* dst = rms_norm(src) * weight */
+    SL_OP_RMS_NORM,  /* dst = rms_norm(src) * weight; dst may be src */
+    SL_OP_HEAD_NORM, /* each head of dst = rms_norm(that head) * weight */
     SL_OP_MATMUL,    /* dst = weight . src (+ bias) */
     SL_OP_ROPE,      /* dst is turned by its position */
     SL_OP_ATTENTION, /* K and V are stored, then dst = attention(src) */
@@ -60,18 +66,36 @@ typedef enum sl_op_kind {
     SL_OP_ADD,       /* dst += src */
 } sl_op_kind;
 
+/* Which rows of its weight a product multiplies with: some files lay several matrices in one, one after the other. */
+typedef enum sl_slice {
+    SL_SLICE_ALL = 0,
+    SL_SLICE_Q, /* of query, key and value */
+    SL_SLICE_K,
+    SL_SLICE_V,
+    SL_SLICE_GATE, /* of gate and up */
+    SL_SLICE_UP,
+} sl_slice;
+
 typedef struct sl_op {
     sl_op_kind kind;
     sl_buffer dst, src;
     sl_tensor_role weight, bias;
+    sl_slice slice;
 } sl_op;
 
 typedef enum sl_activation { SL_ACTIVATION_SILU, SL_ACTIVATION_GELU_TANH } sl_activation;
 
+/* The tensors that an architecture has are those that its programs name: weights must be there, biases may. */
 typedef struct sl_arch {
-    const char *name; /* general.architecture, the prefix of its keys */
-    bool rope_halves; /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
+    const char *name;      /* general.architecture, the prefix of its keys */
+    bool rope_halves;      /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
+    bool rope_factors;     /* rope_freqs.weight may be there */
+    bool embedding_scaled; /* rows of the embedding times sqrt(d) */
     sl_activation activation;
+    bool windows;                    /* the file may say how many positions a query sees; then */
+    uint32_t window_period;          /* the last of every window_period layers sees all the same; 0: none does */
+    double window_rope_base;         /* rotary base of layers with a window; 0: the file's, as the others */
+    uint32_t share_layers;           /* a model of so many layers divides scores by sqrt(d / heads), not by sqrt(head_dim); 0: none does */
     const sl_op *layer;              /* ends with SL_OP_END */
     const sl_op *head;               /* from the residual to the logits */
     const char *const *ignored_keys; /* known keys that do not change the arithmetic; NULL-terminated */
@@ -85,7 +109,12 @@ typedef struct sl_model {
     uint32_t layers, d, ff, heads, kv_heads, head_dim, vocab, context;
     uint32_t rope_dim;
     float rms_eps;
-    double rope_base, rope_scale; /* angle = position / rope_scale * base^(-2i/rope_dim) / factor_i */
+    float embedding_scale, attention_scale;
+    /* angle = position / rope_scale * base^(-2i/rope_dim) / factor_i; without scale and factors where the window has a base of its own */
+    double rope_base, rope_scale;
+    double window_rope_base; /* 0: layers with a window turn as the others do */
+    uint32_t window;         /* positions; 0: there are no windows */
+    bool *has_window;        /* [layers] */
     bool tied;
     const sl_gguf_tensor **tensors; /* see sl_model_tensor */
 } sl_model;
@@ -97,6 +126,23 @@ void sl_model_close(sl_model *model); /* NULL is fine */
  * the embedding. */
 const sl_gguf_tensor *sl_model_tensor(const sl_model *model, sl_tensor_role role, uint32_t layer);
 uint32_t sl_model_width(const sl_model *model, sl_buffer buffer); /* floats per row */
+/* The first row of its weight that a product uses (as many as its dst is wide), and how many the whole weight has. */
+uint32_t sl_model_slice(const sl_model *model, const sl_op *op, uint32_t *all_rows);
+
+/* Positions that a layer's queries see, 0: all. */
+static inline uint32_t sl_model_window(const sl_model *model, uint32_t layer)
+{
+    return model->has_window[layer] ? model->window : 0;
+}
+/* Rotary tables of a model, and the one of a layer. */
+static inline uint32_t sl_model_rope_tables(const sl_model *model)
+{
+    return model->window_rope_base > 0 ? 2 : 1;
+}
+static inline uint32_t sl_model_rope_table(const sl_model *model, uint32_t layer)
+{
+    return model->window_rope_base > 0 && model->has_window[layer];
+}
 
 const sl_arch *sl_arch_find(sl_str name); /* NULL when unknown */
 const char *sl_arch_names(void);          /* "llama, ..." for messages */

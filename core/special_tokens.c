@@ -3,9 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* Texts by which models mark the end of a turn or of a text, or what comes after code in a repository; files often give them no key, and
- * sometimes the wrong type. llama.cpp's list, for byte-level vocabularies. */
+ * sometimes the wrong type. llama.cpp's list. */
 static const char *const ender_texts[] = {
     "<|eot_id|>",    "<|im_end|>",      "<|end|>",      "<|return|>",         "<|call|>",    "<|flush|>", "<|calls|>",
     "<end_of_turn>", "<|endoftext|>",   "</s>",         "<|eom_id|>",         "<EOT>",       "_<EOT>",    "[EOT]",
@@ -133,6 +134,23 @@ static sl_status collect(sli_specials *s, const sl_gguf *gguf, const sli_vocab *
     return SL_OK;
 }
 
+/* No key says how a vocabulary treats the space after a special token; llama.cpp goes by the model's name, and so do we. */
+static sl_status find_stripping(sli_specials *s, const sl_gguf *gguf, sl_error *err)
+{
+    sl_str name;
+    if (!sl_gguf_find(gguf, "general.name"))
+        return SL_OK;
+    SL_TRY(sl_gguf_str(gguf, "general.name", &name, err));
+    for (size_t i = 0; i + 4 <= name.length; i++)
+        s->strips |= strncasecmp(name.data + i, "phi3", 4) == 0 || (i + 5 <= name.length && strncasecmp(name.data + i, "phi-3", 5) == 0);
+    return SL_OK;
+}
+
+static bool strips_after(const sli_specials *s, sl_str what)
+{
+    return s->strips && !sl_str_equal(what, "<unk>") && !sl_str_equal(what, "<s>") && !sl_str_equal(what, "<|endoftext|>");
+}
+
 sl_status sli_specials_open(sli_specials *s, const sl_gguf *gguf, sli_vocab *vocab, sl_token eos, sl_error *err)
 {
     memset(s, 0, sizeof *s);
@@ -143,6 +161,8 @@ sl_status sli_specials_open(sli_specials *s, const sl_gguf *gguf, sli_vocab *voc
         status = sl_fail(err, SL_NO_MEMORY, "%s: no memory for its special tokens", sl_gguf_path(gguf));
     else
         status = find_enders(s, gguf, vocab, eos, err);
+    if (status == SL_OK)
+        status = find_stripping(s, gguf, err);
     if (status == SL_OK)
         status = collect(s, gguf, vocab, err);
     if (status != SL_OK)
@@ -178,30 +198,39 @@ static sl_status add_fragment(sli_fragments *list, sli_fragment fragment, sl_err
     return SL_OK;
 }
 
-/* Appends to `out` what is left of one stretch of text when every `what` in it has become `token`. */
-static sl_status cut_stretch(sli_fragments *out, const char *text, sli_fragment stretch, sl_str what, sl_token token, sl_error *err)
+/* What is cut out of a text, and what it becomes. */
+typedef struct cut {
+    sl_str what;
+    sl_token token;
+    bool strips;
+} cut;
+
+/* Appends to `out` what is left of one stretch of text when everything in it that is to be cut has been. */
+static sl_status cut_stretch(sli_fragments *out, const char *text, sli_fragment stretch, const cut *c, sl_error *err)
 {
     size_t at = stretch.offset, end = stretch.offset + stretch.length;
     while (at < end) {
-        const char *found = memmem(text + at, end - at, what.data, what.length);
+        const char *found = memmem(text + at, end - at, c->what.data, c->what.length);
         size_t begin = found ? (size_t)(found - text) : end;
         if (begin > at)
             SL_TRY(add_fragment(out, (sli_fragment){at, begin - at, SL_TOKEN_NONE}, err));
         if (!found)
             break;
-        SL_TRY(add_fragment(out, (sli_fragment){begin, what.length, token}, err));
-        at = begin + what.length;
+        SL_TRY(add_fragment(out, (sli_fragment){begin, c->what.length, c->token}, err));
+        at = begin + c->what.length;
+        while (c->strips && at < end && strchr(" \t\n\v\f\r", text[at]) && text[at])
+            at++;
     }
     return SL_OK;
 }
 
-static sl_status cut_all(sli_fragments *list, const char *text, sl_str what, sl_token token, sl_error *err)
+static sl_status cut_all(sli_fragments *list, const char *text, const cut *c, sl_error *err)
 {
     sli_fragments next = {0};
     sl_status status = SL_OK;
     for (size_t i = 0; i < list->count && status == SL_OK; i++) {
         sli_fragment f = list->items[i];
-        status = f.token == SL_TOKEN_NONE ? cut_stretch(&next, text, f, what, token, err) : add_fragment(&next, f, err);
+        status = f.token == SL_TOKEN_NONE ? cut_stretch(&next, text, f, c, err) : add_fragment(&next, f, err);
     }
     if (status != SL_OK) {
         free(next.items);
@@ -222,9 +251,10 @@ sl_status sli_specials_cut(const sli_specials *s, const sli_vocab *vocab, const 
         sl_token id = s->ids[i];
         if (!control && vocab->kinds[id] != SLI_TOKEN_USER_DEFINED)
             continue;
-        sl_str what = sli_vocab_text(vocab, id);
-        if (memmem(text, length, what.data, what.length)) /* most never occur */
-            SL_TRY(cut_all(out, text, what, id, err));
+        cut c = {.what = sli_vocab_text(vocab, id), .token = id};
+        c.strips = strips_after(s, c.what);
+        if (memmem(text, length, c.what.data, c.what.length)) /* most never occur */
+            SL_TRY(cut_all(out, text, &c, err));
     }
     return SL_OK;
 }

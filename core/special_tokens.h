@@ -14,6 +14,7 @@ typedef struct sli_specials {
     uint32_t count;
     sl_token *enders; /* a handful, in no order */
     uint32_t ender_count, ender_capacity;
+    bool strips; /* white space after a special token goes with it: phi-3 */
 } sli_specials;
 
 /* A stretch of a text: a token that was found there, or text that is still to be tokenised. */

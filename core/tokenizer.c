@@ -1,14 +1,16 @@
 /* core/tokenizer.c: text to tokens and back, put together from the vocabulary, the special tokens, the pre-tokenizer and the merging.
  *
- *   text --special tokens cut out--> stretches --invalid UTF-8 cut out--> runs --pre-tokenizer--> pieces --merging--> ids
+ *   text --special tokens cut out--> stretches --invalid UTF-8 cut out--> runs --pre-tokenizer--> pieces --merging by rank--> ids
+ *                                              \--merging by score (core/spm.c)--> ids
  *
- * Bytes that are not UTF-8 become one token each, so that the patterns only ever see valid text and every such byte decodes to itself. */
+ * Byte-level: bytes that are not UTF-8 become one token each, so that the patterns only ever see valid text and every such byte decodes to itself. */
 #include "core/tokenizer.h"
 
 #include "core/bpe.h"
 #include "core/byte_unicode.h"
 #include "core/pretokenizer.h"
 #include "core/special_tokens.h"
+#include "core/spm.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +18,12 @@
 struct sl_tokenizer {
     sli_vocab vocab;
     sli_specials specials;
+    sli_spm *spm; /* or, where it is NULL, the two: */
     sli_pretokenizer *pretokenizer;
     sli_bpe *bpe;
     sl_token bos, eos;
     bool add_bos, add_eos; /* what the file asks for */
+    bool add_space;        /* before a text, and after each special token */
     char *spelling;        /* room for a piece in stand-ins, where whole pieces are looked up; else NULL */
 };
 
@@ -47,13 +51,15 @@ sl_status sl_tokens_push(sl_tokens *list, sl_token id, sl_error *err)
 
 /* ---- opening ---- */
 
-static sl_status check_model(const sl_gguf *gguf, sl_error *err)
+static sl_status read_model(const sl_gguf *gguf, sli_spelling *out, sl_error *err)
 {
     sl_str model;
     SL_TRY(sl_gguf_str(gguf, "tokenizer.ggml.model", &model, err));
-    if (!sl_str_equal(model, "gpt2"))
-        return sl_fail(err, SL_UNSUPPORTED, "%s: tokenizer.ggml.model is '%.*s'; only 'gpt2' (byte-level BPE) is supported",
+    if (!sl_str_equal(model, "gpt2") && !sl_str_equal(model, "llama"))
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "%s: tokenizer.ggml.model is '%.*s'; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are supported",
                        sl_gguf_path(gguf), model.length > 64 ? 64 : (int)model.length, model.data);
+    *out = sl_str_equal(model, "gpt2") ? SLI_SPELLED_BYTES : SLI_SPELLED_SPACES;
     return SL_OK;
 }
 
@@ -63,14 +69,24 @@ static sl_status optional_flag(const sl_gguf *gguf, const char *key, bool otherw
     return sl_gguf_find(gguf, key) ? sl_gguf_bool(gguf, key, out, err) : SL_OK;
 }
 
+/* Where a SentencePiece vocabulary does not name its ends, they are where llama has them. */
+static sl_status read_end(sl_tokenizer *t, const sl_gguf *gguf, const char *key, uint32_t llamas, sl_token *out, sl_error *err)
+{
+    SL_TRY(sli_special_id(gguf, &t->vocab, key, out, err));
+    if (t->spm && !sl_gguf_find(gguf, key) && llamas < t->vocab.size)
+        *out = (sl_token)llamas;
+    return SL_OK;
+}
+
 static sl_status read_ends(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
 {
     const char *file = sl_gguf_path(gguf);
-    SL_TRY(sli_special_id(gguf, &t->vocab, "tokenizer.ggml.bos_token_id", &t->bos, err));
-    SL_TRY(sli_special_id(gguf, &t->vocab, "tokenizer.ggml.eos_token_id", &t->eos, err));
-    bool by_default = sli_pretokenizer_adds_bos(t->pretokenizer) && t->bos != SL_TOKEN_NONE;
+    SL_TRY(read_end(t, gguf, "tokenizer.ggml.bos_token_id", 1, &t->bos, err));
+    SL_TRY(read_end(t, gguf, "tokenizer.ggml.eos_token_id", 2, &t->eos, err));
+    bool by_default = (t->spm || sli_pretokenizer_adds_bos(t->pretokenizer)) && t->bos != SL_TOKEN_NONE;
     SL_TRY(optional_flag(gguf, "tokenizer.ggml.add_bos_token", by_default, &t->add_bos, err));
     SL_TRY(optional_flag(gguf, "tokenizer.ggml.add_eos_token", false, &t->add_eos, err));
+    SL_TRY(optional_flag(gguf, "tokenizer.ggml.add_space_prefix", t->spm != NULL, &t->add_space, err));
     if (t->add_bos && t->bos == SL_TOKEN_NONE)
         return sl_fail(err, SL_FORMAT, "%s: tokenizer.ggml.add_bos_token is true, but there is no tokenizer.ggml.bos_token_id", file);
     if (t->add_eos && t->eos == SL_TOKEN_NONE)
@@ -78,15 +94,11 @@ static sl_status read_ends(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
     return SL_OK;
 }
 
-static sl_status open_parts(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
+static sl_status open_byte_level(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
 {
     sl_str pre;
-    SL_TRY(check_model(gguf, err));
     SL_TRY(sl_gguf_str(gguf, "tokenizer.ggml.pre", &pre, err));
     SL_TRY(sli_pretokenizer_open(pre, sl_gguf_path(gguf), &t->pretokenizer, err));
-    SL_TRY(sli_vocab_open(&t->vocab, gguf, err));
-    SL_TRY(read_ends(t, gguf, err));
-    SL_TRY(sli_specials_open(&t->specials, gguf, &t->vocab, t->eos, err));
     SL_TRY(sli_bpe_open(gguf, &t->vocab, &t->bpe, err));
     if (sli_pretokenizer_whole_first(t->pretokenizer)) {
         t->spelling = malloc((size_t)t->vocab.longest_text + 2);
@@ -94,6 +106,19 @@ static sl_status open_parts(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
             return sl_fail(err, SL_NO_MEMORY, "%s: no memory for its tokenizer", sl_gguf_path(gguf));
     }
     return SL_OK;
+}
+
+static sl_status open_parts(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
+{
+    sli_spelling spelling = SLI_SPELLED_BYTES;
+    SL_TRY(read_model(gguf, &spelling, err));
+    SL_TRY(sli_vocab_open(&t->vocab, gguf, spelling, err));
+    if (spelling == SLI_SPELLED_SPACES)
+        SL_TRY(sli_spm_open(gguf, &t->vocab, &t->spm, err));
+    else
+        SL_TRY(open_byte_level(t, gguf, err));
+    SL_TRY(read_ends(t, gguf, err));
+    return sli_specials_open(&t->specials, gguf, &t->vocab, t->eos, err);
 }
 
 sl_status sl_tokenizer_open(const sl_gguf *gguf, sl_tokenizer **out, sl_error *err)
@@ -116,6 +141,7 @@ void sl_tokenizer_close(sl_tokenizer *t)
     if (!t)
         return;
     free(t->spelling);
+    sli_spm_close(t->spm);
     sli_bpe_close(t->bpe);
     sli_specials_close(&t->specials);
     sli_vocab_close(&t->vocab);
@@ -125,8 +151,11 @@ void sl_tokenizer_close(sl_tokenizer *t)
 
 size_t sl_tokenizer_heap_bytes(const sl_tokenizer *t)
 {
-    return sizeof *t + t->vocab.heap_bytes + sli_specials_heap_bytes(&t->specials) + sli_bpe_heap_bytes(t->bpe) +
-           sli_pretokenizer_heap_bytes(t->pretokenizer) + (t->spelling ? (size_t)t->vocab.longest_text + 2 : 0);
+    size_t common = sizeof *t + t->vocab.heap_bytes + sli_specials_heap_bytes(&t->specials);
+    if (t->spm)
+        return common + sli_spm_heap_bytes(t->spm);
+    return common + sli_bpe_heap_bytes(t->bpe) + sli_pretokenizer_heap_bytes(t->pretokenizer) +
+           (t->spelling ? (size_t)t->vocab.longest_text + 2 : 0);
 }
 
 /* ---- encoding ---- */
@@ -159,7 +188,7 @@ static sl_status encode_piece(void *arg, const char *piece, size_t length, sl_er
     return sli_bpe_encode(e->tokenizer->bpe, piece, length, e->out, err);
 }
 
-/* Text without special tokens: valid runs through the pre-tokenizer, stray bytes one by one. */
+/* Text without special tokens, byte-level: valid runs through the pre-tokenizer, stray bytes one by one. */
 static sl_status encode_stretch(encoding *e, const char *text, size_t length, sl_error *err)
 {
     size_t begin = 0, at = 0;
@@ -185,9 +214,16 @@ sl_status sl_tokenizer_encode(sl_tokenizer *t, const char *text, size_t length, 
 
     sli_fragments fragments = {0};
     sl_status status = sli_specials_cut(&t->specials, &t->vocab, text, length, options.parse_special, &fragments, err);
+    bool after_text = false;
     for (size_t i = 0; i < fragments.count && status == SL_OK; i++) {
         sli_fragment f = fragments.items[i];
-        status = f.token == SL_TOKEN_NONE ? encode_stretch(&e, text + f.offset, f.length, err) : sl_tokens_push(out, f.token, err);
+        if (f.token != SL_TOKEN_NONE)
+            status = sl_tokens_push(out, f.token, err);
+        else if (t->spm)
+            status = sli_spm_encode(t->spm, text + f.offset, f.length, t->add_space && !after_text, out, err);
+        else
+            status = encode_stretch(&e, text + f.offset, f.length, err);
+        after_text = f.token == SL_TOKEN_NONE;
     }
     free(fragments.items);
     if (status == SL_OK && options.add_bos && t->add_eos)

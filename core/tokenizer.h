@@ -1,16 +1,17 @@
 /* core/tokenizer.h: text to token ids and back, from the vocabulary in a GGUF file.
  *
- * Byte-level BPE (tokenizer.ggml.model = "gpt2") with the pre-tokenizer that the file names; a pre-tokenizer is a row of a table (name,
- * PCRE2 patterns, flags). Ids, merges and text follow llama.cpp's behaviour: special tokens are cut out first, the longest first at equal
- * positions; the rest is pre-tokenised, each piece merged by rank.
+ * Two kinds, by tokenizer.ggml.model. "gpt2": byte-level BPE with the pre-tokenizer that the file names; a pre-tokenizer is a row of a table
+ * (name, PCRE2 patterns, flags), and each piece is merged by rank. "llama": SentencePiece's vocabularies (llama 2, mistral, phi-3, gemma);
+ * characters are merged by score, a space goes before a text where the file asks for it. Ids and text follow llama.cpp's behaviour: special
+ * tokens are cut out first, the longest first at equal positions.
  *
- * A byte that the vocabulary has no token for is left out, as llama.cpp does (SmolLM2 lacks 21: some control characters, 0xF1, 0xF2 and
- * bytes that UTF-8 never uses); all else comes back exactly.
+ * A byte that a byte-level vocabulary has no token for is left out, as llama.cpp does (SmolLM2 lacks 21: some control characters, 0xF1, 0xF2
+ * and bytes that UTF-8 never uses); all else comes back exactly, except for the space before.
  *
  * Memory: tables sized at open (sl_tokenizer_heap_bytes, which includes PCRE2's); token texts stay in the GGUF's buffer, so the GGUF must
- * outlive the tokenizer. Encoding takes a further 28 bytes per byte of the longest unbroken piece above 1 KiB, given back on return, and the
- * list of tokens. Threads: immutable after open, except that encode uses a scratch of its own: one encode at a time per tokenizer; decode is
- * pure. */
+ * outlive the tokenizer. Encoding takes the list of tokens and, given back on return: 28 bytes per byte of the longest unbroken piece above
+ * 1 KiB; of a SentencePiece vocabulary 36 per character of the longest piece without a space above 1024, and the text once more. Threads:
+ * immutable after open, except that encode uses a scratch of its own: one encode at a time per tokenizer; decode is pure. */
 #ifndef SL_CORE_TOKENIZER_H
 #define SL_CORE_TOKENIZER_H
 
@@ -36,7 +37,7 @@ typedef struct sl_encode_options {
     bool add_bos;       /* put BOS (and EOS) where the file's flags ask for it */
     bool parse_special; /* "<|im_end|>" in the text is the token, not its characters */
 } sl_encode_options;
-/* Appends. Any bytes are accepted; invalid UTF-8 is tokenised byte by byte. */
+/* Appends. Any bytes are accepted; what is no UTF-8 becomes the tokens of its bytes. */
 SL_MUST_USE sl_status sl_tokenizer_encode(sl_tokenizer *t, const char *text, size_t length, sl_encode_options options, sl_tokens *out,
                                           sl_error *err);
 /* The bytes of one token; control tokens give their text only when `special`. Valid while the tokenizer is. SL_STR {NULL,0} for a bad id. */

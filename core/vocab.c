@@ -3,6 +3,7 @@
 
 #include "core/byte_unicode.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@ sl_status sli_string_array(const sl_gguf *gguf, const char *key, const sl_gguf_v
 {
     const sl_gguf_value *value = sl_gguf_find(gguf, key);
     if (!value)
-        return sl_fail(err, SL_FORMAT, "%s: %s is missing; a byte-level vocabulary needs it, an array of strings", sl_gguf_path(gguf), key);
+        return sl_fail(err, SL_FORMAT, "%s: %s is missing; a vocabulary needs it, an array of strings", sl_gguf_path(gguf), key);
     if (value->kind != SL_GGUF_ARRAY || value->element_kind != SL_GGUF_STRING)
         return sl_fail(err, SL_FORMAT, "%s: %s is not an array of strings", sl_gguf_path(gguf), key);
     if (value->count > SIZE_MAX_TOKENS)
@@ -135,6 +136,23 @@ static int byte_of_text(sl_str text) /* "<0x0A>" -> 10; -1 when it is no such te
     return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
+/* U+2581 back into a space; returns the count of bytes. */
+static size_t spaces_back(sl_str text, char *out)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < text.length; i++) {
+        bool space = text.length - i >= 3 && memcmp(text.data + i, "\xe2\x96\x81", 3) == 0;
+        out[used++] = space ? ' ' : text.data[i];
+        i += space ? 2 : 0;
+    }
+    return used;
+}
+
+static size_t decode_normal(const sli_vocab *v, sl_str text, char *out)
+{
+    return v->spelling == SLI_SPELLED_SPACES ? spaces_back(text, out) : sli_text_to_bytes(text.data, text.length, out);
+}
+
 /* The bytes that each token stands for in a text. Unused ones stand for nothing. */
 static sl_status decode_pieces(sli_vocab *v, const sl_gguf *gguf, sl_error *err)
 {
@@ -143,7 +161,7 @@ static sl_status decode_pieces(sli_vocab *v, const sl_gguf *gguf, sl_error *err)
         sl_str text = sli_vocab_text(v, (sl_token)id);
         v->piece_at[id] = (uint32_t)used;
         switch ((sli_token_kind)v->kinds[id]) {
-        case SLI_TOKEN_NORMAL: used += sli_text_to_bytes(text.data, text.length, v->pieces + used); break;
+        case SLI_TOKEN_NORMAL: used += decode_normal(v, text, v->pieces + used); break;
         case SLI_TOKEN_UNKNOWN:
         case SLI_TOKEN_CONTROL:
         case SLI_TOKEN_USER_DEFINED:
@@ -163,12 +181,20 @@ static sl_status decode_pieces(sli_vocab *v, const sl_gguf *gguf, sl_error *err)
     return SL_OK;
 }
 
+static sl_token find_byte_token(const sli_vocab *v, uint8_t byte)
+{
+    char text[8];
+    if (v->spelling == SLI_SPELLED_BYTES)
+        return sli_vocab_find(v, text, sli_byte_to_text(byte, text));
+    snprintf(text, sizeof text, "<0x%02X>", byte);
+    sl_token token = sli_vocab_find(v, text, strlen(text));
+    return token >= 0 ? token : sli_vocab_find(v, (const char *)&byte, 1);
+}
+
 static void find_byte_tokens(sli_vocab *v)
 {
-    for (int byte = 0; byte < 256; byte++) {
-        char text[2];
-        v->byte_token[byte] = sli_vocab_find(v, text, sli_byte_to_text((uint8_t)byte, text));
-    }
+    for (int byte = 0; byte < 256; byte++)
+        v->byte_token[byte] = find_byte_token(v, (uint8_t)byte);
 }
 
 /* Gives back what decoding saved: stand-ins are longer than the bytes they stand for. */
@@ -205,9 +231,10 @@ static sl_status open_tables(sli_vocab *v, const sl_gguf *gguf, const sl_gguf_va
     return SL_OK;
 }
 
-sl_status sli_vocab_open(sli_vocab *v, const sl_gguf *gguf, sl_error *err)
+sl_status sli_vocab_open(sli_vocab *v, const sl_gguf *gguf, sli_spelling spelling, sl_error *err)
 {
     memset(v, 0, sizeof *v);
+    v->spelling = spelling;
     const sl_gguf_value *tokens;
     SL_TRY(sli_string_array(gguf, TOKENS_KEY, &tokens, err));
     if (tokens->count == 0)

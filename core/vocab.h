@@ -1,4 +1,4 @@
-/* core/vocab.h: the tokens of a byte-level vocabulary: texts, bytes, kinds, and the way from a text to its id.
+/* core/vocab.h: the tokens of a vocabulary: texts, bytes, kinds, and the way from a text to its id.
  *
  * Texts stay where they are, in the header buffer of the GGUF file, and are referred to by 32-bit offsets; the bytes that tokens stand for
  * are decoded once, one after the other. Per token that is 4 + 4 + 1 bytes, its bytes, and 8 to 16 in the hash table.
@@ -25,7 +25,14 @@ typedef enum sli_token_kind {
     SLI_TOKEN_KINDS
 } sli_token_kind;
 
+/* How the texts of normal tokens are written. */
+typedef enum sli_spelling {
+    SLI_SPELLED_BYTES,  /* each byte as a visible character, core/byte_unicode.h */
+    SLI_SPELLED_SPACES, /* as they are, but a space is U+2581; other tokens stand for single bytes: <0x0A> */
+} sli_spelling;
+
 typedef struct sli_vocab {
+    sli_spelling spelling;
     uint32_t size;
     uint32_t longest_text; /* bytes */
     const uint8_t *texts;  /* the GGUF array: u64 length + bytes, each at texts + text_at[id] */
@@ -40,7 +47,7 @@ typedef struct sli_vocab {
 } sli_vocab;
 
 /* Fills *v, which the caller owns; on failure nothing is left to close. */
-SL_MUST_USE sl_status sli_vocab_open(sli_vocab *v, const sl_gguf *gguf, sl_error *err);
+SL_MUST_USE sl_status sli_vocab_open(sli_vocab *v, const sl_gguf *gguf, sli_spelling spelling, sl_error *err);
 void sli_vocab_close(sli_vocab *v);
 
 sl_str sli_vocab_text(const sli_vocab *v, sl_token id);

@@ -17,19 +17,6 @@
 #define GROUP     SL_COLUMN_GROUP
 #define BLOCK_MAX 256
 
-/* Types that core names by number only, because nothing computes with them yet. */
-enum {
-    TYPE_Q5_0 = 6,
-    TYPE_Q5_1 = 7,
-    TYPE_Q2_K = 10,
-    TYPE_Q3_K = 11,
-    TYPE_Q4_K = 12,
-    TYPE_Q5_K = 13,
-    TYPE_Q6_K = 14,
-    TYPE_IQ4_NL = 20,
-    TYPE_IQ4_XS = 23,
-};
-
 typedef struct plane {
     uint8_t bits;   /* of an element: 8, 4, 2, 1; 0: there is no such plane */
     uint8_t run;    /* elements in neighbouring bytes, see above */
@@ -52,16 +39,16 @@ static const cut cuts[SL_TYPE_LIMIT] = {
     [SL_TYPE_BF16] = {.block = 1},
     [SL_TYPE_Q4_0] = {32, {{4, 16, 2}}, {{0, 2}}},
     [SL_TYPE_Q4_1] = {32, {{4, 16, 4}}, {{0, 4}}},
-    [TYPE_Q5_0] = {32, {{4, 16, 6}, {1, 1, 2}}, {{0, 2}}},
-    [TYPE_Q5_1] = {32, {{4, 16, 8}, {1, 1, 4}}, {{0, 4}}},
+    [SL_TYPE_Q5_0] = {32, {{4, 16, 6}, {1, 1, 2}}, {{0, 2}}},
+    [SL_TYPE_Q5_1] = {32, {{4, 16, 8}, {1, 1, 4}}, {{0, 4}}},
     [SL_TYPE_Q8_0] = {32, {{8, 32, 2}}, {{0, 2}}},
-    [TYPE_Q2_K] = {256, {{2, 32, 16}}, {{0, 16}, {80, 4}}},
-    [TYPE_Q3_K] = {256, {{2, 32, 32}, {1, 32, 0}}, {{96, 14}}},
-    [TYPE_Q4_K] = {256, {{4, 32, 16}}, {{0, 16}}},
-    [TYPE_Q5_K] = {256, {{4, 32, 48}, {1, 32, 16}}, {{0, 16}}},
-    [TYPE_Q6_K] = {256, {{4, 64, 0}, {2, 32, 128}}, {{192, 18}}},
-    [TYPE_IQ4_NL] = {32, {{4, 16, 2}}, {{0, 2}}},
-    [TYPE_IQ4_XS] = {256, {{4, 16, 8}}, {{0, 8}}},
+    [SL_TYPE_Q2_K] = {256, {{2, 32, 16}}, {{0, 16}, {80, 4}}},
+    [SL_TYPE_Q3_K] = {256, {{2, 32, 32}, {1, 32, 0}}, {{96, 14}}},
+    [SL_TYPE_Q4_K] = {256, {{4, 32, 16}}, {{0, 16}}},
+    [SL_TYPE_Q5_K] = {256, {{4, 32, 48}, {1, 32, 16}}, {{0, 16}}},
+    [SL_TYPE_Q6_K] = {256, {{4, 64, 0}, {2, 32, 128}}, {{192, 18}}},
+    [SL_TYPE_IQ4_NL] = {32, {{4, 16, 2}}, {{0, 2}}},
+    [SL_TYPE_IQ4_XS] = {256, {{4, 16, 8}}, {{0, 8}}},
 };
 
 /* One matrix, or the rows of it that a call is about. */
@@ -302,4 +289,13 @@ void sl_columns_join(uint32_t type, const uint8_t *const *columns, const uint8_t
             join_integers(&j, columns + (size_t)b * j.cut->block, first_row + r, group_rows, block);
             join_meta(&j, meta + meta_at(&j, b), first_row + r, group_rows, block);
         }
+}
+
+void sl_columns_join_block(uint32_t type, const uint8_t *const *columns, const uint8_t *meta, uint32_t rows, uint32_t cols, uint32_t block,
+                           uint32_t first_row, uint8_t *to, size_t stride)
+{
+    job j = job_of(type, rows, cols, first_row, rows - first_row < GROUP ? rows - first_row : GROUP);
+    j.row_bytes = stride;
+    join_integers(&j, columns, first_row, j.row_count, to);
+    join_meta(&j, meta + meta_at(&j, block), first_row, j.row_count, to);
 }

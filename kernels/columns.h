@@ -43,5 +43,9 @@ void sl_columns_split(uint32_t type, const uint8_t *matrix, uint32_t rows, uint3
 /* The reverse: writes those rows to `matrix`. */
 void sl_columns_join(uint32_t type, const uint8_t *const *columns, const uint8_t *meta, uint32_t rows, uint32_t cols, uint32_t first_row,
                      uint32_t row_count, uint8_t *matrix);
+/* The reverse for one block of neurons in rows [first_row, first_row + 32), or up to the last one: row first_row + r is written to
+ * to + r * stride. `columns` are the block's alone. Not for float types. */
+void sl_columns_join_block(uint32_t type, const uint8_t *const *columns, const uint8_t *meta, uint32_t rows, uint32_t cols, uint32_t block,
+                           uint32_t first_row, uint8_t *to, size_t stride);
 
 #endif

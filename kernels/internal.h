@@ -3,8 +3,8 @@
  * Every instruction set has one function per entry of sl_kernels, named sli_<entry>_<isa>: sli_matmul_ref, sli_matmul_avx2, ... The table in
  * kernels.c picks them; an entry where a set has nothing to win takes a lesser set's function there, and then no file defines the name.
  *
- * The layout of a quantised format is data: where the quant words, the scale and the minimum lie in a block of 32. Packing, dequantising
- * and the tests read it from here.
+ * The layout of a quantised format is data: where its words and its 16-bit numbers lie in a block. Packing reads it from here, and the
+ * reference to gather a row's block from a panel.
  *
  * Threads: constant data and pure functions. */
 #ifndef SL_KERNELS_INTERNAL_H
@@ -36,25 +36,44 @@ SLI_DECLARE_KERNELS(ref);
 SLI_DECLARE_KERNELS(avx2);
 SLI_DECLARE_KERNELS(avx512);
 
-#define SLI_SEGMENT_BLOCKS   8   /* D2: blocks of 32 whose products share one accumulator */
-#define SLI_SEGMENT_ELEMENTS 256 /* D3: elements of a segment */
+/* The formats that matmul_avx2.c leaves to files of their own. */
+void sli_matmul_blocks_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+void sli_matmul_super_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 
-/* One quantised block, byte offsets from its start; a quant word is 4 bytes. words is 0 for the float types. */
+#define SLI_SEGMENT_BLOCKS   8   /* D2: blocks of 32 whose products share one accumulator */
+#define SLI_SEGMENT_ELEMENTS 256 /* D3: elements of a segment; also a super-block */
+
+/* One quantised block, byte offsets from its start. In every format the 32-bit words that a panel interleaves lie side by side; what
+ * else there is are one or two 16-bit numbers: the scale, then the scale of the minima (of IQ4_XS: upper bits of its scales). words is 0
+ * for the float types. */
 typedef struct sli_layout {
+    uint16_t elements; /* 32, or 256: a super-block */
     uint8_t block_bytes;
-    uint8_t words;        /* quant words: 4 (nibbles) or 8 (bytes) */
-    uint8_t quant_offset; /* first quant word */
-    uint8_t scale_offset; /* fp16 */
-    uint8_t min_offset;   /* fp16; meaningful only with has_min */
-    uint8_t has_min;
+    uint8_t words;          /* quants, and where a format has them upper bits and packed scales, in the file's order */
+    uint8_t words_offset;   /* first word */
+    uint8_t halves;         /* 16-bit numbers, 1 or 2 */
+    uint8_t half_offset[2]; /* the scale first */
+    uint8_t has_min;        /* the second one is a minimum, or scales minima */
+    uint8_t sub;            /* elements that share an integer scale within a super-block; 0 for blocks of 32 */
 } sli_layout;
 
 static inline sli_layout sli_layout_of(uint32_t type)
 {
     switch (type) {
-    case SL_TYPE_Q4_0: return (sli_layout){.block_bytes = 18, .words = 4, .quant_offset = 2};
-    case SL_TYPE_Q4_1: return (sli_layout){.block_bytes = 20, .words = 4, .quant_offset = 4, .min_offset = 2, .has_min = 1};
-    case SL_TYPE_Q8_0: return (sli_layout){.block_bytes = 34, .words = 8, .quant_offset = 2};
+    case SL_TYPE_Q4_0:
+    case SL_TYPE_IQ4_NL: return (sli_layout){32, 18, .words = 4, .words_offset = 2, .halves = 1};
+    case SL_TYPE_Q4_1: return (sli_layout){32, 20, .words = 4, .words_offset = 4, .halves = 2, .half_offset = {0, 2}, .has_min = 1};
+    case SL_TYPE_Q5_0: return (sli_layout){32, 22, .words = 5, .words_offset = 2, .halves = 1};
+    case SL_TYPE_Q5_1: return (sli_layout){32, 24, .words = 5, .words_offset = 4, .halves = 2, .half_offset = {0, 2}, .has_min = 1};
+    case SL_TYPE_Q8_0: return (sli_layout){32, 34, .words = 8, .words_offset = 2, .halves = 1};
+    case SL_TYPE_Q2_K: return (sli_layout){256, 84, .words = 20, .halves = 2, .half_offset = {80, 82}, .has_min = 1, .sub = 16};
+    case SL_TYPE_Q3_K: return (sli_layout){256, 110, .words = 27, .halves = 1, .half_offset = {108}, .sub = 16};
+    case SL_TYPE_Q4_K:
+        return (sli_layout){256, 144, .words = 35, .words_offset = 4, .halves = 2, .half_offset = {0, 2}, .has_min = 1, .sub = 32};
+    case SL_TYPE_Q5_K:
+        return (sli_layout){256, 176, .words = 43, .words_offset = 4, .halves = 2, .half_offset = {0, 2}, .has_min = 1, .sub = 32};
+    case SL_TYPE_Q6_K: return (sli_layout){256, 210, .words = 52, .halves = 1, .half_offset = {208}, .sub = 16};
+    case SL_TYPE_IQ4_XS: return (sli_layout){256, 136, .words = 33, .words_offset = 4, .halves = 2, .half_offset = {0, 2}, .sub = 32};
     default: return (sli_layout){0};
     }
 }
@@ -65,6 +84,9 @@ static inline const uint8_t *sli_column_meta(const sl_columns *w, size_t b, size
     size_t words = w->type == SL_TYPE_Q4_1 ? 2 : 1;
     return w->meta + ((b * words + word) * w->rows + r) * 2;
 }
+
+/* What the nibbles of IQ4_NL and IQ4_XS stand for. */
+extern const int8_t sli_iq4_values[16];
 
 /* The largest |x| of a block of activations that is still quantised; below it the block is all zero (D1). 127 / amax would overflow
  * a little further down, and such values are beyond what a sum could show. */

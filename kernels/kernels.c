@@ -1,8 +1,9 @@
 /* kernels/kernels.c: the tables of kernels, one per instruction set, and the sizes that their callers reserve.
  *
- * All tables give the same bits. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens
- * once per token, and packing is as fast as memory with AVX2 already. The products of scattered rows, columns and signs have no AVX-512 version yet,
- * because they were written where it could not be run. */
+ * All tables give the same bits. AVX-512's matmul has kernels for the formats of matmul_avx512.c and hands the others (Q5, the K-quants, IQ4)
+ * to AVX2's. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens once per token, and
+ * packing is as fast as memory with AVX2 already. The products of scattered rows, columns and signs have no AVX-512 version yet, because
+ * they were written where it could not be run. */
 #include "kernels/internal.h"
 
 static const sl_kernels scalar_kernels = {

@@ -7,11 +7,18 @@
  * D1  Activations for quantised weights. A row of x is cut into blocks of 32: d = amax / 127 (fp32 division), inv = 127 / amax,
  *     q = round-half-even(x * inv) as int8, sum = the int32 sum of q. Where amax < 2^-120 (inv would overflow) d, q and sum are 0.
  * D2  Products with quantised weights, out[r] = sum over blocks b of 32 in index order. Inside a block the products of integers sum in
- *     int32 (exact): isum. Blocks lie in segments of 8 (256 elements, aligned to element 0; the last may be shorter). In a segment
- *     acc starts at +0 and for each block
- *         Q4_0, Q8_0: acc = fma(dw * dx, (float)isum, acc)                     Q4_0's integers are nibble - 8
- *         Q4_1:       acc = fma(dw * dx, (float)isum, acc); acc = fma(m, dx * (float)sum, acc)   its integers are the nibbles
- *     and the row's total starts at +0 and adds the segments in order: total = total + acc. dw and m are fp16 widened to fp32.
+ *     int32 (exact): isum. Blocks lie in segments of 8 (256 elements, aligned to element 0; the last may be shorter). The row's total starts
+ *     at +0 and adds the segments in order: total = total + segment. dw and m are fp16 widened to fp32.
+ *     Formats with blocks of 32: acc starts at +0, for each block
+ *         Q4_0, Q5_0, Q8_0, IQ4_NL: acc = fma(dw * dx, (float)isum, acc)
+ *         Q4_1, Q5_1:               acc = fma(dw * dx, (float)isum, acc); acc = fma(m, dx * (float)sum, acc)
+ *     and the segment is acc. The integers w are nibble - 8, 5 bits - 16, the byte, the table's value at the nibble; nibble, 5 bits.
+ *     Formats with super-blocks of 256, which are segments: each sub-block of 16 (Q2_K, Q3_K, Q6_K) or 32 (Q4_K, Q5_K, IQ4_XS) has an
+ *     integer scale s, and in Q2_K, Q4_K and Q5_K an integer minimum l. acc and low start at +0, for each block of 32
+ *         isum = the sum of s * w * q over its elements, |isum| < 2^24
+ *         acc = fma(dx, (float)isum, acc); with minima, for each of its sub-blocks: low = fma((float)l, dx * (float)sum16or32, low)
+ *     where sum16or32 is the sub-block's sum of q, and the segment is dw * acc, with minima fma(-m, low, dw * acc). The integers are w = 2 bits,
+ *     3 bits - 4, nibble, 5 bits, 6 bits - 32, the table's value; s is as stored, in Q3_K and IQ4_XS less 32.
  * D3  Products with float weights (F32, F16, BF16 widened to fp32; x stays fp32), segments of 256 elements as above. In a segment lane
  *     j = k mod 4 accumulates acc_j = fma(w_k, x_k, acc_j) in order from +0; the segment is (acc_0 + acc_1) + (acc_2 + acc_3).
  * D4  Sums over a vector (RMS norm): 16 lanes, lane j = i mod 16, acc_j = fma(x_i, x_i, acc_j); then halves are folded: lane j += lane
@@ -36,12 +43,13 @@
  *     acc) from +0, isum the int32 sum of weight times integer in the block.
  *
  * The panel. Sixteen rows of a matrix, interleaved so that a vector lane is a row. A panel has exactly the bytes of its rows:
- *     quantised: [block][word w of the block's quant bytes][row] as 32-bit words, the blocks' quants of all rows first; then the scales
- *     [block][row] fp16; then, for Q4_1, the minima [block][row] fp16. Words hold raw file bytes: word w of a Q4 block is bytes
- *     4w..4w+3, low nibbles elements 4w.., high nibbles elements 16+4w...
+ *     quantised: a block consists of one or two 16-bit numbers (the fp16 dw; then m, or of IQ4_XS upper bits of the scales) and of 32-bit words
+ *     (quants, upper bits, packed scales) that lie side by side in the file. The panel has first [block][word][row] of all blocks, then
+ *     dw [block][row], then, for formats with a second 16-bit number, that one [block][row]. Words hold raw file bytes: word w of a Q4
+ *     block is bytes 4w..4w+3, low nibbles elements 4w.., high nibbles elements 16+4w...
  *     float: [element][row].
- * So packing is a transposition of raw words, lossless and reversible; a format is described by where its quant words, scales and minima
- * lie in a block. */
+ * So packing is a transposition of raw words, lossless and reversible; a format is described by where its words and its 16-bit numbers lie
+ * in a block. */
 #ifndef SL_KERNELS_KERNELS_H
 #define SL_KERNELS_KERNELS_H
 

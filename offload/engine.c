@@ -7,7 +7,6 @@
 #include "core/os.h"
 #include "offload/density.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,16 +302,18 @@ static sl_status load_one(sl_engine *e, const sl_gguf_tensor *t, size_t *used, c
 static sl_status load_rope(sl_engine *e, const float *factors, sl_error *err)
 {
     const sl_model *m = e->model;
-    e->rope_step = malloc(m->rope_dim / 2 * sizeof *e->rope_step);
+    uint32_t half = m->rope_dim / 2;
+    e->rope_step = malloc((size_t)sl_model_rope_tables(m) * half * sizeof *e->rope_step);
     if (e->rope_step == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the rotary table");
-    for (uint32_t i = 0; i < m->rope_dim / 2; i++) {
+    for (uint32_t i = 0; i < half; i++) {
         double factor = factors != NULL ? (double)factors[i] : 1.0;
         if (!(factor > 0))
             return sl_fail(err, SL_FORMAT, "%s: rope_freqs.weight[%u] is %g; it must be positive", e->path, i, factor);
         e->rope_step[i] = sl_pow(m->rope_base, -2.0 * i / m->rope_dim) / (m->rope_scale * factor);
+        if (sl_model_rope_tables(m) == 2)
+            e->rope_step[half + i] = sl_pow(m->window_rope_base, -2.0 * i / m->rope_dim);
     }
-    e->attention_scale = 1.0f / sqrtf((float)m->head_dim);
     return SL_OK;
 }
 

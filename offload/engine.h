@@ -120,7 +120,7 @@ typedef struct sli_scratch {
     size_t arena_bytes;
     float *buffers[SL_BUF_COUNT]; /* [batch][width]; some share memory, see scratch.c */
     sl_acts acts;                 /* quantised source of the current products */
-    float *rope_cos, *rope_sin;   /* [batch][rope_dim / 2] */
+    float *rope_cos, *rope_sin;   /* [table][rows of the pass][rope_dim / 2] */
     uint8_t *embed_rows;          /* rows of the embedding as they lie in the file, [SLI_EMBED_READS] */
     uint8_t *thread_memory;       /* [threads][thread_bytes]: packed panels, or attention scratch */
     size_t thread_bytes;
@@ -167,8 +167,7 @@ struct sl_engine {
     sli_sparsity sparsity;
     float *vectors;          /* norm weights and biases, resident, one block */
     const float **vector_at; /* [layer op or head op] x {weight, bias}, NULL where there is none; indexed as units.matrices, times 2 */
-    float attention_scale;   /* 1 / sqrt(head_dim) */
-    double *rope_step;       /* [rope_dim / 2] radians per position */
+    double *rope_step;       /* [table][rope_dim / 2] radians per position */
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     bool session_open;

@@ -44,9 +44,17 @@ static void run_rope_row(const row_job *j, uint32_t row)
 {
     const sl_model *m = model_of(j->pass);
     const sli_scratch *s = &j->pass->engine->scratch;
-    uint32_t heads = j->op->dst == SL_BUF_Q ? m->heads : m->kv_heads, half = m->rope_dim / 2;
+    uint32_t heads = j->op->dst == SL_BUF_Q ? m->heads : m->kv_heads;
+    size_t at = ((size_t)sl_model_rope_table(m, j->layer) * j->pass->rows + row) * (m->rope_dim / 2);
     j->pass->engine->kernels->rope(m->arch->rope_halves ? SL_ROPE_HALVES : SL_ROPE_PAIRS, j->dst + (size_t)row * heads * m->head_dim, heads,
-                                   m->head_dim, m->rope_dim, s->rope_cos + (size_t)row * half, s->rope_sin + (size_t)row * half);
+                                   m->head_dim, m->rope_dim, s->rope_cos + at, s->rope_sin + at);
+}
+
+static void run_head_norms(const row_job *j, float *heads, size_t width)
+{
+    const sl_model *m = model_of(j->pass);
+    for (size_t at = 0; at < width; at += m->head_dim)
+        j->pass->engine->kernels->rms_norm(heads + at, j->weight, m->head_dim, m->rms_eps, heads + at);
 }
 
 static void run_row(const row_job *j, uint32_t row)
@@ -56,6 +64,7 @@ static void run_row(const row_job *j, uint32_t row)
     size_t n = sl_model_width(m, j->op->dst), at = row * n;
     switch (j->op->kind) {
     case SL_OP_RMS_NORM: k->rms_norm(j->src + at, j->weight, (uint32_t)n, m->rms_eps, j->dst + at); break;
+    case SL_OP_HEAD_NORM: run_head_norms(j, j->dst + at, n); break;
     case SL_OP_GLU:
         k->glu(m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH, j->src + at, buffer_of(j->pass, SL_BUF_UP) + at,
                n, j->dst + at);
@@ -121,7 +130,8 @@ static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t
                         .group = group,
                         .rows = rows,
                         .pos0 = p->pos0 + first_row,
-                        .scale = p->engine->attention_scale,
+                        .window = sl_model_window(m, j->layer),
+                        .scale = m->attention_scale,
                         .k_type = kv->k_type,
                         .v_type = kv->v_type,
                         .k_pages = sli_kv_pages(kv, j->layer, head, false),
@@ -224,16 +234,24 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
 
 /* ---- before the first layer ---- */
 
-static void fill_rope_table(const pass *p)
+static void fill_rope_table(const pass *p, uint32_t table)
 {
     uint32_t half = model_of(p)->rope_dim / 2;
+    const double *step = p->engine->rope_step + (size_t)table * half;
     for (uint32_t row = 0; row < p->rows; row++)
         for (uint32_t i = 0; i < half; i++) {
+            size_t at = ((size_t)table * p->rows + row) * half + i;
             double sine, cosine;
-            sl_sincos((double)(p->pos0 + row) * p->engine->rope_step[i], &sine, &cosine);
-            p->engine->scratch.rope_cos[(size_t)row * half + i] = (float)cosine;
-            p->engine->scratch.rope_sin[(size_t)row * half + i] = (float)sine;
+            sl_sincos((double)(p->pos0 + row) * step[i], &sine, &cosine);
+            p->engine->scratch.rope_cos[at] = (float)cosine;
+            p->engine->scratch.rope_sin[at] = (float)sine;
         }
+}
+
+static void fill_rope_tables(const pass *p)
+{
+    for (uint32_t table = 0; table < sl_model_rope_tables(model_of(p)); table++)
+        fill_rope_table(p, table);
 }
 
 /* A row of a resident embedding (it is the head's matrix too). */
@@ -282,6 +300,8 @@ static sl_status embed(const pass *p, sl_error *err)
             n = 0;
         }
     }
+    if (model_of(p)->arch->embedding_scaled)
+        p->engine->kernels->scale(buffer_of(p, SL_BUF_RESIDUAL), model_of(p)->embedding_scale, (size_t)p->rows * model_of(p)->d);
     return SL_OK;
 }
 
@@ -349,7 +369,7 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
-        fill_rope_table(&p);
+        fill_rope_tables(&p);
     for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++)
         status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
     if (status == SL_OK && kind.logits_rows > 0)

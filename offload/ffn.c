@@ -11,9 +11,8 @@ enum { GATE, UP, GLU, DOWN };
 
 static bool is_feed_forward(const sl_op *ops)
 {
-    return ops[GATE].kind == SL_OP_MATMUL && ops[GATE].weight == SL_ROLE_FFN_GATE && ops[UP].kind == SL_OP_MATMUL &&
-           ops[UP].weight == SL_ROLE_FFN_UP && ops[GLU].kind == SL_OP_GLU && ops[DOWN].kind == SL_OP_MATMUL &&
-           ops[DOWN].weight == SL_ROLE_FFN_DOWN;
+    return ops[GATE].kind == SL_OP_MATMUL && ops[GATE].dst == SL_BUF_GATE && ops[UP].kind == SL_OP_MATMUL && ops[UP].dst == SL_BUF_UP &&
+           ops[GLU].kind == SL_OP_GLU && ops[DOWN].kind == SL_OP_MATMUL && ops[DOWN].src == SL_BUF_GATE;
 }
 
 bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops, uint32_t layer)

@@ -49,8 +49,9 @@ static void lay_out(layout *l, const sl_model *model, const sli_scratch_shape *s
     s->acts.q = place(l, rows * widest);
     s->acts.d = place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(float));
     s->acts.sum = place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(int32_t));
-    s->rope_cos = place(l, rows * model->rope_dim / 2 * sizeof(float));
-    s->rope_sin = place(l, rows * model->rope_dim / 2 * sizeof(float));
+    size_t rope_bytes = sl_model_rope_tables(model) * rows * model->rope_dim / 2 * sizeof(float);
+    s->rope_cos = place(l, rope_bytes);
+    s->rope_sin = place(l, rope_bytes);
     s->embed_rows = place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
     s->thread_bytes = max_size(SLI_PACK_PANELS * ((shape->largest_panel_bytes + 63) & ~(size_t)63),
                                sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads));

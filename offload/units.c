@@ -24,13 +24,14 @@ static void cut_into_units(sli_matrix *m, uint32_t unit_bytes)
     m->unit_count = (m->rows + m->rows_per_unit - 1) / m->rows_per_unit;
 }
 
-static sli_matrix matrix_of(const sl_packed *packed, const sl_gguf_tensor *tensor, uint32_t unit_bytes)
+/* `rows` rows of a tensor, from `first` on. */
+static sli_matrix matrix_of(const sl_packed *packed, const sl_gguf_tensor *tensor, uint32_t first, uint32_t rows, uint32_t unit_bytes)
 {
     sli_matrix m = {.type = tensor->type,
                     .cols = (uint32_t)tensor->shape[0],
-                    .rows = (uint32_t)tensor->shape[1],
-                    .row_bytes = (uint32_t)sl_row_bytes(tensor->type, tensor->shape[0]),
-                    .offset = sli_tensor_offset(packed, tensor)};
+                    .rows = rows,
+                    .row_bytes = (uint32_t)sl_row_bytes(tensor->type, tensor->shape[0])};
+    m.offset = sli_tensor_offset(packed, tensor) + (uint64_t)first * m.row_bytes;
     cut_into_units(&m, unit_bytes);
     return m;
 }
@@ -74,6 +75,7 @@ static void add_op(const sl_model *model, const sl_packed *packed, const sl_op *
         return;
     const sl_gguf_tensor *tensor = sl_model_tensor(model, op->weight, layer);
     const sl_packed_layer *bundled = bundled_layer(packed, layer);
+    uint32_t all_rows, first = sl_model_slice(model, op, &all_rows);
     size_t panel = sl_panel_bytes(tensor->type, tensor->shape[0]);
     if (panel > u->largest_panel_bytes)
         u->largest_panel_bytes = panel;
@@ -82,7 +84,7 @@ static void add_op(const sl_model *model, const sl_packed *packed, const sl_op *
     else if (bundled != NULL && (op->weight == SL_ROLE_FFN_UP || op->weight == SL_ROLE_FFN_DOWN))
         *m = (sli_matrix){.type = tensor->type, .cols = (uint32_t)tensor->shape[0], .rows = (uint32_t)tensor->shape[1]};
     else
-        *m = matrix_of(packed, tensor, unit_bytes);
+        *m = matrix_of(packed, tensor, first, sl_model_width(model, op->dst), unit_bytes);
     add_units(u, m);
 }
 
@@ -115,7 +117,7 @@ uint32_t sli_units_of_layers(const sl_model *model, const sl_packed *packed, con
 static void find_embedding(const sl_model *model, const sl_packed *packed, sli_units *u)
 {
     const sl_gguf_tensor *tensor = sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0);
-    u->embedding = matrix_of(packed, tensor, SL_PANEL_ROWS);
+    u->embedding = matrix_of(packed, tensor, 0, model->vocab, SL_PANEL_ROWS);
     u->embedding.unit_count = 0;
     for (uint32_t op = 0; op < u->head_ops; op++) {
         const sli_matrix *head = sli_units_head(u, model, op);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""An independent implementation of the llama architecture, to check ours against.
+"""An independent implementation of the architectures that we run, to check ours against.
 
 It shares nothing with the C code: the file is read and its weights are dequantised by the `gguf` package, the arithmetic is NumPy in
 double precision, activations are never quantised, and attention is written as one matrix product over the whole sequence. So it does
@@ -12,6 +12,7 @@ likely next tokens, each as id and logit. Needs: pip install numpy gguf.
 """
 
 import argparse
+import functools
 import hashlib
 import sys
 
@@ -20,6 +21,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 TOP = 5
+ARCHITECTURES = "llama", "qwen2", "qwen3", "gemma3", "phi3"
 
 
 class File:
@@ -29,8 +31,8 @@ class File:
         self.reader = GGUFReader(path)
         self.tensors = {tensor.name: tensor for tensor in self.reader.tensors}
         self.arch = self.value("general.architecture")
-        if self.arch != "llama":
-            sys.exit(f"{path}: architecture {self.arch!r}, this oracle knows only 'llama'")
+        if self.arch not in ARCHITECTURES:
+            sys.exit(f"{path}: architecture {self.arch!r}, this oracle knows only {', '.join(ARCHITECTURES)}")
 
     def value(self, key, default=None):
         field = self.reader.fields.get(key)
@@ -55,9 +57,16 @@ def silu(x):
     return x / (1.0 + np.exp(-x))
 
 
-def rotary_angles(file, positions, rope_dim):
-    """Angles [position, rope_dim / 2]: frequencies fall from 1 to nearly 1 / base."""
-    frequency = file.param("rope.freq_base", 10000.0) ** (-np.arange(0, rope_dim, 2) / rope_dim)
+def gelu_tanh(x):
+    return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def rotary_angles(file, positions, rope_dim, local):
+    """Angles [position, rope_dim / 2]: frequencies fall from 1 to nearly 1 / base. Gemma's local layers have a base of their own."""
+    exponent = -np.arange(0, rope_dim, 2) / rope_dim
+    if local and file.arch == "gemma3":
+        return np.outer(np.arange(positions), file.param("rope.freq_base_swa", 10000.0) ** exponent)
+    frequency = file.param("rope.freq_base", 10000.0) ** exponent
     if file.has("rope_freqs.weight"):
         frequency = frequency / file.tensor("rope_freqs.weight")
     kind = file.param("rope.scaling.type", "linear")
@@ -68,56 +77,109 @@ def rotary_angles(file, positions, rope_dim):
     return np.outer(np.arange(positions), frequency)
 
 
-def rotate(x, angles):
-    """Turns the neighbouring components 2i, 2i+1 of every head by the position's i-th angle; components beyond stay."""
+def rotate(x, angles, halves):
+    """Turns pairs of components of every head by the position's angles: the neighbours 2i and 2i + 1, or i and i + n / 2. Components
+    beyond stay."""
     half = angles.shape[1]
-    even, odd = x[..., 0 : 2 * half : 2], x[..., 1 : 2 * half : 2]
+    first, second = (slice(0, half), slice(half, 2 * half)) if halves else (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
     cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
     turned = x.copy()
-    turned[..., 0 : 2 * half : 2] = even * cos - odd * sin
-    turned[..., 1 : 2 * half : 2] = even * sin + odd * cos
+    turned[..., first] = x[..., first] * cos - x[..., second] * sin
+    turned[..., second] = x[..., first] * sin + x[..., second] * cos
     return turned
 
 
-def attention(q, k, v):
-    """Causal attention; q [position, head, component], k and v with fewer heads, each serving a group of consecutive ones of q."""
+def attention(q, k, v, window):
+    """Causal attention; q [position, head, component], k and v with fewer heads, each serving a group of consecutive ones of q. A window
+    hides what lies so many positions back, or more."""
     positions, heads, size = q.shape
     group = heads // k.shape[1]
     k, v = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
     scores = np.einsum("ihc,jhc->hij", q, k) / np.sqrt(size)
-    scores += np.triu(np.full((positions, positions), -np.inf), 1)
+    distance = np.arange(positions)[:, None] - np.arange(positions)[None, :]
+    hidden = (distance < 0) | (distance >= window) if window else distance < 0
+    scores = np.where(hidden, -np.inf, scores)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
     return np.einsum("hij,jhc->ihc", weights, v)
+
+
+def local_layers(file):
+    """For each layer, whether it sees a window only."""
+    layers = file.param("block_count")
+    if not file.param("attention.sliding_window", 0):
+        return [False] * layers
+    pattern = file.param("attention.sliding_window_pattern", 6 if file.arch == "gemma3" else 0)
+    if isinstance(pattern, list):
+        return [bool(local) for local in pattern]
+    return [pattern == 0 or (layer + 1) % pattern != 0 for layer in range(layers)]
+
+
+class Layer:
+    """The weights of a layer by name, and the products with them."""
+
+    def __init__(self, file, number):
+        self.file, self.prefix = file, f"blk.{number}."
+
+    def has(self, name):
+        return self.file.has(self.prefix + name)
+
+    def weight(self, name):
+        return self.file.tensor(f"{self.prefix}{name}.weight")
+
+    def product(self, name, x):
+        y = x @ self.weight(name).T
+        return y + self.file.tensor(f"{self.prefix}{name}.bias") if self.has(f"{name}.bias") else y
+
+    def norm_if(self, name, x, epsilon):
+        return rms_norm(x, self.weight(name), epsilon) if self.has(f"{name}.weight") else x
+
+
+def query_key_value(layer, h, heads, kv_heads, size):
+    if layer.has("attn_qkv.weight"):
+        parts = np.split(layer.product("attn_qkv", h), [heads * size, (heads + kv_heads) * size], axis=-1)
+    else:
+        parts = [layer.product(name, h) for name in ("attn_q", "attn_k", "attn_v")]
+    return [part.reshape(len(h), -1, size) for part in parts]
+
+
+def feed_forward(layer, h, activation, neurons):
+    if layer.has("ffn_gate.weight"):
+        gate, up = layer.product("ffn_gate", h), layer.product("ffn_up", h)
+    else:
+        gate, up = np.split(layer.product("ffn_up", h), 2, axis=-1)
+    return layer.product("ffn_down", neurons(activation(gate) * up))
 
 
 def logits_of(file, tokens, neurons=lambda layer, activations: activations):
     """The logits after each token, [position, vocabulary]. `neurons` may change a feed-forward's activations [position, neuron]."""
     width, heads = file.param("embedding_length"), file.param("attention.head_count")
     kv_heads = file.param("attention.head_count_kv", heads)
-    head_size = file.param("attention.key_length", width // heads)
-    epsilon = file.param("attention.layer_norm_rms_epsilon")
-    angles = rotary_angles(file, len(tokens), file.param("rope.dimension_count", head_size))
+    size = file.param("attention.key_length", width // heads)
+    epsilon, halves = file.param("attention.layer_norm_rms_epsilon"), file.arch != "llama"
+    activation = gelu_tanh if file.arch == "gemma3" else silu
+    rope_dim = file.param("rope.dimension_count", size)
 
     embedding = file.tensor("token_embd.weight")
-    x = embedding[tokens]
-    for layer in range(file.param("block_count")):
-        weight = lambda name: file.tensor(f"blk.{layer}.{name}.weight")  # noqa: E731
-        bias = lambda name: file.tensor(f"blk.{layer}.{name}.bias") if file.has(f"blk.{layer}.{name}.bias") else 0.0  # noqa: E731
-        h = rms_norm(x, weight("attn_norm"), epsilon)
-        q = (h @ weight("attn_q").T + bias("attn_q")).reshape(len(tokens), heads, head_size)
-        k = (h @ weight("attn_k").T + bias("attn_k")).reshape(len(tokens), kv_heads, head_size)
-        v = (h @ weight("attn_v").T + bias("attn_v")).reshape(len(tokens), kv_heads, -1)
-        mixed = attention(rotate(q, angles), rotate(k, angles), v)
-        x = x + mixed.reshape(len(tokens), -1) @ weight("attn_output").T
-        h = rms_norm(x, weight("ffn_norm"), epsilon)
-        x = x + neurons(layer, silu(h @ weight("ffn_gate").T) * (h @ weight("ffn_up").T)) @ weight("ffn_down").T
+    x = embedding[tokens] * (np.sqrt(width) if file.arch == "gemma3" else 1.0)
+    for number, local in enumerate(local_layers(file)):
+        layer, angles = Layer(file, number), rotary_angles(file, len(tokens), rope_dim, local)
+        h = rms_norm(x, layer.weight("attn_norm"), epsilon)
+        q, k, v = query_key_value(layer, h, heads, kv_heads, size)
+        q, k = layer.norm_if("attn_q_norm", q, epsilon), layer.norm_if("attn_k_norm", k, epsilon)
+        window = file.param("attention.sliding_window") if local else 0
+        mixed = attention(rotate(q, angles, halves), rotate(k, angles, halves), v, window)
+        attended = layer.product("attn_output", mixed.reshape(len(tokens), -1))
+        x = x + layer.norm_if("post_attention_norm", attended, epsilon)
+        h = rms_norm(x, layer.weight("ffn_norm"), epsilon)
+        changed = functools.partial(neurons, number)
+        x = x + layer.norm_if("post_ffw_norm", feed_forward(layer, h, activation, changed), epsilon)
     head = file.tensor("output.weight") if file.has("output.weight") else embedding
     return rms_norm(x, file.tensor("output_norm.weight"), epsilon) @ head.T
 
 
 def main():
-    parser = argparse.ArgumentParser(description="golden logits of a llama model, from NumPy alone")
+    parser = argparse.ArgumentParser(description="golden logits of a model, from NumPy alone")
     parser.add_argument("model")
     parser.add_argument("--tokens", required=True, help="comma-separated ids; the last one is only predicted")
     parser.add_argument("--note", help="a line about the text, kept in the output")

@@ -31,15 +31,21 @@ static void every_supported_format_has_its_name_and_block(void **state)
         uint32_t type;
         const char *name;
         unsigned elements, bytes;
-    } expected[] = {{0, "F32", 1, 4},    {1, "F16", 1, 2},       {2, "Q4_0", 32, 18},    {3, "Q4_1", 32, 20},
-                    {8, "Q8_0", 32, 34}, {12, "Q4_K", 256, 144}, {14, "Q6_K", 256, 210}, {30, "BF16", 1, 2}};
+    } expected[] = {{0, "F32", 1, 4},       {1, "F16", 1, 2},         {2, "Q4_0", 32, 18},    {3, "Q4_1", 32, 20},
+                    {6, "Q5_0", 32, 22},    {7, "Q5_1", 32, 24},      {8, "Q8_0", 32, 34},    {10, "Q2_K", 256, 84},
+                    {11, "Q3_K", 256, 110}, {12, "Q4_K", 256, 144},   {13, "Q5_K", 256, 176}, {14, "Q6_K", 256, 210},
+                    {20, "IQ4_NL", 32, 18}, {23, "IQ4_XS", 256, 136}, {30, "BF16", 1, 2}};
+    size_t supported = 0;
+    for (uint32_t type = 0; type < SL_TYPE_LIMIT; type++)
+        supported += sl_format_of(type) && sl_format_of(type)->supported;
+    assert_int_equal(supported, sizeof(expected) / sizeof(expected[0]));
     for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
         const sl_format *f = sl_format_of(expected[i].type);
         assert_non_null(f);
         assert_string_equal(f->name, expected[i].name);
         assert_int_equal(f->block_elements, expected[i].elements);
         assert_int_equal(f->block_bytes, expected[i].bytes);
-        assert_int_equal(f->supported, strchr(f->name, 'K') == NULL);
+        assert_true(f->supported);
         assert_int_equal(f->quantized, expected[i].elements > 1);
     }
 }

@@ -3,6 +3,7 @@
  * All are held against what is tested elsewhere: pack and matmul of the reference over the whole matrix, with zeros for the neurons that are
  * not in the set (D8), bit for bit. Columns and rows have memory of their own, odd addresses included. */
 #include "kernels/columns.h"
+#include "kernels/internal.h"
 #include "tests/kernels_material.h"
 
 #include <string.h>
@@ -11,7 +12,8 @@
 #define COLS_MAX 1600
 #define GUARD    12345.75f
 
-static const uint32_t all_types[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_Q8_0};
+static const uint32_t all_types[] = {SL_TYPE_F32,  SL_TYPE_F16,  SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_Q8_0,   SL_TYPE_Q5_0,  SL_TYPE_Q5_1,
+                                     SL_TYPE_Q2_K, SL_TYPE_Q3_K, SL_TYPE_Q4_K, SL_TYPE_Q5_K, SL_TYPE_Q6_K, SL_TYPE_IQ4_NL, SL_TYPE_IQ4_XS};
 #define TYPE_COUNT (sizeof all_types / sizeof *all_types)
 
 /* A matrix in all its forms, a row of activations, and a set. */
@@ -55,9 +57,10 @@ static void fill_unit(bed *t, uint8_t *at, size_t bytes)
     else {
         for (size_t i = 0; i < bytes; i++) /* the extremes as whole blocks: sums reach their limits */
             at[i] = kind == 0 ? 0x80 : kind == 1 ? 0xff : kind == 2 ? 0 : (uint8_t)next_random(&t->random);
-        put_half(t, at);
-        if (t->type == SL_TYPE_Q4_1)
-            put_half(t, at + 2);
+        sli_layout layout = sli_layout_of(t->type);
+        put_half(t, at + layout.half_offset[0]);
+        if (layout.has_min)
+            put_half(t, at + layout.half_offset[1]);
     }
 }
 
@@ -91,6 +94,8 @@ static bed *make_bed(uint32_t type, uint32_t rows, uint32_t cols, uint64_t seed)
 {
     bed *t = calloc(1, sizeof *t);
     assert_non_null(t);
+    uint32_t block = sl_format_of(type)->block_elements;
+    cols = cols < block ? block : cols / block * block;
     assert_true(rows <= ROWS_MAX && cols <= COLS_MAX);
     t->random = seed * 1000003 + type;
     t->type = type;
@@ -200,16 +205,21 @@ static void every_isa_over_a_set_gives_the_dense_product_with_zeros(void **state
     for_each_isa(check_products);
 }
 
+/* All of a block but its 16-bit numbers. */
+static void fill_words(bed *t, size_t block, int byte)
+{
+    sli_layout layout = sli_layout_of(t->type);
+    memset(t->file + block * layout.block_bytes + layout.words_offset, byte, (size_t)layout.words * 4);
+}
+
 /* With dense activations and members that hold zeros, and sums at their limits. */
 static void check_extremes(const sl_kernels *kernels)
 {
     for (size_t i = 0; i < TYPE_COUNT; i++) {
         bed *t = make_bed(all_types[i], 64, 256, 9);
         if (sl_format_of(t->type)->quantized)
-            for (size_t b = 0; b < (size_t)64 * 8; b++) {
-                size_t bytes = sl_format_of(t->type)->block_bytes, head = t->type == SL_TYPE_Q4_1 ? 4 : 2;
-                memset(t->file + b * bytes + head, b % 3 == 0 ? 0x80 : b % 3 == 1 ? 0xff : 0x00, bytes - head);
-            }
+            for (size_t b = 0; b < (size_t)64 * 256 / sl_format_of(t->type)->block_elements; b++)
+                fill_words(t, b, b % 3 == 0 ? 0x80 : b % 3 == 1 ? 0xff : 0x00);
         pack_file(t, t->panels);
         sl_columns_split(t->type, t->file, t->rows, t->cols, 0, t->rows, t->columns, t->meta);
         choose(t, 1.0f);

@@ -6,6 +6,7 @@
 #include "core/cpu.h"
 #include "core/format.h"
 #include "kernels/kernels.h"
+#include "tests/formats.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -22,9 +23,6 @@
 #define ACT_ROWS_MAX 40
 #define OUT_STRIDE   53        /* more than OUT_ROWS_MAX and no multiple of anything */
 #define GUARD        12345.75f /* what outputs hold before; must stay where nothing is to be written */
-
-static const uint32_t all_types[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_Q8_0};
-#define TYPE_COUNT (sizeof all_types / sizeof all_types[0])
 
 /* Everything a case needs, at its largest. */
 typedef struct bed {
@@ -111,9 +109,10 @@ static void fill_quant_block(bed *t, uint32_t type, uint8_t *block)
     uint32_t kind = next(t) % 8;
     for (size_t i = 0; i < bytes; i++)
         block[i] = kind == 0 ? 0x80 : kind == 1 ? 0xff : kind == 2 ? 0 : (uint8_t)next(t);
-    put_u16(block, next_scale(t));
-    if (type == SL_TYPE_Q4_1)
-        put_u16(block + 2, next_scale(t));
+    file_halves halves = halves_of(type);
+    put_u16(block + halves.d, next_scale(t));
+    if (halves.has_min)
+        put_u16(block + halves.m, next_scale(t));
 }
 
 static void fill_weights(bed *t, uint32_t type, uint32_t rows, uint32_t cols)
@@ -191,23 +190,35 @@ static const sl_kernels *reference(void)
 
 /* ---- the definitions once more, from the file's bytes ---- */
 
-static float file_f16(const uint8_t *at)
+static float define_super_blocks(uint32_t type, const uint8_t *row, const sl_acts *x, size_t a)
 {
-    uint16_t bits;
-    memcpy(&bits, at, 2);
-    return sl_f16_to_f32(bits);
+    int step = has_subs_of_16(type) ? 16 : 32;
+    file_halves halves = halves_of(type);
+    float total = 0.0f;
+    for (size_t b = 0; b < x->cols / 256; b++) {
+        const uint8_t *block = row + b * sl_format_of(type)->block_bytes;
+        const int8_t *q = x->q + a * x->cols + b * 256;
+        const float *d = x->d + a * (x->cols / 32) + b * 8;
+        float acc = 0.0f, low = 0.0f;
+        for (int k = 0; k < 256; k += 32) {
+            int32_t isum = 0;
+            for (int i = k; i < k + 32; i++)
+                isum += super_scale(type, block, i) * super_integer(type, block, i) * q[i];
+            acc = fmaf(d[k / 32], (float)isum, acc);
+        }
+        for (int k = 0; k < 256 && halves.has_min; k += step) {
+            int32_t sum = 0;
+            for (int i = k; i < k + step; i++)
+                sum += q[i];
+            low = fmaf((float)super_minimum(type, block, k), d[k / 32] * (float)sum, low);
+        }
+        float segment = file_f16(block + halves.d) * acc;
+        total = total + (halves.has_min ? fmaf(-file_f16(block + halves.m), low, segment) : segment);
+    }
+    return total;
 }
 
-static int file_integer(uint32_t type, const uint8_t *block, int k)
-{
-    if (type == SL_TYPE_Q8_0)
-        return (int8_t)block[2 + k];
-    int byte = block[(type == SL_TYPE_Q4_1 ? 4 : 2) + k % 16];
-    int nibble = k < 16 ? byte % 16 : byte / 16;
-    return type == SL_TYPE_Q4_0 ? nibble - 8 : nibble;
-}
-
-static float define_quantized(uint32_t type, const uint8_t *row, const sl_acts *x, size_t a)
+static float define_blocks(uint32_t type, const uint8_t *row, const sl_acts *x, size_t a)
 {
     size_t blocks = x->cols / 32;
     float total = 0.0f, acc = 0.0f;
@@ -215,10 +226,10 @@ static float define_quantized(uint32_t type, const uint8_t *row, const sl_acts *
         const uint8_t *block = row + b * sl_format_of(type)->block_bytes;
         int32_t isum = 0;
         for (int k = 0; k < 32; k++)
-            isum += file_integer(type, block, k) * x->q[(a * blocks + b) * 32 + (size_t)k];
+            isum += small_integer(type, block, k) * x->q[(a * blocks + b) * 32 + (size_t)k];
         float dx = x->d[a * blocks + b];
         acc = fmaf(file_f16(block) * dx, (float)isum, acc);
-        if (type == SL_TYPE_Q4_1)
+        if (halves_of(type).has_min)
             acc = fmaf(file_f16(block + 2), dx * (float)x->sum[a * blocks + b], acc);
         if (b % 8 == 7 || b + 1 == blocks) {
             total = total + acc;
@@ -226,6 +237,11 @@ static float define_quantized(uint32_t type, const uint8_t *row, const sl_acts *
         }
     }
     return total;
+}
+
+static float define_quantized(uint32_t type, const uint8_t *row, const sl_acts *x, size_t a)
+{
+    return sl_format_of(type)->block_elements == 256 ? define_super_blocks(type, row, x, a) : define_blocks(type, row, x, a);
 }
 
 static float file_float(uint32_t type, const uint8_t *at)
@@ -332,21 +348,26 @@ static void every_isa_quantises_as_the_reference(void **state)
 static size_t panel_place(uint32_t type, size_t cols, size_t r, size_t i)
 {
     const sl_format *format = sl_format_of(type);
-    size_t block = i / format->block_bytes, in_block = i % format->block_bytes, blocks = cols / 32;
-    size_t head = type == SL_TYPE_Q4_1 ? 4 : 2, quant_bytes = format->block_bytes - head;
+    size_t block = i / format->block_bytes, in_block = i % format->block_bytes, blocks = cols / format->block_elements;
+    file_halves halves = halves_of(type);
+    bool two = halves.has_min || type == SL_TYPE_IQ4_XS;
+    size_t half = two && halves.m == 0 ? 2 : halves.m; /* IQ4_XS: upper bits of its scales */
+    size_t word_bytes = format->block_bytes - (two ? 4u : 2u), words_at = halves.d == 0 ? format->block_bytes - word_bytes : 0;
     if (!format->quantized)
         return (block * 16 + r) * format->block_bytes + in_block;
-    if (in_block >= head)
-        return ((block * quant_bytes + (in_block - head) / 4 * 4) * 16) + r * 4 + (in_block - head) % 4;
-    size_t scales = blocks * quant_bytes * 16 + (in_block >= 2 ? blocks * 32 : 0);
-    return scales + (block * 16 + r) * 2 + in_block % 2;
+    if (in_block - halves.d < 2)
+        return blocks * word_bytes * 16 + (block * 16 + r) * 2 + (in_block - halves.d);
+    if (two && in_block - half < 2)
+        return blocks * word_bytes * 16 + blocks * 32 + (block * 16 + r) * 2 + (in_block - half);
+    size_t in_words = in_block - words_at;
+    return (block * word_bytes + in_words / 4 * 4) * 16 + r * 4 + in_words % 4;
 }
 
 static void reference_packs_each_byte_where_the_layout_says(void **state)
 {
     bed *t = *state;
     for (size_t i = 0; i < TYPE_COUNT; i++) {
-        uint32_t type = all_types[i], cols = 288;
+        uint32_t type = all_types[i], cols = fitting(type, 288);
         size_t row_bytes = sl_row_bytes(type, cols);
         fill_weights(t, type, 16, cols);
         pack_all(t, reference(), type, 16, cols, t->panels);
@@ -361,7 +382,7 @@ static void check_pack(bed *t, const sl_kernels *kernels)
     static const uint32_t widths[] = {32, 64, 96, 288, 576, 4608};
     for (size_t i = 0; i < TYPE_COUNT; i++)
         for (size_t c = 0; c < 6; c++) {
-            uint32_t type = all_types[i], cols = widths[c], rows = 16 + next(t) % 17; /* absent rows in the last panel */
+            uint32_t type = all_types[i], cols = fitting(type, widths[c]), rows = 16 + next(t) % 17; /* absent rows in the last panel */
             size_t bytes = (rows + 15) / 16 * sl_panel_bytes(type, cols);
             fill_weights(t, type, rows, cols);
             memset(t->panels, 1, bytes + 1);
@@ -389,7 +410,7 @@ static void reference_products_are_d2_and_d3(void **state)
     static const uint32_t widths[] = {32, 96, 288, 576, 1536, 4608};
     for (size_t i = 0; i < TYPE_COUNT; i++)
         for (size_t c = 0; c < 6; c++) {
-            uint32_t type = all_types[i], cols = widths[c], out_rows = 19;
+            uint32_t type = all_types[i], cols = fitting(type, widths[c]), out_rows = 19;
             fill_weights(t, type, out_rows, cols);
             pack_all(t, reference(), type, out_rows, cols, t->panels);
             fill_acts(t, 2, cols);
@@ -408,9 +429,8 @@ static void reference_products_are_d2_and_d3(void **state)
 static void reference_products_are_near_the_exact_ones(void **state)
 {
     bed *t = *state;
-    uint32_t cols = 576;
     for (size_t i = 0; i < TYPE_COUNT; i++) {
-        uint32_t type = all_types[i];
+        uint32_t type = all_types[i], cols = fitting(type, 576);
         fill_weights(t, type, 16, cols);
         pack_all(t, reference(), type, 16, cols, t->panels);
         fill_acts(t, 1, cols);
@@ -434,6 +454,7 @@ static void reference_products_are_near_the_exact_ones(void **state)
 
 static void check_case(bed *t, const sl_kernels *kernels, uint32_t type, uint32_t cols, uint32_t out_rows, uint32_t rows)
 {
+    cols = fitting(type, cols);
     fill_weights(t, type, out_rows, cols);
     pack_all(t, reference(), type, out_rows, cols, t->panels);
     fill_acts(t, rows, cols);
@@ -490,17 +511,17 @@ static void every_isa_multiplies_random_shapes_as_the_reference(void **state)
 /* More panels than one group holds, so that the walk crosses groups with several row blocks. */
 static void check_many_panels(bed *t, const sl_kernels *kernels)
 {
-    enum { OUT_ROWS = 16 * 19 + 3, ROWS = 18, COLS = 544 };
+    enum { OUT_ROWS = 16 * 19 + 3, ROWS = 18 };
     for (size_t i = 0; i < TYPE_COUNT; i++) {
-        uint32_t type = all_types[i];
-        size_t panel_bytes = sl_panel_bytes(type, COLS), panels = (OUT_ROWS + 15) / 16;
+        uint32_t type = all_types[i], cols = fitting(type, 544);
+        size_t panel_bytes = sl_panel_bytes(type, cols), panels = (OUT_ROWS + 15) / 16;
         uint8_t *pool = allocate(panels * panel_bytes);
         float *expected = allocate(sizeof(float[ROWS][OUT_ROWS])), *got = allocate(sizeof(float[ROWS][OUT_ROWS]));
         for (size_t p = 0; p < panels; p++) {
-            fill_weights(t, type, 16, COLS);
-            pack_all(t, reference(), type, 16, COLS, pool + p * panel_bytes);
+            fill_weights(t, type, 16, cols);
+            pack_all(t, reference(), type, 16, cols, pool + p * panel_bytes);
         }
-        fill_acts(t, ROWS, COLS);
+        fill_acts(t, ROWS, cols);
         reference()->quantize(&t->x, 0, ROWS);
         reference()->matmul(type, pool, OUT_ROWS, &t->x, expected, OUT_ROWS);
         kernels->matmul(type, pool, OUT_ROWS, &t->x, got, OUT_ROWS);
@@ -518,19 +539,19 @@ static void every_isa_multiplies_many_panels_as_the_reference(void **state)
 /* A batch of rows gives each row what it gets alone: on this the dense check of n rows rests. */
 static void check_batch(bed *t, const sl_kernels *kernels)
 {
-    enum { ROWS = 23, OUT_ROWS = 33, COLS = 576 };
+    enum { ROWS = 23, OUT_ROWS = 33 };
     for (size_t i = 0; i < TYPE_COUNT; i++) {
-        uint32_t type = all_types[i];
-        fill_weights(t, type, OUT_ROWS, COLS);
-        pack_all(t, kernels, type, OUT_ROWS, COLS, t->panels);
-        fill_acts(t, ROWS, COLS);
+        uint32_t type = all_types[i], cols = fitting(type, 576);
+        fill_weights(t, type, OUT_ROWS, cols);
+        pack_all(t, kernels, type, OUT_ROWS, cols, t->panels);
+        fill_acts(t, ROWS, cols);
         kernels->quantize(&t->x, 0, ROWS);
         kernels->matmul(type, t->panels, OUT_ROWS, &t->x, t->expected, OUT_STRIDE);
         for (size_t a = 0; a < ROWS; a++) {
-            sl_acts one = {.rows = 1, .cols = COLS, .f32 = t->f32 + a * COLS};
-            one.q = t->x.q + a * COLS;
-            one.d = t->x.d + a * (COLS / 32);
-            one.sum = t->x.sum + a * (COLS / 32);
+            sl_acts one = {.rows = 1, .cols = cols, .f32 = t->f32 + a * cols};
+            one.q = t->x.q + a * cols;
+            one.d = t->x.d + a * (cols / 32);
+            one.sum = t->x.sum + a * (cols / 32);
             kernels->matmul(type, t->panels, OUT_ROWS, &one, t->got, OUT_STRIDE);
             assert_memory_equal(t->got, t->expected + a * OUT_STRIDE, OUT_ROWS * sizeof(float));
         }
@@ -543,9 +564,8 @@ static void a_row_in_a_batch_gets_what_it_gets_alone(void **state)
 
 static void check_dequantize(bed *t, const sl_kernels *kernels)
 {
-    uint32_t cols = 288;
     for (size_t i = 0; i < TYPE_COUNT; i++) {
-        uint32_t type = all_types[i];
+        uint32_t type = all_types[i], cols = fitting(type, 288);
         const sl_format *format = sl_format_of(type);
         fill_weights(t, type, 16, cols);
         pack_all(t, reference(), type, 16, cols, t->panels);
@@ -556,9 +576,7 @@ static void check_dequantize(bed *t, const sl_kernels *kernels)
             assert_memory_equal(t->got, t->expected, cols * sizeof(float));
             for (uint32_t k = 0; k < cols; k++) {
                 const uint8_t *block = row + k / format->block_elements * format->block_bytes;
-                float value = !format->quantized     ? file_float(type, block)
-                              : type == SL_TYPE_Q4_1 ? fmaf(file_f16(block), (float)file_integer(type, block, k % 32), file_f16(block + 2))
-                                                     : file_f16(block) * (float)file_integer(type, block, k % 32);
+                float value = format->quantized ? file_element(type, block, (int)(k % format->block_elements)) : file_float(type, block);
                 assert_true(t->got[k] == value);
             }
         }

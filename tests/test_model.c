@@ -25,6 +25,7 @@ typedef struct key {
     uint32_t number;
     float real;
     const char *text;
+    const uint8_t *flags; /* `number` of them, of an array */
 } key;
 
 typedef struct tensor {
@@ -134,6 +135,10 @@ static void write_key(header *h, const key *k)
     switch (k->kind) {
     case SL_GGUF_U32: header_u32(h, k->name, k->number); break;
     case SL_GGUF_STRING: header_string(h, k->name, k->text, strlen(k->text)); break;
+    case SL_GGUF_ARRAY:
+        header_array(h, k->name, SL_GGUF_BOOL, k->number);
+        header_add(h, k->flags, k->number);
+        break;
     case SL_GGUF_F32:
         header_key(h, k->name, SL_GGUF_F32);
         header_add(h, &k->real, sizeof k->real);
@@ -359,6 +364,112 @@ static void other_rotary_scaling_is_refused(void **state)
     }
 }
 
+/* ---- windows ---- */
+
+/* The same file under the name of another architecture. Names of keys are cut where they grow too long: none here does. */
+static void rename_arch(description *f, const char *arch)
+{
+    find_key(f, "general.architecture")->text = arch;
+    for (size_t i = 0; i < f->key_count; i++) {
+        char renamed[2 * NAME_MAX];
+        if (strncmp(f->keys[i].name, "llama.", 6) != 0)
+            continue;
+        snprintf(renamed, sizeof renamed, "%s.%s", arch, f->keys[i].name + 6);
+        snprintf(f->keys[i].name, sizeof f->keys[i].name, "%.*s", NAME_MAX - 1, renamed);
+    }
+}
+
+static void as_gemma3(description *f)
+{
+    static const char *const vectors[] = {"attn_q_norm", "attn_k_norm", "post_attention_norm", "post_ffw_norm"};
+    right_file(f);
+    rename_arch(f, "gemma3");
+    for (unsigned layer = 0; layer < LAYERS; layer++)
+        for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
+            char name[NAME_MAX];
+            snprintf(name, sizeof name, "blk.%u.%s.weight", layer, vectors[i]);
+            add_tensor(f, name, SL_TYPE_F32, i < 2 ? HEAD_DIM : D, 0);
+        }
+}
+
+static void a_window_of_llama_is_every_layers(void **state)
+{
+    (void)state;
+    description f;
+    right_file(&f);
+    opened o = open_model(&f);
+    assert_int_equal(sl_model_window(o.model, 0), 0);
+    close_model(o);
+    add_number(&f, "llama.attention.sliding_window", 99);
+    o = open_model(&f);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        assert_int_equal(sl_model_window(o.model, layer), 99);
+    assert_int_equal(sl_model_rope_tables(o.model), 1);
+    close_model(o);
+}
+
+static void gemma3_has_its_windows_by_period_or_as_the_file_says(void **state)
+{
+    (void)state;
+    description f;
+    as_gemma3(&f);
+    opened o = open_model(&f); /* no window: one rotary base for all */
+    assert_int_equal(sl_model_window(o.model, 0), 0);
+    assert_int_equal(sl_model_rope_tables(o.model), 1);
+    assert_true(o.model->embedding_scale == 8.0f && o.model->attention_scale == 0.25f);
+    close_model(o);
+
+    add_number(&f, "gemma3.attention.sliding_window", 7);
+    o = open_model(&f); /* the sixth layer would be the first without */
+    assert_true(sl_model_window(o.model, 0) == 7 && sl_model_window(o.model, 1) == 7);
+    assert_true(sl_model_rope_tables(o.model) == 2 && o.model->window_rope_base == 10000.0);
+    assert_int_equal(sl_model_rope_table(o.model, 1), 1);
+    close_model(o);
+
+    add_number(&f, "gemma3.attention.sliding_window_pattern", 2);
+    add_real(&f, "gemma3.rope.freq_base_swa", 500.0f);
+    o = open_model(&f);
+    assert_true(sl_model_window(o.model, 0) == 7 && sl_model_window(o.model, 1) == 0);
+    assert_true(sl_model_rope_table(o.model, 0) == 1 && sl_model_rope_table(o.model, 1) == 0);
+    assert_true(o.model->window_rope_base == 500.0);
+    close_model(o);
+
+    static const uint8_t layers[] = {0, 1, 1};
+    key *pattern = find_key(&f, "gemma3.attention.sliding_window_pattern");
+    pattern->kind = SL_GGUF_ARRAY;
+    pattern->flags = layers;
+    pattern->number = LAYERS;
+    o = open_model(&f);
+    assert_true(sl_model_window(o.model, 0) == 0 && sl_model_window(o.model, 1) == 7);
+    close_model(o);
+    pattern->number = LAYERS + 1;
+    check_refused(&f, SL_FORMAT, "gemma3.attention.sliding_window_pattern must be a period, or true or false for each of the 2 layers");
+}
+
+static void keys_of_gemma_that_change_the_arithmetic_otherwise_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"gemma3.final_logit_softcapping", "gemma3.attn_logit_softcapping"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        description f;
+        as_gemma3(&f);
+        add_real(&f, names[i], 30.0f);
+        check_refused(&f, SL_UNSUPPORTED, names[i]);
+    }
+}
+
+static void norms_of_heads_have_a_heads_size(void **state)
+{
+    (void)state;
+    description f;
+    as_gemma3(&f);
+    find_tensor(&f, "blk.1.attn_k_norm.weight")->shape[0] = KV_HEADS * HEAD_DIM;
+    check_refused(&f, SL_FORMAT, "tensor blk.1.attn_k_norm.weight is 32 x 1; the model's keys ask for 16 x 1");
+    as_gemma3(&f);
+    find_tensor(&f, "blk.0.post_ffw_norm.weight")->name[0] = '\0';
+    check_refused(&f, SL_FORMAT, "tensor blk.0.post_ffw_norm.weight is missing; architecture gemma3 needs it");
+}
+
 /* ---- what is refused ---- */
 
 static void an_architecture_that_is_not_in_the_table_is_refused(void **state)
@@ -367,7 +478,7 @@ static void an_architecture_that_is_not_in_the_table_is_refused(void **state)
     description f;
     right_file(&f);
     find_key(&f, "general.architecture")->text = "mamba";
-    check_refused(&f, SL_UNSUPPORTED, "architecture \"mamba\" is not known; known: llama");
+    check_refused(&f, SL_UNSUPPORTED, "architecture \"mamba\" is not known; known: llama, qwen2, qwen3, gemma3, phi3");
     find_key(&f, "general.architecture")->text = "llam";
     check_refused(&f, SL_UNSUPPORTED, "\"llam\"");
     find_key(&f, "general.architecture")->text = "";
@@ -381,7 +492,7 @@ static void an_architecture_that_is_not_in_the_table_is_refused(void **state)
 static void a_key_of_the_architecture_that_nobody_knows_is_refused(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama.attention.sliding_window", "llama.expert_count", "llama.", "llama.block_count.more",
+    static const char *const names[] = {"llama.rope.freq_base_swa", "llama.expert_count", "llama.", "llama.block_count.more",
                                         "llama.logit_scale"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         description f;
@@ -584,15 +695,15 @@ static void vectors_must_be_f32(void **state)
 static void a_format_without_kernels_is_refused_by_name(void **state)
 {
     (void)state;
-    uint32_t q5_0;
-    assert_non_null(sl_format_by_name("Q5_0", &q5_0));
+    uint32_t q8_1;
+    assert_non_null(sl_format_by_name("Q8_1", &q8_1));
     description f;
     right_file(&f);
-    find_tensor(&f, "blk.0.ffn_up.weight")->type = q5_0;
-    check_refused(&f, SL_UNSUPPORTED, "tensor blk.0.ffn_up.weight has type Q5_0, which is not supported yet");
+    find_tensor(&f, "blk.0.ffn_up.weight")->type = q8_1;
+    check_refused(&f, SL_UNSUPPORTED, "tensor blk.0.ffn_up.weight has type Q8_1, which is not supported; F32");
     right_file(&f);
-    find_tensor(&f, "token_embd.weight")->type = q5_0;
-    check_refused(&f, SL_UNSUPPORTED, "tensor token_embd.weight has type Q5_0");
+    find_tensor(&f, "token_embd.weight")->type = q8_1;
+    check_refused(&f, SL_UNSUPPORTED, "tensor token_embd.weight has type Q8_1");
 }
 
 int main(void)
@@ -605,6 +716,10 @@ int main(void)
         cmocka_unit_test(without_a_count_of_key_heads_each_query_head_has_its_own),
         cmocka_unit_test(rotary_scaling_is_none_or_linear),
         cmocka_unit_test(other_rotary_scaling_is_refused),
+        cmocka_unit_test(a_window_of_llama_is_every_layers),
+        cmocka_unit_test(gemma3_has_its_windows_by_period_or_as_the_file_says),
+        cmocka_unit_test(keys_of_gemma_that_change_the_arithmetic_otherwise_are_refused),
+        cmocka_unit_test(norms_of_heads_have_a_heads_size),
         cmocka_unit_test(an_architecture_that_is_not_in_the_table_is_refused),
         cmocka_unit_test(a_key_of_the_architecture_that_nobody_knows_is_refused),
         cmocka_unit_test(each_key_that_is_needed_is_missed_by_name),

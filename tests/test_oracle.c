@@ -193,6 +193,60 @@ static void q8_0_weights_compute_what_the_oracle_does(void **state)
     check_random("tiny-untied", SL_TYPE_Q8_0, quantised_weights);
 }
 
+static void q5_0_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q5_0, quantised_weights);
+}
+
+static void q5_1_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q5_1, quantised_weights);
+}
+
+static void iq4_nl_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_IQ4_NL, quantised_weights);
+}
+
+static void q2_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q2_K, quantised_weights);
+}
+
+static void q3_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q3_K, quantised_weights);
+}
+
+static void q4_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q4_K, quantised_weights);
+}
+
+static void q5_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q5_K, quantised_weights);
+}
+
+static void q6_k_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_Q6_K, quantised_weights);
+}
+
+static void iq4_xs_weights_compute_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-256", SL_TYPE_IQ4_XS, quantised_weights);
+}
+
 /* Each has what the others and the random ones have not: how many query heads share a key head, rotary factors, linear scaling, biases,
  * heads that are wider than their share, widths that are a multiple of nothing. */
 static const struct odd_model {
@@ -224,6 +278,72 @@ static const struct odd_model {
       .biases = true,
       .rope_linear = 2.5f,
       .seed = 13}},
+    {"window",
+     {.layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 390, .context = 256, .window = 5, .seed = 14}},
+    {"qwen2",
+     {.arch = "qwen2",
+      .layers = 2,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 16,
+      .vocab = 390,
+      .context = 256,
+      .biases = true,
+      .seed = 15}},
+    {"qwen3",
+     {.arch = "qwen3",
+      .layers = 2,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .tied = true,
+      .seed = 16}},
+    {"gemma3",
+     {.arch = "gemma3",
+      .layers = 7,
+      .d = 80,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 1,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .tied = true,
+      .rope_linear = 8,
+      .window = 6,
+      .seed = 17}},
+    {"gemma3_period",
+     {.arch = "gemma3",
+      .layers = 4,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 16,
+      .vocab = 390,
+      .context = 256,
+      .tied = true,
+      .window = 4,
+      .window_period = 2,
+      .seed = 18}},
+    {"phi3",
+     {.arch = "phi3",
+      .layers = 2,
+      .d = 100,
+      .ff = 77,
+      .heads = 6,
+      .kv_heads = 3,
+      .head_dim = 16,
+      .vocab = 390,
+      .context = 256,
+      .window = 7,
+      .seed = 19}},
 };
 enum { ODD_MODELS = sizeof odd_models / sizeof *odd_models };
 
@@ -257,6 +377,43 @@ static void linear_scaling_biases_and_odd_widths_compute_what_the_oracle_does(vo
 {
     (void)state;
     check_odd(2);
+}
+
+static void a_window_hides_what_the_oracle_hides(void **state)
+{
+    (void)state;
+    check_odd(3);
+}
+
+static void qwen2_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(4);
+}
+
+static void qwen3_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(5);
+}
+
+/* Five layers with a window, one without, and a sixth: both rotary bases, of which only one is scaled. */
+static void gemma3_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(6);
+}
+
+static void gemma3_with_a_period_of_its_own_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(7);
+}
+
+static void phi3_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(8);
 }
 
 static int write_odd_models(const char *folder)
@@ -296,10 +453,25 @@ int main(int argc, char **argv)
         cmocka_unit_test(q4_0_weights_compute_what_the_oracle_does),
         cmocka_unit_test(q4_1_weights_compute_what_the_oracle_does),
         cmocka_unit_test(q8_0_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q5_0_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q5_1_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(iq4_nl_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q2_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q3_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q4_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q5_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(q6_k_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(iq4_xs_weights_compute_what_the_oracle_does),
         cmocka_unit_test(smollm2_computes_what_the_oracle_does),
         cmocka_unit_test(a_key_head_for_each_query_head_computes_what_the_oracle_does),
         cmocka_unit_test(rotary_factors_compute_what_the_oracle_does),
         cmocka_unit_test(linear_scaling_biases_and_odd_widths_compute_what_the_oracle_does),
+        cmocka_unit_test(a_window_hides_what_the_oracle_hides),
+        cmocka_unit_test(qwen2_computes_what_the_oracle_does),
+        cmocka_unit_test(qwen3_computes_what_the_oracle_does),
+        cmocka_unit_test(gemma3_computes_what_the_oracle_does),
+        cmocka_unit_test(gemma3_with_a_period_of_its_own_computes_what_the_oracle_does),
+        cmocka_unit_test(phi3_computes_what_the_oracle_does),
     };
     if (argc == 3 && strcmp(argv[1], "--write") == 0)
         return write_odd_models(argv[2]);

@@ -8,6 +8,7 @@
 
 #include "offload/sluice.h"
 #include "offload/tools/quantize.h"
+#include "offload/tools/synth_row.h"
 #include "offload/tools/synth_vocabulary.h"
 #include "offload/tools/tool.h"
 
@@ -18,11 +19,14 @@
 #include <unistd.h>
 
 typedef struct tiny_model {
+    const char *arch;                                                  /* NULL: llama */
     uint32_t layers, d, ff, heads, kv_heads, head_dim, vocab, context; /* vocab at least SLI_SYNTH_VOCABULARY_MIN */
     uint32_t types[4];                                                 /* of the matrices, in turn */
     bool tied, biases, rope_factors;
     bool head_copies_embedding; /* of an untied model: the file has the same matrix twice */
     float rope_linear;          /* 0: no scaling */
+    uint32_t window;            /* 0: none */
+    uint32_t window_period;     /* 0: the architecture's */
     /* [vocab] or NULL. A model that knows nothing but what follows each token: its likeliest next one by far. It is untied, F32, and d is at
      * least vocab: the embedding is the identity, the layers add nothing, and the head maps each token to its successor. */
     const sl_token_id *successors;
@@ -88,7 +92,10 @@ static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t c
             row[c] = tiny_successor_weight(w->model, name, r, c);
         for (uint32_t c = 0; c < columns && (rows == 0 || w->model->successors == NULL); c++)
             row[c] = middle + spread * ((float)(sli_random_next(&state) >> 40) * 0x1p-23f - 1.0f);
-        sl_quantize_row(type, row, columns, stored);
+        if (sl_quantize_knows(type))
+            sl_quantize_row(type, row, columns, stored);
+        else
+            sli_synth_row(type, columns, sli_random_row(w->model->seed, w->tensors - 1, r), row, stored);
         status = sl_gguf_writer_data(w->file, stored, sl_row_bytes(type, columns), err);
     }
     free(stored);
@@ -96,23 +103,44 @@ static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t c
     return status;
 }
 
+static inline const char *tiny_arch(const tiny_model *m)
+{
+    return m->arch != NULL ? m->arch : "llama";
+}
+
 static inline sl_status tiny_layer(tiny_writer *w, uint32_t layer, sl_error *err)
 {
     const tiny_model *m = w->model;
     uint32_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
+    bool fused = strcmp(tiny_arch(m), "phi3") == 0, post_norms = strcmp(tiny_arch(m), "gemma3") == 0;
+    bool apart = !fused, biases = m->biases, head_norms = post_norms || strcmp(tiny_arch(m), "qwen3") == 0;
     const struct {
+        bool there;
         const char *name;
         uint32_t columns, rows;
         float middle, spread;
     } tensors[] = {
-        {"attn_norm.weight", m->d, 0, 1.0f, 0.1f}, {"attn_q.weight", m->d, q, 0, 2},      {"attn_q.bias", q, 0, 0, 0.5f},
-        {"attn_k.weight", m->d, kv, 0, 2},         {"attn_k.bias", kv, 0, 0, 0.5f},       {"attn_v.weight", m->d, kv, 0, 2},
-        {"attn_v.bias", kv, 0, 0, 0.5f},           {"attn_output.weight", q, m->d, 0, 2}, {"ffn_norm.weight", m->d, 0, 1.0f, 0.1f},
-        {"ffn_gate.weight", m->d, m->ff, 0, 2},    {"ffn_up.weight", m->d, m->ff, 0, 2},  {"ffn_down.weight", m->ff, m->d, 0, 2},
+        {true, "attn_norm.weight", m->d, 0, 1.0f, 0.1f},
+        {fused, "attn_qkv.weight", m->d, q + 2 * kv, 0, 2},
+        {apart, "attn_q.weight", m->d, q, 0, 2},
+        {biases, "attn_q.bias", q, 0, 0, 0.5f},
+        {head_norms, "attn_q_norm.weight", m->head_dim, 0, 1.0f, 0.3f},
+        {apart, "attn_k.weight", m->d, kv, 0, 2},
+        {biases, "attn_k.bias", kv, 0, 0, 0.5f},
+        {head_norms, "attn_k_norm.weight", m->head_dim, 0, 1.0f, 0.3f},
+        {apart, "attn_v.weight", m->d, kv, 0, 2},
+        {biases, "attn_v.bias", kv, 0, 0, 0.5f},
+        {true, "attn_output.weight", q, m->d, 0, 2},
+        {post_norms, "post_attention_norm.weight", m->d, 0, 0.5f, 0.1f},
+        {true, "ffn_norm.weight", m->d, 0, 1.0f, 0.1f},
+        {apart, "ffn_gate.weight", m->d, m->ff, 0, 2},
+        {true, "ffn_up.weight", m->d, fused ? 2 * m->ff : m->ff, 0, 2},
+        {true, "ffn_down.weight", m->ff, m->d, 0, 2},
+        {post_norms, "post_ffw_norm.weight", m->d, 0, 0.5f, 0.1f},
     };
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
         char name[64];
-        if (!m->biases && strstr(tensors[i].name, "bias") != NULL)
+        if (!tensors[i].there)
             continue;
         snprintf(name, sizeof name, "blk.%u.%s", layer, tensors[i].name);
         /* A matrix is spread by its row length, so that what goes in comes out at about the same size. */
@@ -140,28 +168,48 @@ static inline sl_status tiny_tensors(tiny_writer *w, bool filling, sl_error *err
     return m->tied ? SL_OK : tiny_tensor(w, "output.weight", m->d, m->vocab, 0, spread, err);
 }
 
+static inline sl_status tiny_number(sl_gguf_writer *w, const tiny_model *m, const char *name, uint32_t value, sl_error *err)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", tiny_arch(m), name);
+    return sl_gguf_write_u32(w, key, value, err);
+}
+
+static inline sl_status tiny_real(sl_gguf_writer *w, const tiny_model *m, const char *name, float value, sl_error *err)
+{
+    char key[96];
+    snprintf(key, sizeof key, "%s.%s", tiny_arch(m), name);
+    return sl_gguf_write_f32(w, key, value, err);
+}
+
 static inline sl_status tiny_values(sl_gguf_writer *w, const tiny_model *m, sl_error *err)
 {
     const struct {
-        const char *key;
+        const char *name;
         uint32_t value;
-    } numbers[] = {{"llama.context_length", m->context},
-                   {"llama.embedding_length", m->d},
-                   {"llama.block_count", m->layers},
-                   {"llama.feed_forward_length", m->ff},
-                   {"llama.attention.head_count", m->heads},
-                   {"llama.attention.head_count_kv", m->kv_heads},
-                   {"llama.attention.key_length", m->head_dim},
-                   {"llama.attention.value_length", m->head_dim},
-                   {"llama.rope.dimension_count", m->head_dim}};
-    SL_TRY(sl_gguf_write_str(w, "general.architecture", "llama", err));
+        bool may_lack; /* where it is 0 */
+    } numbers[] = {{"context_length", m->context, false},
+                   {"embedding_length", m->d, false},
+                   {"block_count", m->layers, false},
+                   {"feed_forward_length", m->ff, false},
+                   {"attention.head_count", m->heads, false},
+                   {"attention.head_count_kv", m->kv_heads, false},
+                   {"attention.key_length", m->head_dim, false},
+                   {"attention.value_length", m->head_dim, false},
+                   {"rope.dimension_count", m->head_dim, false},
+                   {"attention.sliding_window", m->window, true},
+                   {"attention.sliding_window_pattern", m->window_period, true}};
+    char key[96];
+    SL_TRY(sl_gguf_write_str(w, "general.architecture", tiny_arch(m), err));
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        SL_TRY(sl_gguf_write_u32(w, numbers[i].key, numbers[i].value, err));
-    SL_TRY(sl_gguf_write_f32(w, "llama.attention.layer_norm_rms_epsilon", 1e-5f, err));
-    SL_TRY(sl_gguf_write_f32(w, "llama.rope.freq_base", 10000.0f, err));
+        if (numbers[i].value != 0 || !numbers[i].may_lack)
+            SL_TRY(tiny_number(w, m, numbers[i].name, numbers[i].value, err));
+    SL_TRY(tiny_real(w, m, "attention.layer_norm_rms_epsilon", 1e-5f, err));
+    SL_TRY(tiny_real(w, m, "rope.freq_base", m->window > 0 ? 1e6f : 10000.0f, err));
     if (m->rope_linear > 0) {
-        SL_TRY(sl_gguf_write_str(w, "llama.rope.scaling.type", "linear", err));
-        SL_TRY(sl_gguf_write_f32(w, "llama.rope.scaling.factor", m->rope_linear, err));
+        snprintf(key, sizeof key, "%s.rope.scaling.type", tiny_arch(m));
+        SL_TRY(sl_gguf_write_str(w, key, "linear", err));
+        SL_TRY(tiny_real(w, m, "rope.scaling.factor", m->rope_linear, err));
     }
     /* The rows beyond it are tokens without a text. */
     return sli_synth_vocabulary(w, SLI_SYNTH_VOCABULARY_MIN, err);

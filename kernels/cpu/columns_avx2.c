@@ -12,7 +12,7 @@
  * memory is quicker to give neighbouring lines than lines apart. */
 #if defined(__x86_64__)
 #include "kernels/columns.h"
-#include "kernels/internal.h"
+#include "kernels/segments.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -248,7 +248,7 @@ static void multiply_quantized(const sl_columns *w, const sl_acts *x, size_t row
     switch (w->type) {
     case SL_TYPE_Q4_0: multiply_segments(SL_TYPE_Q4_0, &t); break;
     case SL_TYPE_Q4_1: multiply_segments(SL_TYPE_Q4_1, &t); break;
-    default: multiply_segments(SL_TYPE_Q8_0, &t); break;
+    default: multiply_segments(SL_TYPE_Q8_0, &t); break; /* see is_tiled */
     }
 }
 
@@ -338,9 +338,20 @@ static void multiply_floats(const sl_columns *w, const sl_acts *x, size_t row_be
     }
 }
 
+/* Formats that have tiles here; the others go segment by segment. */
+static bool is_tiled(uint32_t type)
+{
+    return type == SL_TYPE_Q4_0 || type == SL_TYPE_Q4_1 || type == SL_TYPE_Q8_0 || sli_layout_of(type).words == 0;
+}
+
 void sli_matmul_columns_avx2(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out)
 {
+    static const sli_segment_kernels by_segment = {sli_pack_avx2, sli_matmul_avx2};
     uint32_t whole_end = row_begin + (row_end - row_begin) / SL_COLUMN_GROUP * SL_COLUMN_GROUP;
+    if (!is_tiled(w->type)) {
+        sli_matmul_columns_by_segment(&by_segment, w, x, row_begin, row_end, out);
+        return;
+    }
     if (sli_layout_of(w->type).words)
         multiply_quantized(w, x, row_begin, whole_end, out);
     else

@@ -253,7 +253,10 @@ void sli_matmul_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, co
     case SL_TYPE_F32: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f32); break;
     case SL_TYPE_F16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f16); break;
     case SL_TYPE_BF16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_bf16); break;
-    default: break; /* the engine has refused other types when it opened the file */
+    case SL_TYPE_Q5_0:
+    case SL_TYPE_Q5_1:
+    case SL_TYPE_IQ4_NL: sli_matmul_blocks_avx2(type, panels, out_rows, x, out, out_stride); break;
+    default: sli_matmul_super_avx2(type, panels, out_rows, x, out, out_stride); break;
     }
 }
 #endif

@@ -280,7 +280,7 @@ void sli_matmul_avx512(uint32_t type, const uint8_t *panels, uint32_t out_rows, 
     case SL_TYPE_F32: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f32); break;
     case SL_TYPE_F16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f16); break;
     case SL_TYPE_BF16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_bf16); break;
-    default: break; /* the engine has refused other types when it opened the file */
+    default: sli_matmul_avx2(type, panels, out_rows, x, out, out_stride); break; /* no kernels of their own yet */
     }
 }
 #endif

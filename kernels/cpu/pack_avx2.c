@@ -87,19 +87,19 @@ static inline void gather_bytes(const cursor *c, size_t offset, size_t bytes, ui
         memcpy(to + r * bytes, read_at(c, r, offset), bytes);
 }
 
+/* Four words at a time. Where that does not divide a block's words the last four overlap the ones before, and write the same again. */
 static void pack_quantized(sli_layout layout, const cursor *c, uint32_t cols, uint8_t *panel)
 {
-    size_t blocks = cols / SL_ACT_BLOCK;
-    uint8_t *quants = panel;
-    uint8_t *scales = quants + blocks * layout.words * 4 * SL_PANEL_ROWS;
-    uint8_t *minima = scales + blocks * 2 * SL_PANEL_ROWS;
+    size_t blocks = cols / layout.elements, last = layout.words - 4u;
+    uint8_t *words = panel, *halves = panel + blocks * layout.words * 4 * SL_PANEL_ROWS;
 
-    for (size_t b = 0, block = 0; b < blocks; b++, block += layout.block_bytes) {
-        for (size_t w = 0; w < layout.words; w += 4, quants += 256)
-            transpose_words(c, block + layout.quant_offset + w * 4, quants);
-        gather_bytes(c, block + layout.scale_offset, 2, scales + b * 2 * SL_PANEL_ROWS);
-        if (layout.has_min)
-            gather_bytes(c, block + layout.min_offset, 2, minima + b * 2 * SL_PANEL_ROWS);
+    for (size_t b = 0, block = 0; b < blocks; b++, block += layout.block_bytes, words += layout.words * 4 * SL_PANEL_ROWS) {
+        for (size_t w = 0; w < layout.words; w += 4) {
+            size_t from = w < last ? w : last;
+            transpose_words(c, block + layout.words_offset + from * 4, words + from * 4 * SL_PANEL_ROWS);
+        }
+        for (size_t h = 0; h < layout.halves; h++)
+            gather_bytes(c, block + layout.half_offset[h], 2, halves + (h * blocks + b) * 2 * SL_PANEL_ROWS);
     }
 }
 

@@ -4,7 +4,7 @@
  * each row. Nibbles of elements i and 16 + i meet in one byte first, as the file has them. */
 #if defined(__x86_64__)
 #include "kernels/columns.h"
-#include "kernels/internal.h"
+#include "kernels/segments.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -103,6 +103,11 @@ INLINE void pack_floats(size_t size, const sl_columns *w, size_t first_row, size
 
 void sli_pack_columns_avx2(const sl_columns *w, uint32_t first_row, uint8_t *panel)
 {
+    static const sli_segment_kernels by_segment = {sli_pack_avx2, sli_matmul_avx2};
+    if (sli_layout_of(w->type).words && w->type != SL_TYPE_Q4_0 && w->type != SL_TYPE_Q4_1 && w->type != SL_TYPE_Q8_0) {
+        sli_pack_columns_by_segment(&by_segment, w, first_row, panel);
+        return;
+    }
     size_t lanes = w->rows - first_row < SL_PANEL_ROWS ? w->rows - first_row : SL_PANEL_ROWS;
     if (sli_layout_of(w->type).words)
         pack_quantized(w, first_row, lanes, panel);

@@ -9,7 +9,7 @@
  *
  * While eight rows are multiplied the next eight are asked for, as nobody else could know where they lie. */
 #if defined(__x86_64__)
-#include "kernels/internal.h"
+#include "kernels/segments.h"
 
 #include <immintrin.h>
 #include <string.h>
@@ -195,13 +195,19 @@ static multiply_fn multiply_of(uint32_t type)
     case SL_TYPE_Q8_0: return q8_0;
     case SL_TYPE_F32: return f32;
     case SL_TYPE_F16: return f16;
-    default: return bf16; /* the engine has refused other types when it opened the file */
+    case SL_TYPE_BF16: return bf16;
+    default: return NULL;
     }
 }
 
 void sli_dot_rows_avx2(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out)
 {
+    static const sli_segment_kernels by_segment = {sli_pack_avx2, sli_matmul_avx2};
     multiply_fn multiply = multiply_of(type);
+    if (multiply == NULL) {
+        sli_dot_rows_by_segment(&by_segment, type, rows, count, x, out);
+        return;
+    }
     uint32_t i = 0;
     for (; i + EIGHT <= count; i += EIGHT)
         multiply(rows + i, i + 2 * EIGHT <= count ? rows + i + EIGHT : rows + i, x, out + i);

@@ -12,7 +12,8 @@
 typedef struct walk {
     uint32_t type;
     sli_layout layout;
-    size_t blocks; /* of a row */
+    size_t blocks; /* of activations in a row */
+    size_t share;  /* how many of them a block of weights meets: 1, or 8 for a super-block */
     size_t panel_bytes;
     const uint8_t *panels;
     const sl_acts *x;
@@ -28,40 +29,51 @@ static size_t min_size(size_t a, size_t b)
 
 static sli_weight_parts parts_at(const walk *w, size_t panel, size_t block)
 {
-    size_t row_words = w->blocks * w->layout.words * 4;
+    size_t blocks = w->blocks / w->share, b = block / w->share;
     const uint8_t *base = w->panels + panel * w->panel_bytes;
-    const uint8_t *scales = base + (row_words + block * 2) * SL_PANEL_ROWS;
+    const uint8_t *scales = base + (blocks * w->layout.words * 4 + b * 2) * SL_PANEL_ROWS;
     return (sli_weight_parts){
-        .quants = base + block * w->layout.words * 4 * SL_PANEL_ROWS,
+        .quants = base + b * w->layout.words * 4 * SL_PANEL_ROWS,
         .scales = scales,
-        .minima = w->layout.has_min ? scales + w->blocks * 2 * SL_PANEL_ROWS : scales,
+        .minima = w->layout.halves == 2 ? scales + blocks * 2 * SL_PANEL_ROWS : scales,
     };
 }
 
 /* What a row's blocks need beside their integers: the scales, and where sums start or what the minima are multiplied by. Inlined with
  * constants for whole tiles, which the compiler then vectorises. */
-INLINE void lay_out_scales(uint32_t type, const float *restrict d, const int32_t *restrict sum, size_t r, size_t blocks,
+INLINE void lay_out_scales(bool has_min, int32_t bias, const float *restrict d, const int32_t *restrict sum, size_t r, size_t blocks,
                            sli_act_tile *restrict tile)
 {
     for (size_t b = 0; b < blocks; b++)
         tile->d[r][b] = d[b];
     for (size_t b = 0; b < blocks; b++)
-        if (type == SL_TYPE_Q4_1)
+        if (has_min)
             tile->dsum[r][b] = d[b] * (float)sum[b];
         else
-            tile->start[r][b] = sum[b] * (type == SL_TYPE_Q8_0 ? -128 : -8);
+            tile->start[r][b] = sum[b] * bias;
 }
 
 static void lay_out_scales_of_type(const walk *w, const float *d, const int32_t *sum, size_t r, size_t blocks, sli_act_tile *tile)
 {
+    int32_t bias = w->type == SL_TYPE_Q8_0 ? -128 : w->type == SL_TYPE_Q5_0 ? -16 : -8;
     if (blocks != SLI_TILE_BLOCKS)
-        lay_out_scales(w->type, d, sum, r, blocks, tile);
-    else if (w->type == SL_TYPE_Q4_0)
-        lay_out_scales(SL_TYPE_Q4_0, d, sum, r, SLI_TILE_BLOCKS, tile);
-    else if (w->type == SL_TYPE_Q4_1)
-        lay_out_scales(SL_TYPE_Q4_1, d, sum, r, SLI_TILE_BLOCKS, tile);
+        lay_out_scales(w->layout.has_min, bias, d, sum, r, blocks, tile);
+    else if (w->layout.has_min)
+        lay_out_scales(true, 0, d, sum, r, SLI_TILE_BLOCKS, tile);
     else
-        lay_out_scales(SL_TYPE_Q8_0, d, sum, r, SLI_TILE_BLOCKS, tile);
+        lay_out_scales(false, bias, d, sum, r, SLI_TILE_BLOCKS, tile);
+}
+
+static void lay_out_half_sums(const int8_t *restrict q, const float *restrict d, size_t r, size_t blocks, sli_act_tile *restrict tile)
+{
+    for (size_t b = 0; b < blocks; b++)
+        for (size_t h = 0; h < 2; h++) {
+            int16_t sum = 0;
+            for (size_t k = 0; k < SL_ACT_BLOCK / 2; k++)
+                sum = (int16_t)(sum + q[b * SL_ACT_BLOCK + h * (SL_ACT_BLOCK / 2) + k]);
+            tile->half_sum[r][b][h] = sum;
+            tile->half_dsum[r][b][h] = d[b] * (float)sum;
+        }
 }
 
 static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t block, size_t blocks, sli_act_tile *tile)
@@ -72,6 +84,8 @@ static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t b
         for (size_t b = 0; b < blocks; b++)
             memcpy(tile->q[b][r], q + b * SL_ACT_BLOCK, SL_ACT_BLOCK);
         lay_out_scales_of_type(w, w->x->d + at, w->x->sum + at, r, blocks, tile);
+        if (w->layout.sub == SL_ACT_BLOCK / 2)
+            lay_out_half_sums(q, w->x->d + at, r, blocks, tile);
     }
 }
 
@@ -120,6 +134,7 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
         .type = type,
         .layout = sli_layout_of(type),
         .blocks = x->cols / SL_ACT_BLOCK,
+        .share = sli_layout_of(type).elements / SL_ACT_BLOCK,
         .panel_bytes = sl_panel_bytes(type, x->cols),
         .panels = panels,
         .x = x,

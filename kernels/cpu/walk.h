@@ -12,7 +12,7 @@
  *
  * Memory is the limit when rows are few, so each step is told which tile comes next and asks for it ahead of time.
  *
- * Threads: pure functions; all scratch is on the stack (about 40 KiB). */
+ * Threads: pure functions; all scratch is on the stack (about 45 KiB). */
 #ifndef SL_KERNELS_CPU_WALK_H
 #define SL_KERNELS_CPU_WALK_H
 
@@ -27,11 +27,15 @@ typedef struct sli_act_tile {
     float d[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];
     int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* what takes a bias back that made weights unsigned: -8 * sum, -128 * sum for bytes */
     float dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];    /* d * (float)sum, for formats with a minimum */
+    /* For formats with sub-blocks of 16: the sums of each half of a block, and d times them. */
+    int16_t half_sum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2];
+    float half_dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2];
 } sli_act_tile;
 
 /* Where the parts of a tile lie in a panel. */
 typedef struct sli_weight_parts {
-    const uint8_t *quants, *scales, *minima; /* of the tile's first block; minima equals scales where a format has none */
+    const uint8_t *quants, *scales,
+        *minima; /* words and 16-bit numbers of the tile's first block; minima equals scales where there is one */
 } sli_weight_parts;
 
 typedef struct sli_quant_step {

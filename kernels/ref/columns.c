@@ -1,8 +1,17 @@
 /* kernels/ref/columns.c: products and panels of a matrix that is there by columns (D8); the definition in executable form. */
 #include "kernels/columns.h"
 #include "kernels/ref/decode.h"
+#include "kernels/segments.h"
 
 #include <math.h>
+
+static const sli_segment_kernels by_segment = {sli_pack_ref, sli_matmul_ref};
+
+/* Formats of one plane and blocks of 32, for which D8 is written out; the others go segment by segment. */
+static bool is_written_out(uint32_t type)
+{
+    return type == SL_TYPE_Q4_0 || type == SL_TYPE_Q4_1 || type == SL_TYPE_Q8_0;
+}
 
 /* The raw integer of row `r` in a column: a byte, or a nibble (kernels/columns.h). */
 static uint8_t raw_of_row(uint32_t type, const uint8_t *column, size_t r)
@@ -58,6 +67,10 @@ static float float_row(const sl_columns *w, const sl_acts *x, size_t r)
 void sli_matmul_columns_ref(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out)
 {
     bool quantized = sli_layout_of(w->type).words != 0;
+    if (quantized && !is_written_out(w->type)) {
+        sli_matmul_columns_by_segment(&by_segment, w, x, row_begin, row_end, out);
+        return;
+    }
     for (size_t r = row_begin; r < row_end; r++)
         out[r] = quantized ? quantized_row(w, x, r) : float_row(w, x, r);
 }
@@ -88,6 +101,10 @@ static void pack_quantized_row(const sl_columns *w, size_t first_row, size_t lan
 
 void sli_pack_columns_ref(const sl_columns *w, uint32_t first_row, uint8_t *panel)
 {
+    if (sli_layout_of(w->type).words && !is_written_out(w->type)) {
+        sli_pack_columns_by_segment(&by_segment, w, first_row, panel);
+        return;
+    }
     size_t lanes = w->rows - first_row < SL_PANEL_ROWS ? w->rows - first_row : SL_PANEL_ROWS;
     size_t element_bytes = sl_format_of(w->type)->block_bytes;
     memset(panel, 0, sl_panel_bytes(w->type, w->cols));

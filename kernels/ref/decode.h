@@ -1,6 +1,7 @@
-/* kernels/ref/decode.h: a stored weight as a number, for the scalar reference.
+/* kernels/ref/decode.h: stored weights as numbers, for the scalar reference.
  *
- * Quantised formats all mean integer * scale (+ minimum); what differs is the integer: nibble - 8, nibble, or a signed byte. */
+ * Every quantised block means d * q (+ m) for each element, a super-block d * scale * q (- m * low), with integers q, scale and low. What
+ * differs is where their bits lie. A block is decoded from its file bytes; one that lies in a panel is gathered from it first. */
 #ifndef SL_KERNELS_REF_DECODE_H
 #define SL_KERNELS_REF_DECODE_H
 
@@ -8,58 +9,41 @@
 
 #include <string.h>
 
-static inline uint16_t sli_load_u16(const uint8_t *bytes)
-{
-    uint16_t value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
+#define SLI_SUBS_MAX 16 /* sub-blocks of a super-block */
+
+/* A block's numbers. The integers scale and low are a super-block's; m is the minimum of a block of 32 or the scale of the lows. */
+typedef struct sli_decoded {
+    float d, m;
+    int8_t q[SLI_SEGMENT_ELEMENTS];
+    int8_t scale[SLI_SUBS_MAX];
+    uint8_t low[SLI_SUBS_MAX];
+} sli_decoded;
+
+#define SLI_BLOCK_BYTES_MAX 256
+
+void sli_decode_block(uint32_t type, const uint8_t *block, sli_decoded *out);
+
+/* The file bytes of block `b` of row `r` of a panel whose rows have `blocks` blocks. */
+void sli_gather_block(sli_layout layout, const uint8_t *panel, size_t blocks, size_t b, size_t r, uint8_t *block);
 
 static inline float sli_load_f16(const uint8_t *bytes)
 {
-    return sl_f16_to_f32(sli_load_u16(bytes));
+    uint16_t half;
+    memcpy(&half, bytes, sizeof half);
+    return sl_f16_to_f32(half);
 }
 
 /* Element of a float format at `bytes`. */
 static inline float sli_load_float(uint32_t type, const uint8_t *bytes)
 {
     float value;
-    if (type == SL_TYPE_F16)
-        return sl_f16_to_f32(sli_load_u16(bytes));
-    if (type == SL_TYPE_BF16)
-        return sl_bf16_to_f32(sli_load_u16(bytes));
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
-/* Spreads quant word `w` of a block into the block's 32 integers. A nibble word holds elements 4w.. low and 16 + 4w.. high. */
-static inline void sli_decode_word(uint32_t type, const uint8_t word[4], size_t w, int8_t q[SL_ACT_BLOCK])
-{
-    int offset = type == SL_TYPE_Q4_0 ? 8 : 0;
-    for (size_t i = 0; i < 4; i++) {
-        if (type == SL_TYPE_Q8_0) {
-            q[4 * w + i] = (int8_t)word[i];
-        } else {
-            q[4 * w + i] = (int8_t)((word[i] & 15) - offset);
-            q[16 + 4 * w + i] = (int8_t)((word[i] >> 4) - offset);
-        }
+    uint16_t half;
+    if (type == SL_TYPE_F32) {
+        memcpy(&value, bytes, sizeof value);
+        return value;
     }
-}
-
-/* Where row `r` of block `b` lies in a quantised panel of `blocks` blocks. */
-static inline const uint8_t *sli_panel_word(const uint8_t *panel, sli_layout layout, size_t b, size_t w, size_t r)
-{
-    return panel + ((b * layout.words + w) * SL_PANEL_ROWS + r) * 4;
-}
-
-static inline const uint8_t *sli_panel_scale(const uint8_t *panel, sli_layout layout, size_t blocks, size_t b, size_t r)
-{
-    return panel + (blocks * layout.words * 4 + b * 2) * SL_PANEL_ROWS + r * 2;
-}
-
-static inline const uint8_t *sli_panel_min(const uint8_t *panel, sli_layout layout, size_t blocks, size_t b, size_t r)
-{
-    return sli_panel_scale(panel, layout, blocks, blocks + b, r); /* the minima follow the scales, in the same order */
+    memcpy(&half, bytes, sizeof half);
+    return type == SL_TYPE_F16 ? sl_f16_to_f32(half) : sl_bf16_to_f32(half);
 }
 
 #endif

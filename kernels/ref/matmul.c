@@ -8,38 +8,66 @@
 
 /* One segment of a weight row, decoded. */
 typedef struct segment {
-    size_t count; /* blocks, or elements of a float format */
-    int8_t q[SLI_SEGMENT_ELEMENTS];
-    float scale[SLI_SEGMENT_BLOCKS];
-    float min[SLI_SEGMENT_BLOCKS];
-    float w[SLI_SEGMENT_ELEMENTS];
+    sli_layout layout;
+    size_t count; /* blocks of activations, or elements of a float format */
+    union {
+        sli_decoded blocks[SLI_SEGMENT_BLOCKS]; /* a super-block is the only one */
+        float w[SLI_SEGMENT_ELEMENTS];
+    };
 } segment;
 
-static void decode_quantized(uint32_t type, const uint8_t *panel, size_t row, size_t blocks, size_t first, segment *s)
+/* `first` counts blocks of activations. */
+static void decode_quantized(uint32_t type, const uint8_t *panel, size_t row, size_t cols, size_t first, segment *s)
 {
-    sli_layout layout = sli_layout_of(type);
-    s->count = blocks - first < SLI_SEGMENT_BLOCKS ? blocks - first : SLI_SEGMENT_BLOCKS;
-    for (size_t i = 0; i < s->count; i++) {
-        for (size_t w = 0; w < layout.words; w++)
-            sli_decode_word(type, sli_panel_word(panel, layout, first + i, w, row), w, s->q + i * SL_ACT_BLOCK);
-        s->scale[i] = sli_load_f16(sli_panel_scale(panel, layout, blocks, first + i, row));
-        s->min[i] = layout.has_min ? sli_load_f16(sli_panel_min(panel, layout, blocks, first + i, row)) : 0.0f;
+    size_t blocks = cols / s->layout.elements, left = cols / SL_ACT_BLOCK - first;
+    s->count = left < SLI_SEGMENT_BLOCKS ? left : SLI_SEGMENT_BLOCKS;
+    for (size_t i = 0; i * s->layout.elements < s->count * SL_ACT_BLOCK; i++) {
+        uint8_t bytes[SLI_BLOCK_BYTES_MAX];
+        sli_gather_block(s->layout, panel, blocks, first * SL_ACT_BLOCK / s->layout.elements + i, row, bytes);
+        sli_decode_block(type, bytes, &s->blocks[i]);
     }
 }
 
-/* D2 inside a segment; x, d and sum point at its first block. */
-static float dot_quantized(const segment *s, bool has_min, const int8_t *x, const float *d, const int32_t *sum)
+static int32_t dot_integers(const int8_t *q, const int8_t *x, size_t n)
+{
+    int32_t sum = 0;
+    for (size_t k = 0; k < n; k++)
+        sum += q[k] * x[k];
+    return sum;
+}
+
+/* D2 inside a segment of blocks of 32; x, d and sum point at its first block. */
+static float dot_blocks(const segment *s, const int8_t *x, const float *d, const int32_t *sum)
 {
     float acc = 0.0f;
     for (size_t i = 0; i < s->count; i++) {
-        int32_t isum = 0;
-        for (size_t k = i * SL_ACT_BLOCK; k < (i + 1) * SL_ACT_BLOCK; k++)
-            isum += s->q[k] * x[k];
-        acc = fmaf(s->scale[i] * d[i], (float)isum, acc);
-        if (has_min)
-            acc = fmaf(s->min[i], d[i] * (float)sum[i], acc);
+        const sli_decoded *block = &s->blocks[i];
+        int32_t isum = dot_integers(block->q, x + i * SL_ACT_BLOCK, SL_ACT_BLOCK);
+        acc = fmaf(block->d * d[i], (float)isum, acc);
+        if (s->layout.has_min)
+            acc = fmaf(block->m, d[i] * (float)sum[i], acc);
     }
     return acc;
+}
+
+/* D2 for a super-block. */
+static float dot_super_block(const segment *s, const int8_t *x, const float *d)
+{
+    const sli_decoded *block = &s->blocks[0];
+    float acc = 0.0f, low = 0.0f;
+    for (size_t b = 0; b < SLI_SEGMENT_BLOCKS; b++) {
+        int32_t isum = 0;
+        for (size_t k = b * SL_ACT_BLOCK; k < (b + 1) * SL_ACT_BLOCK; k += s->layout.sub) {
+            size_t sub = k / s->layout.sub;
+            int32_t sum = 0;
+            for (size_t i = 0; i < s->layout.sub; i++)
+                sum += x[k + i];
+            isum += block->scale[sub] * dot_integers(block->q + k, x + k, s->layout.sub);
+            low = fmaf((float)block->low[sub], d[b] * (float)sum, low);
+        }
+        acc = fmaf(d[b], (float)isum, acc);
+    }
+    return s->layout.has_min ? fmaf(-block->m, low, block->d * acc) : block->d * acc;
 }
 
 /* D3 inside a segment. */
@@ -54,13 +82,13 @@ static float dot_float(const segment *s, const float *x)
 static void quantized_row(uint32_t type, const uint8_t *panel, size_t row, const sl_acts *x, float *out, size_t out_stride)
 {
     size_t blocks = x->cols / SL_ACT_BLOCK;
-    bool has_min = sli_layout_of(type).has_min;
-    segment s;
+    segment s = {.layout = sli_layout_of(type)};
     for (size_t b = 0; b < blocks; b += SLI_SEGMENT_BLOCKS) {
-        decode_quantized(type, panel, row, blocks, b, &s);
+        decode_quantized(type, panel, row, x->cols, b, &s);
         for (size_t a = 0; a < x->rows; a++) {
             size_t at = a * blocks + b;
-            out[a * out_stride] += dot_quantized(&s, has_min, x->q + at * SL_ACT_BLOCK, x->d + at, x->sum + at);
+            const int8_t *q = x->q + at * SL_ACT_BLOCK;
+            out[a * out_stride] += s.layout.sub ? dot_super_block(&s, q, x->d + at) : dot_blocks(&s, q, x->d + at, x->sum + at);
         }
     }
 }

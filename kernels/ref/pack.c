@@ -23,21 +23,17 @@ static void pack_float(size_t element_bytes, const uint8_t *const rows[SL_PANEL_
 
 static void pack_quantized(sli_layout layout, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel)
 {
-    size_t blocks = cols / SL_ACT_BLOCK;
-    uint8_t *quants = panel;
-    uint8_t *scales = quants + blocks * layout.words * 4 * SL_PANEL_ROWS;
-    uint8_t *minima = scales + blocks * 2 * SL_PANEL_ROWS;
+    size_t blocks = cols / layout.elements;
+    uint8_t *halves = panel + blocks * layout.words * 4 * SL_PANEL_ROWS;
 
     for (size_t b = 0; b < blocks; b++) {
         size_t block = b * layout.block_bytes;
         for (size_t w = 0; w < layout.words; w++)
             for (size_t r = 0; r < SL_PANEL_ROWS; r++)
-                copy_bytes(quants + ((b * layout.words + w) * SL_PANEL_ROWS + r) * 4, rows[r], block + layout.quant_offset + w * 4, 4);
-        for (size_t r = 0; r < SL_PANEL_ROWS; r++) {
-            copy_bytes(scales + (b * SL_PANEL_ROWS + r) * 2, rows[r], block + layout.scale_offset, 2);
-            if (layout.has_min)
-                copy_bytes(minima + (b * SL_PANEL_ROWS + r) * 2, rows[r], block + layout.min_offset, 2);
-        }
+                copy_bytes(panel + ((b * layout.words + w) * SL_PANEL_ROWS + r) * 4, rows[r], block + layout.words_offset + w * 4, 4);
+        for (size_t h = 0; h < layout.halves; h++)
+            for (size_t r = 0; r < SL_PANEL_ROWS; r++)
+                copy_bytes(halves + ((h * blocks + b) * SL_PANEL_ROWS + r) * 2, rows[r], block + layout.half_offset[h], 2);
     }
 }
 

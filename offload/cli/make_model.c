@@ -41,7 +41,7 @@ static sl_status type_of(const char *name, uint32_t *type, sl_error *err)
 {
     const sl_format *format = sl_format_by_name(name, type);
     if (format == NULL || !format->supported)
-        return sl_fail(err, SL_INVALID, "--type %s: known are F32, F16, BF16, Q4_0, Q4_1 and Q8_0", name);
+        return sl_fail(err, SL_INVALID, "--type %s: known are " SL_SUPPORTED_FORMATS, name);
     return SL_OK;
 }
 

@@ -1,21 +1,19 @@
 /* offload/tools/synth.c: random models, written as fast as the disk takes them.
  *
- * Weights of a row of n inputs get a standard deviation of about 1/sqrt(n), as a trained or freshly initialised model has, so that each
- * layer's output is of the order of its input. Quantised blocks are not rounded from floats but drawn as they lie: uniform integers, and
- * a step that gives them that deviation. Each row has a random stream of its own. */
+ * Each row has a random stream of its own (synth_row.h). */
 #include "offload/tools/synth.h"
-#include "offload/tools/quantize.h"
+#include "offload/tools/synth_row.h"
 #include "offload/tools/synth_vocabulary.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* tiny: rows of 128 and 160, so that no length is a multiple of 256 and one is not even of 64. */
+/* tiny: rows of 128 and 160, so that no length is a multiple of 256 and one is not even of 64; tiny-256: all are, for super-blocks. */
 static const sl_synth_shape shapes[] = {
     {"tiny", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, true},
     {"tiny-untied", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, false},
+    {"tiny-256", 2, 256, 512, 8, 4, 384, 512, 1e4f, 1e-5f, false},
     {"smollm2-135m", 30, 576, 1536, 9, 3, 49152, 8192, 1e5f, 1e-5f, true},
     {"smollm2-360m", 32, 960, 2560, 15, 5, 49152, 8192, 1e5f, 1e-5f, true},
     {"tinyllama-1.1b", 22, 2048, 5632, 32, 4, 32000, 2048, 1e4f, 1e-5f, false},
@@ -34,88 +32,25 @@ const sl_synth_shape *sl_synth_shape_at(size_t index)
     return index < SHAPE_COUNT ? &shapes[index] : NULL;
 }
 
-/* ---- rows ---- */
-
-static void put_half(uint8_t *out, float value)
+/* The type of a matrix with rows of `columns`. Where super-blocks do not divide them the next larger format of blocks of 32 stands in, as
+ * in files that llama.cpp quantises. */
+static uint32_t type_for(uint32_t type, uint64_t columns)
 {
-    uint16_t half = sl_f32_to_f16(value);
-    memcpy(out, &half, sizeof(half));
-}
-
-/* Uniform in [0, 1) from the top 24 bits, all of which a float holds. */
-static float unit(uint64_t random)
-{
-    return (float)(random >> 40) * 0x1p-24f;
-}
-
-/* The standard deviations of uniform integers: nibbles, and -127..127. */
-#define NIBBLE_DEVIATION 4.6097722f
-#define BYTE_DEVIATION   73.6116f
-
-/* A block's step varies by a quarter around the wanted one. Its sign is random, which takes away the mean of -8..7. */
-static float random_step(uint64_t random, float step)
-{
-    float magnitude = step * (0.75f + 0.5f * unit(random));
-    return random & 1 ? -magnitude : magnitude;
-}
-
-static void random_nibbles(uint64_t *state, uint8_t out[16])
-{
-    uint64_t words[2] = {sli_random_next(state), sli_random_next(state)};
-    memcpy(out, words, sizeof(words));
-}
-
-/* -128 is in no file that was quantised from floats, and kernels may rely on that: it becomes 0. */
-static void random_bytes(uint64_t *state, uint8_t out[32])
-{
-    for (int i = 0; i < 32; i += 8) {
-        uint64_t word = sli_random_next(state);
-        memcpy(out + i, &word, sizeof(word));
+    if (columns % sl_format_of(type)->block_elements == 0)
+        return type;
+    switch (type) {
+    case SL_TYPE_Q4_K: return SL_TYPE_Q5_0;
+    case SL_TYPE_Q5_K: return SL_TYPE_Q5_1;
+    case SL_TYPE_Q6_K: return SL_TYPE_Q8_0;
+    default: return SL_TYPE_IQ4_NL;
     }
-    for (int i = 0; i < 32; i++)
-        out[i] = out[i] == 0x80 ? 0 : out[i];
-}
-
-/* One block of 32 in a quantised format; returns what follows it. */
-static uint8_t *random_block(uint32_t type, float deviation, uint64_t *state, uint8_t *out)
-{
-    uint64_t random = sli_random_next(state);
-    if (type == SL_TYPE_Q8_0) {
-        put_half(out, random_step(random, deviation / BYTE_DEVIATION));
-        random_bytes(state, out + 2);
-        return out + 34;
-    }
-    float step = random_step(random, deviation / NIBBLE_DEVIATION);
-    put_half(out, step);
-    if (type == SL_TYPE_Q4_0) {
-        random_nibbles(state, out + 2);
-        return out + 18;
-    }
-    put_half(out + 2, step * -7.5f);
-    random_nibbles(state, out + 4);
-    return out + 20;
-}
-
-/* `scratch` holds a row of floats. */
-static void random_row(uint32_t type, uint64_t elements, uint64_t state, float *scratch, uint8_t *out)
-{
-    float deviation = 1.0f / sqrtf((float)elements);
-    if (sl_format_of(type)->quantized) {
-        for (uint64_t i = 0; i < elements; i += 32)
-            out = random_block(type, deviation, &state, out);
-        return;
-    }
-    float range = deviation * 3.4641016f; /* a uniform interval of length sqrt(12) has deviation 1 */
-    for (uint64_t i = 0; i < elements; i++)
-        scratch[i] = (unit(sli_random_next(&state)) - 0.5f) * range;
-    sl_quantize_row(type, scratch, elements, out);
 }
 
 /* Norm weights are near 1, each another, so that a forgotten one shows. */
 static void random_norm(uint64_t elements, uint64_t state, float *out)
 {
     for (uint64_t i = 0; i < elements; i++)
-        out[i] = 0.9f + 0.2f * unit(sli_random_next(&state));
+        out[i] = 0.9f + 0.2f * sli_unit(sli_random_next(&state));
 }
 
 /* ---- the file ---- */
@@ -134,7 +69,7 @@ typedef sl_status (*tensor_visit)(synth *s, const char *name, uint64_t columns, 
 
 static sl_status declare_tensor(synth *s, const char *name, uint64_t columns, uint64_t rows, sl_error *err)
 {
-    uint32_t type = rows ? s->options->type : SL_TYPE_F32;
+    uint32_t type = rows ? type_for(s->options->type, columns) : SL_TYPE_F32;
     s->output.total_bytes += sl_row_bytes(type, columns) * (rows ? rows : 1);
     return sl_gguf_write_tensor(s->output.writer, name, type, (uint64_t[]){columns, rows}, rows ? 2 : 1, err);
 }
@@ -147,9 +82,10 @@ static sl_status fill_tensor(synth *s, const char *name, uint64_t columns, uint6
         random_norm(columns, sli_random_row(s->options->seed, tensor, 0), s->floats);
         return sli_tool_put(&s->output, s->floats, columns * sizeof(*s->floats), err);
     }
-    size_t row_bytes = sl_row_bytes(s->options->type, columns);
+    uint32_t type = type_for(s->options->type, columns);
+    size_t row_bytes = sl_row_bytes(type, columns);
     for (uint64_t r = 0; r < rows; r++) {
-        random_row(s->options->type, columns, sli_random_row(s->options->seed, tensor, r), s->floats, s->row);
+        sli_synth_row(type, columns, sli_random_row(s->options->seed, tensor, r), s->floats, s->row);
         SL_TRY(sli_tool_put(&s->output, s->row, row_bytes, err));
     }
     return SL_OK;
@@ -233,9 +169,10 @@ sl_status sl_synth(const sl_synth_options *options, sl_error *err)
 {
     synth s = {.options = options, .output = {.watch = &options->watch}};
     SL_TRY(find_shape(options->shape, &s.shape, err));
-    if (!sl_quantize_knows(options->type))
-        return sl_fail(err, SL_INVALID, "cannot make weights of type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known", options->type,
-                       sl_format_of(options->type) ? sl_format_of(options->type)->name : "undefined");
+    const sl_format *format = sl_format_of(options->type);
+    if (!format || !format->supported)
+        return sl_fail(err, SL_INVALID, "cannot make weights of type %u (%s); known are %s", options->type,
+                       format ? format->name : "undefined", SL_SUPPORTED_FORMATS);
     SL_TRY(sl_gguf_writer_create(options->path, 32, &s.output.writer, err));
 
     uint32_t longest = s.shape->ff > s.shape->d ? s.shape->ff : s.shape->d;

@@ -9,6 +9,15 @@ bool sli_file_type_of(uint32_t type, uint32_t *out)
     case SL_TYPE_Q4_0: *out = 2; return true;
     case SL_TYPE_Q4_1: *out = 3; return true;
     case SL_TYPE_Q8_0: *out = 7; return true;
+    case SL_TYPE_Q5_0: *out = 8; return true;
+    case SL_TYPE_Q5_1: *out = 9; return true;
+    case SL_TYPE_Q2_K: *out = 10; return true;
+    case SL_TYPE_Q3_K: *out = 11; return true; /* of the mixtures S, M and L the first, which mixes least */
+    case SL_TYPE_Q4_K: *out = 14; return true;
+    case SL_TYPE_Q5_K: *out = 16; return true;
+    case SL_TYPE_Q6_K: *out = 18; return true;
+    case SL_TYPE_IQ4_NL: *out = 25; return true;
+    case SL_TYPE_IQ4_XS: *out = 30; return true;
     case SL_TYPE_BF16: *out = 32; return true;
     default: return false;
     }
