@@ -2,14 +2,14 @@
  *
  * Inputs of a layer are planted through the same file that observing writes. Numbers from OpenBLAS are compared with tolerances; what is decided by
  * integers (orders, densities) exactly. */
-#include "kernels_material.h"
 #include "offload/calibrate/calibrate.h"
 #include "offload/calibrate/choose.h"
 #include "offload/calibrate/fit.h"
 #include "offload/calibrate/order.h"
 #include "offload/calibrate/store.h"
 #include "offload/predictor.h"
-#include "tiny_model.h"
+#include "tests/kernels_material.h"
+#include "tests/tiny_model.h"
 
 #include <errno.h>
 

@@ -2,8 +2,8 @@
  *
  * Products with signs are held against integers added up here from the bits' definition, every instruction set against the reference, bit for
  * bit. Guesses are put together by hand, so that their scores can be computed beside them from the formulas alone. */
-#include "kernels_material.h"
 #include "offload/guess.h"
+#include "tests/kernels_material.h"
 
 #include <math.h>
 #include <string.h>
