@@ -58,11 +58,26 @@ static uint32_t neurons_at(uint32_t ff, uint32_t point)
     return (uint32_t)((uint64_t)ff * point / POINTS);
 }
 
-static void fill_evenly(uint32_t layers, uint32_t ff, uint64_t total, uint32_t *keep)
+static uint32_t even_share(uint32_t layers, uint64_t total, uint32_t layer)
 {
-    (void)ff;
+    return (uint32_t)(total * (layer + 1) / layers - total * layer / layers);
+}
+
+static void fill_evenly(uint32_t layers, uint64_t total, uint32_t *keep)
+{
     for (uint32_t i = 0; i < layers; i++)
-        keep[i] = (uint32_t)(total * (i + 1) / layers - total * i / layers);
+        keep[i] = even_share(layers, total, i);
+}
+
+/* Halves of odd sums are handed on to the next layer, so that the total stays what it is. */
+static void go_half_way(uint32_t layers, uint64_t total, uint32_t *keep)
+{
+    uint64_t sum = 0, given = 0;
+    for (uint32_t i = 0; i < layers; i++) {
+        sum += (uint64_t)keep[i] + even_share(layers, total, i);
+        keep[i] = (uint32_t)(sum / 2 - given);
+        given += keep[i];
+    }
 }
 
 sl_status sli_density_distribute(const float *curves, uint32_t layers, uint32_t ff, double density, uint32_t *keep, sl_error *err)
@@ -70,7 +85,7 @@ sl_status sli_density_distribute(const float *curves, uint32_t layers, uint32_t 
     uint64_t total = (uint64_t)(density * ff * layers * (1 + 1e-12));
     total = total < layers ? layers : total > (uint64_t)ff * layers ? (uint64_t)ff * layers : total;
     if (curves == NULL) {
-        fill_evenly(layers, ff, total, keep);
+        fill_evenly(layers, total, keep);
         return SL_OK;
     }
     piece *pieces = malloc((size_t)layers * POINTS * sizeof *pieces);
@@ -92,5 +107,6 @@ sl_status sli_density_distribute(const float *curves, uint32_t layers, uint32_t 
         left -= more;
     }
     free(pieces);
+    go_half_way(layers, total, keep);
     return SL_OK;
 }

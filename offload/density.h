@@ -3,6 +3,9 @@
  * For each layer a curve says what is lost when only a part of its neurons takes part: SLI_DENSITY_POINTS + 1 values at densities 0, 1/32, 2/32 ... 1, in one
  * unit for all layers. Neurons go where they save most; as curves are taken as convex, that is a matter of sorting their pieces by steepness.
  *
+ * The result is taken half way between that and equal shares: losses of several layers do not add up as the curves assume, and the full step measured no
+ * better than none (SmolLM2, one bit per weight, density 0.3: perplexity 1.520 times the dense one with equal shares, 1.516 with the full step, 1.459 half way).
+ *
  * Threads: pure. */
 #ifndef SL_OFFLOAD_DENSITY_H
 #define SL_OFFLOAD_DENSITY_H

@@ -4,6 +4,7 @@
 #include "kernels/columns.h"
 #include "offload/calibrate/choose.h"
 #include "offload/calibrate/order.h"
+#include "offload/calibrate/sensitivity.h"
 #include "offload/engine.h"
 #include "offload/select.h"
 #include "pager/packed.h"
@@ -23,6 +24,7 @@ typedef struct work {
     sl_engine *engine;
     uint64_t budget_bytes;
     sli_observation observation;
+    float *sensitivity; /* [layers] divergence when one layer is sparse; zero where it could not be measured */
     sli_weights *weights;
     sl_threads *threads;
     sli_linear *linear;
@@ -48,6 +50,14 @@ static sl_status step(work *w, sli_calibrate_stage stage, sl_error *err)
     return SL_OK;
 }
 
+static const sl_kernels *best_kernels(void)
+{
+    for (int isa = SL_ISA_COUNT - 1; isa > SL_ISA_SCALAR; isa--)
+        if (sl_kernels_for((sl_isa)isa) != NULL && sl_cpu_supports((sl_isa)isa))
+            return sl_kernels_for((sl_isa)isa);
+    return sl_kernels_for(SL_ISA_SCALAR);
+}
+
 /* ---- reading the text ---- */
 
 static bool on_read(void *ctx, uint64_t done, uint64_t total)
@@ -56,21 +66,38 @@ static bool on_read(void *ctx, uint64_t done, uint64_t total)
     return w->options->progress == NULL || w->options->progress(w->options->ctx, SLI_CALIBRATE_READING, done, total);
 }
 
+static bool on_measured(void *ctx, uint64_t done, uint64_t total)
+{
+    const work *w = ctx;
+    return w->options->progress == NULL || w->options->progress(w->options->ctx, SLI_CALIBRATE_MEASURING, done, total);
+}
+
+static sl_status measure_sensitivity(work *w, const sl_engine_options *options, const sl_token_id *tokens, size_t count, uint32_t layers,
+                                     sl_error *err)
+{
+    sl_tool_watch watch = {.progress = on_measured, .ctx = w};
+    sl_engine_options own = *options;
+    own.note = NULL; /* it was all said when the text was read */
+    w->sensitivity = calloc(layers, sizeof *w->sensitivity);
+    if (w->sensitivity == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for the sensitivity of layers");
+    return sli_sensitivity(&own, tokens, count, &watch, layers, w->sensitivity, err);
+}
+
 static sl_status read_text(work *w, sl_error *err)
 {
     const sli_calibrate_options *o = w->options;
-    sl_engine_options options = {.model_path = o->model_path,
-                                 .ram_budget_bytes = o->ram_budget_bytes,
-                                 .context = SLI_OBSERVE_CHUNK,
-                                 .threads = o->threads,
-                                 .note = o->note,
-                                 .note_ctx = o->ctx};
+    sl_engine_options options = {
+        .model_path = o->model_path, .ram_budget_bytes = o->ram_budget_bytes, .threads = o->threads, .note = o->note, .note_ctx = o->ctx};
     uint32_t wanted = o->tokens != 0 ? o->tokens : SLI_CALIBRATE_TOKENS;
     size_t bytes = o->text_bytes < (size_t)wanted * TEXT_PER_TOKEN ? o->text_bytes : (size_t)wanted * TEXT_PER_TOKEN;
     sl_token_id *tokens = NULL;
     size_t count;
     if (o->text_bytes == 0)
         return sl_fail(err, SL_INVALID, "the calibration text is empty; a few pages of what the model will read are right");
+    SL_TRY(sli_weights_open(o->model_path, best_kernels(), &w->weights, err));
+    uint32_t longest = sli_weights_model(w->weights)->context;
+    options.context = longest < SLI_OBSERVE_CHUNK ? longest : SLI_OBSERVE_CHUNK;
     SL_TRY(sl_engine_open(&options, &w->engine, err));
     sl_engine_info info;
     sl_engine_describe(w->engine, &info);
@@ -85,9 +112,12 @@ static sl_status read_text(work *w, sl_error *err)
                          SLI_CALIBRATE_TOKENS_MIN, SLI_CALIBRATE_TOKENS);
     else
         status = sli_observe(w->engine, tokens, (uint32_t)count, o->out_path, &watch, &w->observation, err);
-    free(tokens);
-    sl_engine_close(w->engine); /* its memory is what the fits take */
+    uint32_t layers = w->engine->model->layers;
+    sl_engine_close(w->engine); /* its memory is what comes next takes */
     w->engine = NULL;
+    if (status == SL_OK)
+        status = measure_sensitivity(w, &options, tokens, count, layers, err);
+    free(tokens);
     return status;
 }
 
@@ -177,18 +207,9 @@ static sl_status create_scratch(work *w, const sli_lesson_shape *shape, sl_error
     return SL_OK;
 }
 
-static const sl_kernels *best_kernels(void)
-{
-    for (int isa = SL_ISA_COUNT - 1; isa > SL_ISA_SCALAR; isa--)
-        if (sl_kernels_for((sl_isa)isa) != NULL && sl_cpu_supports((sl_isa)isa))
-            return sl_kernels_for((sl_isa)isa);
-    return sl_kernels_for(SL_ISA_SCALAR);
-}
-
 static sl_status prepare(work *w, sl_error *err)
 {
     const sl_kernels *kernels = best_kernels();
-    SL_TRY(sli_weights_open(w->options->model_path, kernels, &w->weights, err));
     const sl_model *m = sli_weights_model(w->weights);
     sli_lesson_shape shape = sli_lesson_shape_of(m, w->observation.rows);
     w->out->layers = m->layers;
@@ -225,7 +246,7 @@ static sl_status measure_candidate(work *w, uint32_t index, double weight, sl_er
     sli_guess guess;
     size_t bytes = 0;
     sli_quality quality;
-    if (c->chooser == SLI_CHOOSE_GUESS) {
+    if (c->chooser == SLI_CHOOSE_GUESS || c->chooser == SLI_CHOOSE_BOTH) {
         SL_TRY(sli_fit(&w->lesson, &c->plan, w->scratch, w->blob, &bytes, err));
         (void)sli_guess_view(w->blob, bytes, w->lesson.d, w->lesson.ff, &guess);
     }
@@ -339,7 +360,8 @@ static sl_status fit_layer(work *w, uint32_t layer, sl_error *err)
     (void)sli_guess_view(w->blob, bytes, w->lesson.d, w->lesson.ff, &guess);
     sli_quality_of(&w->lesson, SLI_CHOOSE_GUESS, &guess, w->scores, w->members, &quality);
     add_quality(&out->quality, &quality, 1.0 / out->layers);
-    sli_quality_curve(&w->lesson, &guess, w->scores, w->members, out->curves + (size_t)layer * (SLI_DENSITY_POINTS + 1));
+    sli_quality_curve(&w->lesson, &guess, w->sensitivity[layer], SLI_SENSITIVITY_DENSITY, w->scores, w->members,
+                      out->curves + (size_t)layer * (SLI_DENSITY_POINTS + 1));
     find_order(w, out->orders[layer]);
     out->blobs[layer] = aligned_alloc(64, (bytes + 63) / 64 * 64);
     if (out->blobs[layer] == NULL)
@@ -369,6 +391,7 @@ static void release(work *w)
     sli_weights_close(w->weights);
     sl_pages_free(w->blob, w->blob_bytes);
     sl_pages_free(w->scratch, w->scratch_bytes);
+    free(w->sensitivity);
     free(w->scores);
     free(w->members);
     free(w->histories);

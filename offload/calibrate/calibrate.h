@@ -5,6 +5,7 @@
  *   fit*.c        guesses (offload/guess.h): copies at few bits, low ranks            linear.c   OpenBLAS
  *   quality.c     how much they lose, and recall, on rows that no fit has seen        weights.c  matrices as floats
  *   order.c       the order in which neurons are stored
+ *   sensitivity.c how much each layer matters      store.c    into the packed file
  *   choose.c      which kind of guess a model gets, by measurement on some layers     calibrate.c  all of it in turn
  *
  * Nothing is trained by gradient: fits are closed forms and rounding, seeds are fixed, and the same input gives the same output on one machine.
@@ -21,7 +22,12 @@
 #define SLI_CALIBRATE_TOKENS     8192u /* of the text, by default */
 #define SLI_CALIBRATE_TOKENS_MIN 256u
 
-typedef enum sli_calibrate_stage { SLI_CALIBRATE_READING, SLI_CALIBRATE_CHOOSING, SLI_CALIBRATE_FITTING } sli_calibrate_stage;
+typedef enum sli_calibrate_stage {
+    SLI_CALIBRATE_READING,
+    SLI_CALIBRATE_CHOOSING,
+    SLI_CALIBRATE_FITTING,
+    SLI_CALIBRATE_MEASURING
+} sli_calibrate_stage;
 
 typedef struct sli_calibrate_options {
     const char *model_path; /* stock or packed */

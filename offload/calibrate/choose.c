@@ -20,7 +20,7 @@ static void add(listing *list, const char *name, const sli_fit_plan *plan)
             other->planes == plan->planes)
             return;
     }
-    if (list->count == SLI_CALIBRATE_ROWS - 1) /* the last is for the combination with recent rows */
+    if (list->count == SLI_CALIBRATE_ROWS)
         return;
     sli_candidate c = {.name = name, .chooser = SLI_CHOOSE_GUESS, .plan = *plan, .fits = plan->bytes <= list->budget};
     c.bits = (double)plan->planes * SL_SIGN_COLS / list->d;
@@ -54,6 +54,13 @@ uint32_t sli_choose_candidates(uint32_t d, uint32_t ff, uint64_t layer_budget, u
     out[list.count++] = (sli_candidate){.name = "recent tokens", .chooser = SLI_CHOOSE_RECENT};
     add_within(&list, SLI_FIT_LOW_RANK, layer_budget);
     add_within(&list, SLI_FIT_COPY, layer_budget);
+    if (list.count >
+        3) { /* what the tokens before would add to the best use of the budget; no state is kept for it, as it is next to nothing */
+        sli_candidate both = out[list.count - 1];
+        both.name = "the same + recent";
+        both.chooser = SLI_CHOOSE_BOTH;
+        out[list.count++] = both;
+    }
     for (size_t i = 0; i < sizeof low_rank_shares / sizeof *low_rank_shares; i++)
         add_within(&list, SLI_FIT_LOW_RANK, (uint64_t)(low_rank_shares[i] * (double)layer_bytes));
     for (size_t i = 0; i < sizeof copy_bits / sizeof *copy_bits; i++)
@@ -65,7 +72,7 @@ void sli_choose_sizes(const sli_candidate *candidates, uint32_t count, uint32_t 
 {
     *blob_bytes = *scratch_bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (candidates[i].chooser != SLI_CHOOSE_GUESS)
+        if (candidates[i].plan.bytes == 0)
             continue;
         size_t scratch = sli_fit_scratch_bytes(&candidates[i].plan, d, ff);
         *blob_bytes = candidates[i].plan.bytes > *blob_bytes ? candidates[i].plan.bytes : *blob_bytes;

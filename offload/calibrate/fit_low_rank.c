@@ -11,9 +11,10 @@
 #include <math.h>
 #include <string.h>
 
-#define DAMPING    0.001f /* of the mean diagonal */
-#define ITERATIONS 6
-#define SPARE      16 /* directions that are followed, but not kept */
+#define DAMPING            0.001f /* of the mean diagonal */
+#define ITERATIONS         6
+#define ORTHONORMAL_ROUNDS 3
+#define SPARE              16 /* directions that are followed, but not kept */
 
 /* What is left of a normal variable's energy after rounding to so many planes. */
 static const float left_after[SL_SIGN_PLANES + 1] = {1.0f, 0.3634f, 0.1175f, 0.03454f};
@@ -146,24 +147,34 @@ static void apply(const work *w)
     sli_linear_multiply(l->linear, d, n, d, 1.0f, (sli_factor){l->factor, d, true}, (sli_factor){w->basis, n, false}, 0.0f, w->next, n);
 }
 
-/* basis = next, with orthonormal columns: twice, since once leaves the square of the condition. Directions without any energy get a little of their own. */
-static bool orthonormalise(const work *w)
+/* small = L of next' next, a little of its trace added to its diagonal: fp32 cannot tell a direction with a millionth of the energy from none. */
+static bool factorise_gram(const work *w)
 {
     const sli_lesson *l = w->l;
-    size_t d = l->d, n = w->n;
-    for (int round = 0; round < 2; round++) {
-        sli_factor t = {w->next, n, true}, p = {w->next, n, false};
-        sli_linear_multiply(l->linear, n, n, d, 1.0f, t, p, 0.0f, w->small, n);
+    size_t n = w->n;
+    for (float share = 1e-6f; share < 1; share *= 30) {
         double trace = 0;
+        sli_linear_multiply(l->linear, n, n, l->d, 1.0f, (sli_factor){w->next, n, true}, (sli_factor){w->next, n, false}, 0.0f, w->small,
+                            n);
         for (size_t i = 0; i < n; i++)
             trace += (double)w->small[i * n + i];
         for (size_t i = 0; i < n; i++)
-            w->small[i * n + i] += (float)(trace * 1e-6 / (double)n) + 1e-30f;
-        if (!sli_linear_cholesky(l->linear, n, w->small))
-            return false;
-        sli_linear_solve_right(l->linear, d, n, w->small, w->next);
+            w->small[i * n + i] += share * (float)trace + 1e-30f;
+        if (sli_linear_cholesky(l->linear, n, w->small))
+            return true;
     }
-    memcpy(w->basis, w->next, d * n * sizeof(float));
+    return false;
+}
+
+/* basis = next, with orthonormal columns; each round repairs what the last one's addition left askew. */
+static bool orthonormalise(const work *w)
+{
+    for (int round = 0; round < ORTHONORMAL_ROUNDS; round++) {
+        if (!factorise_gram(w))
+            return false;
+        sli_linear_solve_right(w->l->linear, w->l->d, w->n, w->small, w->next);
+    }
+    memcpy(w->basis, w->next, (size_t)w->l->d * w->n * sizeof(float));
     return true;
 }
 
@@ -275,8 +286,11 @@ static sl_status find_rows(const work *w, uint32_t rank, sl_error *err)
     sli_linear_multiply(l->linear, d, rank, d, 1.0f, (sli_factor){l->gram, d, false}, (sli_factor){w->next, d, true}, 0.0f, w->basis, rank);
     sli_linear_multiply(l->linear, rank, rank, d, 1.0f, (sli_factor){w->next, d, false}, (sli_factor){w->basis, rank, false}, 0.0f,
                         w->small, rank);
+    double trace = 0;
     for (uint32_t i = 0; i < rank; i++)
-        w->small[i * rank + i] += 1e-4f;
+        trace += (double)w->small[i * rank + i];
+    for (uint32_t i = 0; i < rank; i++)
+        w->small[i * rank + i] += DAMPING * (float)(trace / rank) + 1e-12f;
     if (!sli_linear_cholesky(l->linear, rank, w->small))
         return fail(l, err);
     /* (L L')^-1 from the right: first L'^-1, then L^-1 by inverting. */

@@ -97,27 +97,32 @@ void sli_quality_of(sli_lesson *l, sli_chooser chooser, const sli_guess *guess, 
     }
 }
 
-void sli_quality_curve(sli_lesson *l, const sli_guess *guess, float *scratch, uint32_t *members, float *curve)
+static double energy_outside(const float *exact, uint32_t ff, const uint32_t *members, uint32_t keep)
 {
-    double lost[SLI_DENSITY_POINTS + 1] = {0}, all = 0;
-    uint32_t rows = 0;
-    for (uint32_t row = 0; row < l->fit_rows; row += 4, rows++) {
+    double all = 0, kept = 0;
+    for (uint32_t i = 0; i < ff; i++)
+        all += (double)exact[i] * (double)exact[i];
+    for (uint32_t i = 0; i < keep; i++)
+        kept += (double)exact[members[i]] * (double)exact[members[i]];
+    return all > 0 ? (all > kept ? 1 - kept / all : 0) : 0;
+}
+
+void sli_quality_curve(sli_lesson *l, const sli_guess *guess, float divergence, double density, float *scratch, uint32_t *members,
+                       float *curve)
+{
+    double lost[SLI_DENSITY_POINTS + 1] = {0}, exact_lost = 0;
+    uint32_t at_density = (uint32_t)(density * l->ff);
+    for (uint32_t row = 0; row < l->fit_rows; row += 4) {
         const float *exact = l->scores + (size_t)row * l->ff;
         sli_quality_scores(l, guess, row, scratch);
-        double energy = 0;
-        for (uint32_t i = 0; i < l->ff; i++)
-            energy += (double)exact[i] * (double)exact[i];
         for (uint32_t p = 0; p <= SLI_DENSITY_POINTS; p++) {
             uint32_t keep = (uint32_t)((uint64_t)l->ff * p / SLI_DENSITY_POINTS);
-            double kept = 0;
             sli_select_top(scratch, l->ff, keep, members);
-            for (uint32_t i = 0; i < keep; i++)
-                kept += (double)exact[members[i]] * (double)exact[members[i]];
-            lost[p] += energy > 0 ? 1 - kept / energy : 0;
+            lost[p] += energy_outside(exact, l->ff, members, keep);
         }
-        all += energy;
+        sli_select_top(exact, l->ff, at_density, members);
+        exact_lost += energy_outside(exact, l->ff, members, at_density);
     }
-    (void)all;
     for (uint32_t p = 0; p <= SLI_DENSITY_POINTS; p++)
-        curve[p] = (float)(lost[p] / (rows > 0 ? rows : 1));
+        curve[p] = exact_lost > 0 ? (float)((double)divergence * lost[p] / exact_lost) : 0.0f;
 }

@@ -29,7 +29,9 @@ typedef enum sli_chooser {
 void sli_quality_of(sli_lesson *lesson, sli_chooser chooser, const sli_guess *guess, float *scratch, uint32_t *members, sli_quality *out);
 /* Scores of a guess for row `row` of the lesson. */
 void sli_quality_scores(sli_lesson *lesson, const sli_guess *guess, uint32_t row, float *scores);
-/* Adds to curve[SLI_DENSITY_POINTS + 1] what the rows for fitting lose on average, in the model's own unit, when the guess chooses. */
-void sli_quality_curve(sli_lesson *lesson, const sli_guess *guess, float *scratch, uint32_t *members, float *curve);
+/* curve[SLI_DENSITY_POINTS + 1]: the divergence that is to be expected when the guess chooses, in proportion to the energy lost on the rows for fitting;
+ * `divergence` was measured where the exact set of `density` was chosen. */
+void sli_quality_curve(sli_lesson *lesson, const sli_guess *guess, float divergence, double density, float *scratch, uint32_t *members,
+                       float *curve);
 
 #endif
