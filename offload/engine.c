@@ -6,6 +6,7 @@
 #include "core/mathx.h"
 #include "core/os.h"
 #include "offload/density.h"
+#include "offload/tools/pack.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -45,6 +46,7 @@ static sl_status read_file(sl_engine *e, sl_error *err)
     e->gguf = e->file;
     if (sl_packed_is(e->file)) {
         SL_TRY(sl_packed_open(e->file, &e->packed, err));
+        SL_TRY(sli_pack_check_columns(e->packed, err));
         e->gguf = sl_packed_original(e->packed);
     }
     if (!e->options.vocabulary_only)

@@ -1,5 +1,5 @@
 /* tests/test_bundled.c: that a packed file computes what the stock one does, bit by bit: dense, and over sets whose bundles alone are read. */
-#include "offload/tools/pack.h"
+#include "offload/calibrate/store.h"
 #include "tests/sparse_rows.h"
 #include "tests/tiny_model.h"
 
@@ -127,6 +127,60 @@ static void types_may_differ_from_matrix_to_matrix(void **unused)
     check_model(&model);
 }
 
+/* ---- stored predictors ---- */
+
+/* A text of pseudo-random words: what it says does not matter, that it is long enough does. */
+static char *some_text(size_t bytes)
+{
+    char *text = malloc(bytes + 1);
+    assert_non_null(text);
+    for (size_t i = 0; i < bytes; i++)
+        text[i] = (char)((i * i * 31 + i / 7 * 17) % 11 == 0 ? ' ' : 'a' + (i * 7 + i / 13 * 5) % 26);
+    text[bytes] = '\0';
+    return text;
+}
+
+/* Calibrates in place. */
+static void calibrate(const char *path)
+{
+    sli_calibration found;
+    sl_error err = {0};
+    char *text = some_text(6000);
+    sli_calibrate_options options = {
+        .model_path = path, .text = text, .text_bytes = 6000, .out_path = path, .ram_budget_bytes = 1024 * MIB, .predictor_bytes = MIB};
+    check(sli_calibrate(&options, &found, &err), &err);
+    const sl_tool_watch unwatched = {0};
+    check(sli_calibration_store(&found, path, path, &unwatched, NULL, &err), &err);
+    sli_calibration_free(&found);
+    free(text);
+}
+
+static void predicted_sets_give_the_same_logits_however_they_are_read(void **unused)
+{
+    static const uint32_t types[] = {SL_TYPE_Q4_0, SL_TYPE_Q8_0, SL_TYPE_F16};
+    (void)unused;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        tiny_model model = TINY_MODEL;
+        for (int i = 0; i < 4; i++)
+            model.types[i] = types[t];
+        pair p = write_pair(&model);
+        sl_engine_options dense = options_of(p.stock, SL_SPARSITY_OFF, 0), fine = options_of(p.packed, SL_SPARSITY_FINE, 0.4);
+        calibrate(p.packed);
+        float *all = sparse_logits(&dense, 1, NULL), *base = sparse_logits(&fine, STEPS, NULL); /* rows at once are masked */
+        assert_memory_not_equal(all, base, STEPS * VOCAB * sizeof *all);
+        check_all_ways(base, &fine);
+        fine.uniform_density = true;
+        float *uniform = sparse_logits(&fine, STEPS, NULL);
+        check_all_ways(uniform, &fine);
+        fine.density = 1;
+        check_all_ways(all, &fine);
+        free(uniform);
+        free(base);
+        free(all);
+        forget_pair(p);
+    }
+}
+
 /* What was promised to be small stays small: only the members of the sets are read, in whole blocks of the disk. */
 static void sparse_rows_read_no_more_than_their_sets(void **unused)
 {
@@ -159,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_files_give_the_same_logits_in_every_type),
         cmocka_unit_test(types_may_differ_from_matrix_to_matrix),
+        cmocka_unit_test(predicted_sets_give_the_same_logits_however_they_are_read),
         cmocka_unit_test(sparse_rows_read_no_more_than_their_sets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
