@@ -9,6 +9,7 @@
 #include "offload/select.h"
 #include "pager/packed.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -135,6 +136,7 @@ static sl_status list_candidates(work *w, const sl_model *m, sl_error *err)
 {
     for (uint32_t i = 0; i < m->layers; i++)
         w->out->ffn_bytes += layer_ffn_bytes(m, i);
+    assert(m->layers > 0);
     uint64_t budget = w->options->predictor_bytes;
     if (budget == 0)
         budget = (uint64_t)(PREDICTOR_SHARE * (double)w->out->ffn_bytes);
