@@ -20,10 +20,13 @@ bool sli_density_read(const sl_gguf *file, uint32_t layers, float *curves)
     if (v == NULL || v->kind != SL_GGUF_ARRAY || v->element_kind != SL_GGUF_F32 || v->count != count)
         return false;
     memcpy(curves, v->data, count * sizeof *curves);
-    for (uint64_t i = 0; i < count; i++)
+    bool any = false; /* all zero: nothing was measured */
+    for (uint64_t i = 0; i < count; i++) {
         if (!isfinite(curves[i]))
             return false;
-    return true;
+        any |= curves[i] > 0;
+    }
+    return any;
 }
 
 static int by_slope(const void *a, const void *b)

@@ -9,6 +9,7 @@
 #include "offload/select.h"
 #include "pager/packed.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,16 +73,13 @@ static bool on_measured(void *ctx, uint64_t done, uint64_t total)
     return w->options->progress == NULL || w->options->progress(w->options->ctx, SLI_CALIBRATE_MEASURING, done, total);
 }
 
-static sl_status measure_sensitivity(work *w, const sl_engine_options *options, const sl_token_id *tokens, size_t count, uint32_t layers,
-                                     sl_error *err)
+static sl_status measure_sensitivity(work *w, const sl_engine_options *options, const sl_token_id *tokens, size_t count, sl_error *err)
 {
     sl_tool_watch watch = {.progress = on_measured, .ctx = w};
-    sl_engine_options own = *options;
-    own.note = NULL; /* it was all said when the text was read */
-    w->sensitivity = calloc(layers, sizeof *w->sensitivity);
+    w->sensitivity = calloc(sli_weights_model(w->weights)->layers, sizeof *w->sensitivity);
     if (w->sensitivity == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the sensitivity of layers");
-    return sli_sensitivity(&own, tokens, count, &watch, layers, w->sensitivity, err);
+    return sli_sensitivity(options, tokens, count, &watch, sli_weights_model(w->weights), w->sensitivity, err);
 }
 
 static sl_status read_text(work *w, sl_error *err)
@@ -112,11 +110,10 @@ static sl_status read_text(work *w, sl_error *err)
                          SLI_CALIBRATE_TOKENS_MIN, SLI_CALIBRATE_TOKENS);
     else
         status = sli_observe(w->engine, tokens, (uint32_t)count, o->out_path, &watch, &w->observation, err);
-    uint32_t layers = w->engine->model->layers;
     sl_engine_close(w->engine); /* its memory is what comes next takes */
     w->engine = NULL;
     if (status == SL_OK)
-        status = measure_sensitivity(w, &options, tokens, count, layers, err);
+        status = measure_sensitivity(w, &options, tokens, count, err);
     free(tokens);
     return status;
 }
@@ -135,6 +132,7 @@ static sl_status list_candidates(work *w, const sl_model *m, sl_error *err)
 {
     for (uint32_t i = 0; i < m->layers; i++)
         w->out->ffn_bytes += layer_ffn_bytes(m, i);
+    assert(m->layers > 0);
     uint64_t budget = w->options->predictor_bytes;
     if (budget == 0)
         budget = (uint64_t)(PREDICTOR_SHARE * (double)w->out->ffn_bytes);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define DAMPING       0.01f /* of the mean diagonal, added to it: few rows leave directions unseen */
+#define BLOCKS_MAX    1024  /* of 32 columns */
 #define DAMPING_TRIES 8     /* tenfold each time, should rounding make the matrix indefinite */
 
 typedef struct column_energy {
@@ -62,12 +63,13 @@ static sl_status factorise(sli_lesson *l, const uint32_t *select, sl_error *err)
     for (size_t k = 0; k < d; k++)
         trace += (double)l->gram[k * d + k];
     float damping = DAMPING * (float)(trace / (double)d) + 1e-12f;
-    for (int attempt = 0; attempt < DAMPING_TRIES; attempt++, damping *= 10) {
+    for (int attempt = 0; attempt < DAMPING_TRIES; attempt++) {
         for (size_t i = 0; i < d; i++)
             for (size_t j = 0; j < d; j++)
                 l->factor[i * d + j] = l->gram[select[d - 1 - i] * d + select[d - 1 - j]] + (i == j ? damping : 0.0f);
         if (sli_linear_cholesky(l->linear, d, l->factor) && sli_linear_invert_lower(l->linear, d, l->factor))
             return SL_OK;
+        damping *= 10;
     }
     return sl_fail(err, SL_FORMAT, "layer %u: the inputs of its feed-forward are not finite", l->layer);
 }
@@ -157,8 +159,8 @@ static void round_part(sli_lesson *l, sli_draft *draft, sli_weights_part part, c
 sl_status sli_fit_copy(sli_lesson *l, const sli_fit_plan *plan, sli_draft *draft, uint8_t *blob, sl_error *err)
 {
     uint32_t blocks = l->d / SL_SIGN_COLS;
-    uint8_t planes[SL_LAYERS_MAX];
-    if (blocks > sizeof planes)
+    uint8_t planes[BLOCKS_MAX] = {0};
+    if (blocks == 0 || blocks > BLOCKS_MAX)
         return sl_fail(err, SL_UNSUPPORTED, "a model with d = %u is wider than calibrate knows", l->d);
     for (uint32_t b = 0; b < blocks; b++)
         planes[b] = (uint8_t)(plan->planes / blocks + (b < plan->planes % blocks));

@@ -8,10 +8,13 @@
 #include "offload/calibrate/fit.h"
 #include "offload/tools/quantize.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #define DAMPING            0.001f /* of the mean diagonal */
+#define BLOCKS_MAX         1024   /* of 32 directions */
+#define DAMPING_TRIES      8      /* tenfold each time, should rounding make the matrix indefinite */
 #define ITERATIONS         6
 #define ORTHONORMAL_ROUNDS 3
 #define SPARE              16 /* directions that are followed, but not kept */
@@ -127,12 +130,14 @@ static sl_status factorise(const sli_lesson *l, sl_error *err)
     double trace = 0;
     for (size_t k = 0; k < d; k++)
         trace += (double)l->gram[k * d + k];
-    for (float damping = DAMPING * (float)(trace / (double)d) + 1e-12f, tries = 0; tries < 8; tries++, damping *= 10) {
+    float damping = DAMPING * (float)(trace / (double)d) + 1e-12f;
+    for (int attempt = 0; attempt < DAMPING_TRIES; attempt++) {
         memcpy(l->factor, l->gram, d * d * sizeof(float));
         for (size_t k = 0; k < d; k++)
             l->factor[k * d + k] += damping;
         if (sli_linear_cholesky(l->linear, d, l->factor))
             return SL_OK;
+        damping *= 10;
     }
     return fail(l, err);
 }
@@ -152,7 +157,8 @@ static bool factorise_gram(const work *w)
 {
     const sli_lesson *l = w->l;
     size_t n = w->n;
-    for (float share = 1e-6f; share < 1; share *= 30) {
+    float share = 1e-6f;
+    for (int attempt = 0; attempt < 4; attempt++) {
         double trace = 0;
         sli_linear_multiply(l->linear, n, n, l->d, 1.0f, (sli_factor){w->next, n, true}, (sli_factor){w->next, n, false}, 0.0f, w->small,
                             n);
@@ -162,6 +168,7 @@ static bool factorise_gram(const work *w)
             w->small[i * n + i] += share * (float)trace + 1e-30f;
         if (sli_linear_cholesky(l->linear, n, w->small))
             return true;
+        share *= 30;
     }
     return false;
 }
@@ -352,9 +359,10 @@ static void round_rows(const work *w, sli_draft *t, sli_weights_part part, uint3
 sl_status sli_fit_low_rank(sli_lesson *l, const sli_fit_plan *plan, void *scratch, sli_draft *draft, uint8_t *blob, sl_error *err)
 {
     work w = {.l = l};
-    uint8_t planes[SL_LAYERS_MAX];
+    assert(scratch != NULL);
+    uint8_t planes[BLOCKS_MAX] = {0};
     place_all(plan, l->d, scratch, &w);
-    if (plan->blocks > sizeof planes)
+    if (plan->blocks > BLOCKS_MAX)
         return sl_fail(err, SL_UNSUPPORTED, "a model with d = %u is wider than calibrate knows", l->d);
     weigh_rows(l);
     weigh_matrices(&w);

@@ -3,6 +3,7 @@
 #include "offload/engine.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,26 +77,41 @@ static sl_status measure_layers(sl_engine *engine, const measuring *m, const sl_
     return SL_OK;
 }
 
+static sl_status leave_out(const sl_engine_options *options, const char *why)
+{
+    char line[160];
+    snprintf(line, sizeof line, "how sensitive the layers are is not measured (%s); all will have the same density", why);
+    if (options->note != NULL)
+        options->note(options->note_ctx, line);
+    return SL_OK;
+}
+
 sl_status sli_sensitivity(const sl_engine_options *options, const sl_token_id *tokens, size_t count, const sl_tool_watch *watch,
-                          uint32_t layers, float *kl, sl_error *err)
+                          const sl_model *model, float *kl, sl_error *err)
 {
     sl_engine_options own = *options;
     sl_engine *engine = NULL;
     measuring m = {.tokens = tokens, .rows = SCORED_ROWS};
-    memset(kl, 0, layers * sizeof *kl);
+    uint64_t logits_bytes = (uint64_t)(SCORED_ROWS + 1) * model->vocab * sizeof(float);
+    memset(kl, 0, model->layers * sizeof *kl);
     if (count < CONTEXT_ROWS + SCORED_ROWS || options->context < CONTEXT_ROWS + SCORED_ROWS)
-        return SL_OK;
+        return leave_out(options, "the text or the context is too short");
+    if (own.ram_budget_bytes > logits_bytes)
+        own.ram_budget_bytes -= logits_bytes;
     own.context = CONTEXT_ROWS + SCORED_ROWS;
     own.batch = SCORED_ROWS;
     own.all_logits = true;
     own.sparsity = SL_SPARSITY_FINE;
     own.predictor = SL_PREDICTOR_ORACLE;
     own.density = 1;
-    SL_TRY(sl_engine_open(&own, &engine, err));
+    own.note = NULL; /* it was all said when the text was read */
+    sl_status status = sl_engine_open(&own, &engine, err);
+    if (status == SL_NO_BUDGET)
+        return leave_out(options, "the budget has no room for it");
+    SL_TRY(status);
     m.vocab = engine->model->vocab;
     m.dense = malloc((size_t)m.rows * m.vocab * sizeof *m.dense);
     m.other = malloc(m.vocab * sizeof *m.other);
-    sl_status status = SL_OK;
     if (m.dense == NULL || m.other == NULL)
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for logits");
     else if (engine->context >= own.context &&
