@@ -231,7 +231,7 @@ INLINE void multiply_lines(uint32_t type, int lines, int rows, const uint8_t *wo
     __m256i isum[MAX_SUMS], pairs[MAX_SUMS];
 #pragma GCC unroll 8
     for (int w = 0; w < 8; w++) {
-        __m256i weights;
+        __m256i weights = _mm256_setzero_si256(); /* the first of each line's rows unpacks them */
 #pragma GCC unroll 8
         for (int i = 0; i < sums; i++) {
             const int l = i / rows, r = i % rows;
