@@ -26,6 +26,15 @@ typedef struct file_halves {
     bool has_min;
 } file_halves;
 
+/* Where a super-block has its integer scales: `first`, and how many bytes; 0 for blocks of 32. */
+static inline size_t file_scales(uint32_t type, size_t *first)
+{
+    *first = type == SL_TYPE_Q6_K ? 192 : type == SL_TYPE_Q3_K ? 96 : type == SL_TYPE_Q2_K ? 0 : type == SL_TYPE_IQ4_XS ? 2 : 4;
+    if (sl_format_of(type)->block_elements != 256)
+        return 0;
+    return type == SL_TYPE_Q6_K || type == SL_TYPE_Q2_K ? 16 : type == SL_TYPE_IQ4_XS ? 6 : 12;
+}
+
 static inline file_halves halves_of(uint32_t type)
 {
     switch (type) {

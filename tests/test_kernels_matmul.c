@@ -109,6 +109,10 @@ static void fill_quant_block(bed *t, uint32_t type, uint8_t *block)
     uint32_t kind = next(t) % 8;
     for (size_t i = 0; i < bytes; i++)
         block[i] = kind == 0 ? 0x80 : kind == 1 ? 0xff : kind == 2 ? 0 : (uint8_t)next(t);
+    size_t first, scales = file_scales(type, &first);
+    if (next(t) % 2) /* else extreme quants would only meet extreme scales, some of them zero */
+        for (size_t i = 0; i < scales; i++)
+            block[first + i] = (uint8_t)next(t);
     file_halves halves = halves_of(type);
     put_u16(block + halves.d, next_scale(t));
     if (halves.has_min)

@@ -8,7 +8,6 @@
  *     largest weight           words in a chunk
  *     15                       8: 30480         a whole block of 32
  *     31                       4: 31496
- *     63                       2: 32004
  *     127, signed              1: 32258         |w| times x with w's sign
  *
  * Threads: pure functions. */
@@ -23,6 +22,9 @@
 #define MAX_ROWS 4  /* activation rows at once: their sums are registers */
 #define HALF     8  /* rows of a panel in a register */
 #define WORD     64 /* bytes of a word of all rows of a panel */
+
+/* Keeps the compiler from moving the loads and products of later words before this sum: they would not find registers. */
+#define IN_ORDER(v) __asm__("" : "+x"(v))
 
 INLINE __m256 load_f16(const uint8_t *p)
 {

@@ -4,8 +4,8 @@
  * the inner step wants: a 16-bit pair for each sub-block, the second operand of VPMADDWD (see matmul_lanes_avx2.h), and the minima as
  * floats. The quants are unpacked anew for each four rows of activations, which costs less than storing them would.
  *
- * Weights are taken as unsigned where they are a small number above their least value; what that adds to the sums is known beforehand, the
- * offset times scale times the sum of the activations, and the sums start at minus that.
+ * Q3_K's and Q6_K's weights are taken as unsigned, 4 and 32 above the meant ones. What that adds to the pair sums depends on the activations
+ * alone, so they start at minus that, and end within 32 * 127 * 8 = 32512 whatever they overflow to on the way.
  *
  * Words of a super-block, in the file's order; a line is 32 elements, four to a word:
  *     Q2_K    4 scales and minima, 2 x 8 of four lines each
@@ -18,12 +18,12 @@
 #include "kernels/cpu/matmul_lanes_avx2.h"
 
 #define SUBS_MAX 16
+#define MAX_SUMS 4 /* of lines times rows: registers */
 
 /* Scales and minima of eight rows' super-block. */
 typedef struct unpacked {
-    __m256i scale[SUBS_MAX];           /* [sub-block] 16-bit pairs of equal halves */
-    __m256i start[SLI_SEGMENT_BLOCKS]; /* the two sub-blocks' scales times minus the offset, side by side; formats with an offset */
-    __m256 low[SUBS_MAX];              /* [sub-block] the minima's integers */
+    __m256i scale[SUBS_MAX]; /* [sub-block] 16-bit pairs of equal halves */
+    __m256 low[SUBS_MAX];    /* [sub-block] the minima's integers */
     __m256 d, m;
 } unpacked;
 
@@ -45,17 +45,16 @@ INLINE bool has_minima(uint32_t type)
     return type == SL_TYPE_Q2_K || type == SL_TYPE_Q4_K || type == SL_TYPE_Q5_K;
 }
 
-/* What unsigned weights are above the meant ones. */
-INLINE int offset_of(uint32_t type)
+/* Whether weights are taken as unsigned, above the meant ones. */
+INLINE bool has_offset(uint32_t type)
 {
-    return type == SL_TYPE_Q6_K ? 32 : type == SL_TYPE_Q3_K ? 4 : 0;
+    return type == SL_TYPE_Q6_K || type == SL_TYPE_Q3_K;
 }
 
 INLINE int chunk_words(uint32_t type)
 {
     switch (type) {
     case SL_TYPE_Q4_K: return 8;
-    case SL_TYPE_Q6_K: return 2;
     case SL_TYPE_IQ4_XS: return 1;
     default: return 4;
     }
@@ -119,15 +118,15 @@ INLINE __m256i lane_shuffle(int p0, int p1, int p2, int p3)
 #undef IN_LANE
 }
 
-/* Byte `i` of every lane as the lane's two 16-bit halves, or bytes `i` and `j` sign-extended. */
+/* Byte `i` of every lane in both of the lane's 16-bit halves. */
 INLINE __m256i unsigned_pair(__m256i bytes, int i)
 {
     return _mm256_shuffle_epi8(bytes, lane_shuffle(i, -1, i, -1));
 }
 
-INLINE __m256i signed_pair(__m256i bytes, int i, int j)
+INLINE __m256i signed_pair(__m256i bytes, int i)
 {
-    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, lane_shuffle(-1, i, -1, j)), 8);
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, lane_shuffle(-1, i, -1, i)), 8);
 }
 
 INLINE __m256 byte_as_float(__m256i bytes, int i)
@@ -145,16 +144,11 @@ INLINE void keep_four(unpacked *u, size_t s, __m256i scales, __m256i minima)
     }
 }
 
-/* Four signed ones, and two blocks' starts. */
-INLINE void keep_four_signed(unpacked *u, size_t s, __m256i scales, int offset)
+INLINE void keep_four_signed(unpacked *u, size_t s, __m256i scales)
 {
-    const __m256i minus_offset = _mm256_set1_epi16((short)-offset);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
-        u->scale[s + (size_t)i] = signed_pair(scales, i, i);
-#pragma GCC unroll 2
-    for (int i = 0; i < 2; i++)
-        u->start[s / 2 + (size_t)i] = _mm256_mullo_epi16(signed_pair(scales, 2 * i, 2 * i + 1), minus_offset);
+        u->scale[s + (size_t)i] = signed_pair(scales, i);
 }
 
 INLINE void unpack_q2_k(const uint8_t *words, unpacked *u)
@@ -173,7 +167,7 @@ INLINE void unpack_q3_k(const uint8_t *words, unpacked *u)
 #pragma GCC unroll 4
     for (int w = 0; w < 4; w++) {
         __m256i scales = _mm256_or_si256(shifted(lower[w % 2], w / 2 * 4, 15), shifted(upper, 2 * w - 4, 48));
-        keep_four_signed(u, 4 * (size_t)w, _mm256_sub_epi8(scales, zero_point), 4);
+        keep_four_signed(u, 4 * (size_t)w, _mm256_sub_epi8(scales, zero_point));
     }
 }
 
@@ -189,7 +183,7 @@ INLINE void unpack_q6_k(const uint8_t *words, unpacked *u)
 {
 #pragma GCC unroll 4
     for (size_t w = 0; w < 4; w++)
-        keep_four_signed(u, 4 * w, load_word(words, 48 + w), 32);
+        keep_four_signed(u, 4 * w, load_word(words, 48 + w));
 }
 
 /* The lower four bits are the nibbles of a word, the upper two the bit pairs of the second 16-bit number. */
@@ -221,30 +215,44 @@ INLINE void unpack_scales(uint32_t type, const uint8_t *words, const uint8_t *sc
 
 /* ---- products ---- */
 
-/* D2's step for block `b` of the tile, which is line `j` of group `n`: acc = fma(dx, isum, acc) for each row. */
-INLINE void multiply_line(uint32_t type, int rows, const uint8_t *words, const unpacked *u, size_t n, int j, const sli_act_tile *x,
-                          size_t row, size_t b, __m256 *acc)
+/* Lines that are taken side by side, so that the words they share are loaded once; as many as the registers hold sums for. Where only two share
+ * a word it does not pay. */
+INLINE int lines_at_once(uint32_t type, int rows)
 {
-    const int chunk = chunk_words(type), subs = subs_of(type);
-    size_t line = n * (size_t)group_lines(type) + (size_t)j;
-    __m256i isum[MAX_ROWS], pairs[MAX_ROWS];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        isum[r] = offset_of(type) ? _mm256_madd_epi16(u->start[line], broadcast_word(x->half_sum[row + r][b])) : _mm256_setzero_si256();
+    return rows == 1 && group_lines(type) == 4 ? 4 : 1;
+}
+
+/* D2's step for `lines` lines of group `n` from line `j` on, which are blocks `b` .. of the tile: acc = fma(dx, isum, acc) for each row. */
+INLINE void multiply_lines(uint32_t type, int lines, int rows, const uint8_t *words, const unpacked *u, size_t n, int j,
+                           const sli_act_tile *x, size_t row, size_t b, __m256 *acc)
+{
+    const int chunk = chunk_words(type), subs = subs_of(type), sums = lines * rows;
+    const __m256i *scale = u->scale + (n * (size_t)group_lines(type) + (size_t)j) * (size_t)subs;
+    __m256i isum[MAX_SUMS], pairs[MAX_SUMS];
 #pragma GCC unroll 8
     for (int w = 0; w < 8; w++) {
-        __m256i weights = unpack_word(type, words, n, j, w);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            __m256i product = multiply_word(weights, type == SL_TYPE_IQ4_XS, x->q[b][row + r] + 4 * w);
-            pairs[r] = w % chunk == 0 ? product : _mm256_add_epi16(pairs[r], product);
-            if (w % chunk == chunk - 1)
-                isum[r] = _mm256_add_epi32(isum[r], _mm256_madd_epi16(pairs[r], u->scale[line * (size_t)subs + (size_t)(w * subs / 8)]));
+        __m256i weights = _mm256_setzero_si256(); /* the first of each line's rows unpacks them */
+#pragma GCC unroll 8
+        for (int i = 0; i < sums; i++) {
+            const int l = i / rows, r = i % rows;
+            const size_t block = b + (size_t)l, act_row = row + (size_t)r;
+            if (r == 0)
+                weights = unpack_word(type, words, n, j + l, w);
+            __m256i product = multiply_word(weights, type == SL_TYPE_IQ4_XS, x->q[block][act_row] + 4 * w);
+            if (w % chunk == 0 && has_offset(type))
+                pairs[i] = broadcast_word(x->half_start[act_row][block][w / 4]);
+            pairs[i] = w % chunk == 0 && !has_offset(type) ? product : _mm256_add_epi16(pairs[i], product);
+            IN_ORDER(pairs[i]);
+            if (w % chunk == chunk - 1) {
+                __m256i scaled = _mm256_madd_epi16(pairs[i], scale[l * subs + w * subs / 8]);
+                isum[i] = w < chunk ? scaled : _mm256_add_epi32(isum[i], scaled);
+            }
         }
     }
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-        acc[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(&x->d[row + r][b]), _mm256_cvtepi32_ps(isum[r]), acc[r]);
+#pragma GCC unroll 8
+    for (int i = 0; i < sums; i++)
+        acc[i % rows] = _mm256_fmadd_ps(_mm256_broadcast_ss(&x->d[row + (size_t)(i % rows)][b + (size_t)(i / rows)]),
+                                        _mm256_cvtepi32_ps(isum[i]), acc[i % rows]);
 }
 
 /* The minima's sum: low = fma(minimum, dx * sum, low) for each sub-block. */
@@ -266,7 +274,7 @@ INLINE void sum_minima(uint32_t type, int rows, const unpacked *u, const sli_act
 INLINE void multiply_rows(uint32_t type, int rows, const uint8_t *words, const unpacked *u, const uint8_t *ahead, const sli_act_tile *x,
                           size_t row, size_t first, size_t half, float (*totals)[SL_PANEL_ROWS])
 {
-    const int lines = group_lines(type);
+    const int lines = group_lines(type), at_once = lines_at_once(type, rows);
     const size_t prefetched = words_of(type) * (size_t)lines / SLI_SEGMENT_BLOCKS + 1;
     __m256 acc[MAX_ROWS], low[MAX_ROWS];
 #pragma GCC unroll 4
@@ -276,8 +284,8 @@ INLINE void multiply_rows(uint32_t type, int rows, const uint8_t *words, const u
         if (half == 0 && row == 0)
             prefetch_lines(ahead + n * prefetched * WORD, prefetched);
 #pragma GCC unroll 4
-        for (int j = 0; j < lines; j++)
-            multiply_line(type, rows, words, u, n, j, x, row, first + n * (size_t)lines + (size_t)j, acc);
+        for (int j = 0; j < lines; j += at_once)
+            multiply_lines(type, at_once, rows, words, u, n, j, x, row, first + n * (size_t)lines + (size_t)j, acc);
     }
     if (has_minima(type))
         sum_minima(type, rows, u, x, row, first, low);

@@ -64,16 +64,35 @@ static void lay_out_scales_of_type(const walk *w, const float *d, const int32_t 
         lay_out_scales(false, bias, d, sum, r, SLI_TILE_BLOCKS, tile);
 }
 
-static void lay_out_half_sums(const int8_t *restrict q, const float *restrict d, size_t r, size_t blocks, sli_act_tile *restrict tile)
+/* The sums of the first pairs and of the second pairs of a sub-block's four words. Eight bytes at a time: made unsigned, their 16-bit lanes are
+ * pairs of a word in turn. */
+INLINE void sum_pairs(const int8_t *q, int16_t sums[2])
 {
-    for (size_t b = 0; b < blocks; b++)
-        for (size_t h = 0; h < 2; h++) {
-            int16_t sum = 0;
-            for (size_t k = 0; k < SL_ACT_BLOCK / 2; k++)
-                sum = (int16_t)(sum + q[b * SL_ACT_BLOCK + h * (SL_ACT_BLOCK / 2) + k]);
-            tile->half_sum[r][b][h] = sum;
-            tile->half_dsum[r][b][h] = d[b] * (float)sum;
-        }
+    const uint64_t low_bytes = 0x00ff00ff00ff00ff;
+    uint64_t lanes = 0;
+    for (int i = 0; i < SL_ACT_BLOCK / 2; i += 8) {
+        uint64_t bytes;
+        memcpy(&bytes, q + i, sizeof bytes);
+        bytes ^= 0x8080808080808080;
+        lanes += (bytes & low_bytes) + (bytes >> 8 & low_bytes);
+    }
+    lanes += lanes >> 32;
+    sums[0] = (int16_t)((int)(lanes & 0xffff) - 8 * 128);
+    sums[1] = (int16_t)((int)(lanes >> 16 & 0xffff) - 8 * 128);
+}
+
+static void lay_out_half_sums(uint32_t type, const int8_t *q, const float *d, size_t r, size_t blocks, sli_act_tile *tile)
+{
+    const int offset = type == SL_TYPE_Q6_K ? 32 : 4;
+    for (size_t h = 0; h < 2 * blocks; h++) {
+        int16_t sums[2];
+        sum_pairs(q + h * (SL_ACT_BLOCK / 2), sums);
+        if (type == SL_TYPE_Q2_K)
+            tile->half_dsum[r][h / 2][h % 2] = d[h / 2] * (float)(sums[0] + sums[1]);
+        else
+            for (int i = 0; i < 2; i++)
+                tile->half_start[r][h / 2][h % 2][i] = (int16_t)(-offset * sums[i]);
+    }
 }
 
 static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t block, size_t blocks, sli_act_tile *tile)
@@ -85,7 +104,7 @@ static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t b
             memcpy(tile->q[b][r], q + b * SL_ACT_BLOCK, SL_ACT_BLOCK);
         lay_out_scales_of_type(w, w->x->d + at, w->x->sum + at, r, blocks, tile);
         if (w->layout.sub == SL_ACT_BLOCK / 2)
-            lay_out_half_sums(q, w->x->d + at, r, blocks, tile);
+            lay_out_half_sums(w->type, q, w->x->d + at, r, blocks, tile);
     }
 }
 
@@ -134,7 +153,7 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
         .type = type,
         .layout = sli_layout_of(type),
         .blocks = x->cols / SL_ACT_BLOCK,
-        .share = sli_layout_of(type).elements / SL_ACT_BLOCK,
+        .share = sli_layout_of(type).sub ? SLI_SEGMENT_BLOCKS : 1,
         .panel_bytes = sl_panel_bytes(type, x->cols),
         .panels = panels,
         .x = x,

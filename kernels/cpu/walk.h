@@ -27,8 +27,9 @@ typedef struct sli_act_tile {
     float d[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];
     int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* what takes a bias back that made weights unsigned: -8 * sum, -128 * sum for bytes */
     float dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];    /* d * (float)sum, for formats with a minimum */
-    /* For formats with sub-blocks of 16: the sums of each half of a block, and d times them. */
-    int16_t half_sum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2];
+    /* For formats with sub-blocks of 16, of each half of a block: where sums of pairs start that were made of unsigned weights (minus the offset times
+     * the sum of the words' first, and of their second pairs, modulo 2^16), and d * (float)sum. */
+    int16_t half_start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2][2];
     float half_dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2];
 } sli_act_tile;
 
