@@ -27,11 +27,11 @@ endif
 # The prefix map keeps the build's folder out of what is built, so that equal sources give equal bytes.
 LANGUAGE   = -std=gnu17 -D_GNU_SOURCE -I. -ffp-contract=off -fno-strict-aliasing -pthread
 ALLCFLAGS  = $(LANGUAGE) $(OPT) $(CPPFLAGS) $(CFLAGS) $(WARN) -fPIC -ffile-prefix-map=$(CURDIR)=. $(SANITIZE)
-LDLIBS     = -luring -lhwloc -lpcre2-8 -pthread -lm
+LDLIBS     = -luring -lhwloc -lpcre2-8 -lxxhash -pthread -lm
 CLI_LIBS   = -ljansson
 LINK       = $(CC) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -pthread
 
-LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c)
+LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c offload/calibrate/*.c)
 CLI_SRC     := $(wildcard offload/cli/*.c)
 TEST_SRC    := $(wildcard tests/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)
@@ -87,7 +87,7 @@ $(BUILD)/flags: FORCE
 	@echo "$$SLUICE_FLAGS" | cmp -s - $@ || echo "$$SLUICE_FLAGS" > $@
 
 # Missing libraries are named once, with their package, before a compiler says it less clearly. HEADER:PACKAGE.
-LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev jansson.h:libjansson-dev
+LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev xxhash.h:libxxhash-dev jansson.h:libjansson-dev
 TEST_NEEDS := cmocka.h:libcmocka-dev
 define check_needs
 	@command -v $(firstword $(CC)) >/dev/null || { echo "sluice: no compiler $(firstword $(CC)), install the package: gcc (or run: make setup)" >&2; exit 1; }
@@ -143,7 +143,7 @@ $(BUILD)/sluice.pc: Makefile offload/sluice.h
 	@mkdir -p $(@D)
 	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCDIR)' '' 'Name: sluice' \
 	    'Description: runs language models larger than the memory they are given' 'Version: $(VERSION)' 'Cflags: -I$${includedir}' \
-	    'Libs: -L$${libdir} -lsluice' 'Requires.private: liburing hwloc libpcre2-8' 'Libs.private: -pthread -lm' > $@
+	    'Libs: -L$${libdir} -lsluice' 'Requires.private: liburing hwloc libpcre2-8 libxxhash' 'Libs.private: -pthread -lm' > $@
 
 $(BUILD)/sluice.1: $(BUILD)/sluice
 	$(call say,GEN,$@) $< --man > $@

@@ -30,6 +30,7 @@ def parse_args():
     parser.add_argument("--model", required=True, help="GGUF file, larger than the smallest --ram")
     parser.add_argument("--ram", default="2G,3G", help="memory sizes, comma-separated (default 2G,3G)")
     parser.add_argument("--peer-dir", help="folder of a llama.cpp build; without it only sluice and fio run")
+    parser.add_argument("--sluice-model", help="the file that sluice and fio read, where it is not --model: the same model, packed")
     parser.add_argument("--sluice", default="./sluice", help="our program (default ./sluice)")
     parser.add_argument("--rounds", type=int, default=5, help="alternations (default 5)")
     parser.add_argument("-n", type=int, default=32, help="tokens that sluice decodes (default 32)")
@@ -59,8 +60,8 @@ def peer_decode(program, args, limit_bytes):
 
 
 def sluice_decode(program, args, limit_bytes):
-    h.drop_pages(args.model)
-    argv = ["run", "-m", args.model, "-f", args.prompt, "-n", str(args.n), "-c", str(args.c), "-t", str(args.t), "--temp", "0",
+    h.drop_pages(args.sluice_model)
+    argv = ["run", "-m", args.sluice_model, "-f", args.prompt, "-n", str(args.n), "-c", str(args.c), "-t", str(args.t), "--temp", "0",
             "--ignore-eos", "--ram-budget", str(limit_bytes)] + args.sluice_args.split()
     with h.Cgroup(limit_bytes) as cgroup:
         return h.sluice(program, argv, cgroup)
@@ -73,7 +74,7 @@ def streamed_per_token(value):
 
 
 def disk_bandwidth(args, block, depth):
-    return h.undisturbed(lambda: h.fio(args.model, block, depth, args.fio_seconds, args.fio_rw))[0]
+    return h.undisturbed(lambda: h.fio(args.sluice_model, block, depth, args.fio_seconds, args.fio_rw))[0]
 
 
 def doubts(result):
@@ -128,6 +129,7 @@ def main():
     lock = h.lock_machine()  # noqa: F841, held until the end
     h.check_file(args.model)
     args.model = os.path.abspath(args.model)
+    args.sluice_model = os.path.abspath(h.check_file(args.sluice_model)) if args.sluice_model else args.model
     args.prompt = os.path.join(h.HERE, "prompt_64.txt")
     program = h.find_program(args.sluice)
     peer = h.find_peer(args.peer_dir, "llama-completion")[0] if args.peer_dir else None

@@ -26,6 +26,9 @@ typedef enum sl_type {
     SL_TYPE_Q6_K = 14,
     SL_TYPE_IQ4_NL = 20,
     SL_TYPE_IQ4_XS = 23,
+    SL_TYPE_I8 = 24,
+    SL_TYPE_I32 = 26,
+    SL_TYPE_I64 = 27,
     SL_TYPE_BF16 = 30,
 } sl_type;
 

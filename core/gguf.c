@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -255,7 +256,11 @@ const sl_gguf_value *sl_gguf_find(const sl_gguf *g, const char *key)
 
 const sl_gguf_tensor *sl_gguf_find_tensor(const sl_gguf *g, const char *name)
 {
-    sl_str wanted = {name, strlen(name)};
+    return sl_gguf_find_tensor_named(g, (sl_str){name, strlen(name)});
+}
+
+const sl_gguf_tensor *sl_gguf_find_tensor_named(const sl_gguf *g, sl_str wanted)
+{
     for (size_t low = 0, high = g->tensor_count; low < high;) {
         size_t middle = low + (high - low) / 2;
         const sl_gguf_tensor *t = &g->tensors[g->tensors_by_name[middle]];
@@ -344,19 +349,35 @@ double sl_gguf_number_at(const sl_gguf_value *v, uint64_t index)
     return negative ? (double)(int64_t)bits : (double)bits;
 }
 
-sl_status sl_gguf_u32(const sl_gguf *g, const char *key, uint32_t *out, sl_error *err)
+static sl_status unsigned_up_to(const sl_gguf *g, const char *key, uint64_t max, uint64_t *out, sl_error *err)
 {
     const sl_gguf_value *v;
     bool negative;
-    uint64_t bits;
-    SL_TRY(find_for(g, key, "number of 0..4294967295", &v, err));
-    if (v->kind == SL_GGUF_ARRAY || !integer_at(v, 0, &negative, &bits))
-        return wrong_kind(g, v, "number of 0..4294967295", err);
+    char wanted[48];
+    snprintf(wanted, sizeof(wanted), "number of 0..%llu", (unsigned long long)max);
+    SL_TRY(find_for(g, key, wanted, &v, err));
+    if (v->kind == SL_GGUF_ARRAY || !integer_at(v, 0, &negative, out))
+        return wrong_kind(g, v, wanted, err);
     if (negative)
-        return sl_fail(err, SL_FORMAT, "%s: key \"%s\" is %lld, want a number of 0..4294967295", g->path, key, (long long)bits);
-    if (bits > UINT32_MAX)
-        return sl_fail(err, SL_FORMAT, "%s: key \"%s\" is %llu, want a number of 0..4294967295", g->path, key, (unsigned long long)bits);
-    *out = (uint32_t)bits;
+        return sl_fail(err, SL_FORMAT, "%s: key \"%s\" is %lld, want a %s", g->path, key, (long long)*out, wanted);
+    if (*out > max)
+        return sl_fail(err, SL_FORMAT, "%s: key \"%s\" is %llu, want a %s", g->path, key, (unsigned long long)*out, wanted);
+    return SL_OK;
+}
+
+sl_status sl_gguf_u32(const sl_gguf *g, const char *key, uint32_t *out, sl_error *err)
+{
+    uint64_t value;
+    SL_TRY(unsigned_up_to(g, key, UINT32_MAX, &value, err));
+    *out = (uint32_t)value;
+    return SL_OK;
+}
+
+sl_status sl_gguf_u64(const sl_gguf *g, const char *key, uint64_t *out, sl_error *err)
+{
+    uint64_t value;
+    SL_TRY(unsigned_up_to(g, key, UINT64_MAX, &value, err));
+    *out = value;
     return SL_OK;
 }
 

@@ -82,10 +82,12 @@ const sl_gguf_value *sl_gguf_find(const sl_gguf *gguf, const char *key); /* NULL
 size_t sl_gguf_tensor_count(const sl_gguf *gguf);
 const sl_gguf_tensor *sl_gguf_tensor_at(const sl_gguf *gguf, size_t index);       /* in file order of the header */
 const sl_gguf_tensor *sl_gguf_find_tensor(const sl_gguf *gguf, const char *name); /* NULL when absent; O(log n) */
+const sl_gguf_tensor *sl_gguf_find_tensor_named(const sl_gguf *gguf, sl_str name);
 
 /* Typed reads. `key` absent: SL_FORMAT with a message that names file, key and wanted type (an optional key is looked up with
  * sl_gguf_find first). Integer kinds convert where the value fits, F32 and F64 convert; anything else is SL_FORMAT. */
 SL_MUST_USE sl_status sl_gguf_u32(const sl_gguf *gguf, const char *key, uint32_t *out, sl_error *err);
+SL_MUST_USE sl_status sl_gguf_u64(const sl_gguf *gguf, const char *key, uint64_t *out, sl_error *err);
 SL_MUST_USE sl_status sl_gguf_f32(const sl_gguf *gguf, const char *key, float *out, sl_error *err);
 SL_MUST_USE sl_status sl_gguf_bool(const sl_gguf *gguf, const char *key, bool *out, sl_error *err);
 SL_MUST_USE sl_status sl_gguf_str(const sl_gguf *gguf, const char *key, sl_str *out, sl_error *err);

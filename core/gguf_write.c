@@ -1,28 +1,16 @@
 /* core/gguf_write.c: the two phases of writing a GGUF file.
  *
- *   DECLARE  values and tensor descriptions gather in memory; nothing but an empty, locked PATH.partial is on disk
- *   DATA     header and tensor data go out through one staging buffer, in file order
+ *   DECLARE  values and tensor descriptions gather in memory; nothing is written
+ *   DATA     header and tensor data go out through a file writer (file_write.h), in file order
  *
- * begin_data moves from the first to the second. It parses the header that it is about to write with our own reader, so that what we
- * write is by construction what we accept: duplicate keys, bad shapes and the like are found there and not again here.
- *
- * Page cache: writeback is started one window behind the writing position and awaited another window behind that, then those pages
- * are dropped. So the disk always has work, and never more than two windows of cache are ours. */
+ * begin_data and resume_data move from the first to the second. They parse the header that they are about to write with our own reader, so
+ * that what we write is by construction what we accept: duplicate keys, bad shapes and the like are found there and not again here. */
 #include "core/gguf_write.h"
+#include "core/file_write.h"
 #include "core/gguf_internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
-
-#define STAGING_BYTES ((size_t)1 << 20)
-#define WINDOW_BYTES  ((uint64_t)16 << 20)
 
 typedef struct byte_list {
     uint8_t *data;
@@ -30,46 +18,27 @@ typedef struct byte_list {
 } byte_list;
 
 struct sl_gguf_writer {
-    char *path, *partial_path;
-    int fd;
+    sl_file_writer *file;
+    const char *path; /* of `file` */
     uint32_t alignment;
 
     byte_list values, tensors; /* DECLARE: the two halves of the header */
     uint64_t value_count, tensor_count;
     uint64_t data_bytes; /* of all tensors so far, padding included: the next tensor's offset */
 
-    sl_gguf *header;   /* DATA: what was declared, as a reader sees it; NULL before */
-    size_t tensor;     /* which one is being written */
-    uint64_t filled;   /* bytes of it that are written */
-    uint8_t *staging;  /* STAGING_BYTES */
-    size_t staged;     /* bytes in it */
-    uint64_t position; /* file offset of staging[0] */
-    uint64_t started;  /* writeback was started up to here */
-    uint64_t dropped;  /* written, and out of the page cache, up to here */
+    sl_gguf *header; /* DATA: what was declared, as a reader sees it; NULL before */
+    size_t tensor;   /* which one is being written */
+    uint64_t filled; /* bytes of it that are written */
 };
 
-/* ---- create and discard ---- */
+/* ---- create and the three ends ---- */
 
-/* The partial file is opened without truncating and only emptied under its lock: another writer of the same path keeps its data. */
-static sl_status open_partial(sl_gguf_writer *w, sl_error *err)
+static void free_writer(sl_gguf_writer *w)
 {
-    struct stat st, named;
-    if (stat(w->path, &st) == 0 && !S_ISREG(st.st_mode))
-        return sl_fail(err, SL_IO, "%s: is %s, want the name of a file to write", w->path,
-                       S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
-    w->fd = open(w->partial_path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (w->fd < 0)
-        return sl_fail(err, SL_IO, "%s: cannot create it: %s", w->partial_path, strerror(errno));
-    bool locked = flock(w->fd, LOCK_EX | LOCK_NB) == 0;
-    /* Between open and lock the other writer may have finished and renamed: then this is its finished file and not ours to empty. */
-    if (!locked || fstat(w->fd, &st) != 0 || stat(w->partial_path, &named) != 0 || st.st_ino != named.st_ino || st.st_dev != named.st_dev) {
-        close(w->fd);
-        w->fd = -1;
-        return sl_fail(err, SL_IO, "%s: another process is writing it", w->partial_path);
-    }
-    if (ftruncate(w->fd, 0) != 0)
-        return sl_fail(err, SL_IO, "%s: cannot empty it: %s", w->partial_path, strerror(errno));
-    return SL_OK;
+    sl_gguf_close(w->header);
+    free(w->tensors.data);
+    free(w->values.data);
+    free(w);
 }
 
 sl_status sl_gguf_writer_create(const char *path, uint32_t alignment, sl_gguf_writer **out, sl_error *err)
@@ -81,20 +50,13 @@ sl_status sl_gguf_writer_create(const char *path, uint32_t alignment, sl_gguf_wr
     sl_gguf_writer *w = calloc(1, sizeof(*w));
     if (!w)
         return sl_fail(err, SL_NO_MEMORY, "%s: no memory to write it", path);
-    w->fd = -1;
     w->alignment = alignment;
-    w->path = strdup(path);
-    if (asprintf(&w->partial_path, "%s.partial", path) < 0)
-        w->partial_path = NULL;
-    w->staging = malloc(STAGING_BYTES);
-
-    sl_status status = SL_OK;
-    if (!w->path || !w->partial_path || !w->staging)
-        status = sl_fail(err, SL_NO_MEMORY, "%s: no memory to write it", path);
-    if (status == SL_OK)
-        status = open_partial(w, err);
-    if (status == SL_OK && alignment != SLI_GGUF_DEFAULT_ALIGNMENT)
-        status = sl_gguf_write_u32(w, "general.alignment", alignment, err);
+    sl_status status = sl_file_writer_create(path, &w->file, err);
+    if (status == SL_OK) {
+        w->path = sl_file_writer_path(w->file);
+        if (alignment != SLI_GGUF_DEFAULT_ALIGNMENT)
+            status = sl_gguf_write_u32(w, "general.alignment", alignment, err);
+    }
     if (status != SL_OK) {
         sl_gguf_writer_discard(w);
         return status;
@@ -103,25 +65,19 @@ sl_status sl_gguf_writer_create(const char *path, uint32_t alignment, sl_gguf_wr
     return SL_OK;
 }
 
-static void free_writer(sl_gguf_writer *w)
-{
-    if (w->fd >= 0)
-        close(w->fd);
-    sl_gguf_close(w->header);
-    free(w->staging);
-    free(w->tensors.data);
-    free(w->values.data);
-    free(w->partial_path);
-    free(w->path);
-    free(w);
-}
-
 void sl_gguf_writer_discard(sl_gguf_writer *w)
 {
     if (!w)
         return;
-    if (w->fd >= 0 && w->partial_path) /* only then is the partial file ours */
-        (void)unlink(w->partial_path);
+    sl_file_writer_discard(w->file);
+    free_writer(w);
+}
+
+void sl_gguf_writer_keep(sl_gguf_writer *w)
+{
+    if (!w)
+        return;
+    sl_file_writer_keep(w->file);
     free_writer(w);
 }
 
@@ -187,6 +143,12 @@ sl_status sl_gguf_write_u32(sl_gguf_writer *w, const char *key, uint32_t value, 
 {
     SL_TRY(begin_value(w, str_of(key), SL_GGUF_U32, NULL, err));
     return append_u32(w, &w->values, value, err);
+}
+
+sl_status sl_gguf_write_u64(sl_gguf_writer *w, const char *key, uint64_t value, sl_error *err)
+{
+    SL_TRY(begin_value(w, str_of(key), SL_GGUF_U64, NULL, err));
+    return append_u64(w, &w->values, value, err);
 }
 
 sl_status sl_gguf_write_f32(sl_gguf_writer *w, const char *key, float value, sl_error *err)
@@ -279,63 +241,6 @@ sl_status sl_gguf_write_tensor(sl_gguf_writer *w, const char *name, uint32_t typ
 
 /* ---- DATA ---- */
 
-/* Starts writeback of the window behind `position`; awaits and drops the one before. */
-static sl_status trim_cache(sl_gguf_writer *w, sl_error *err)
-{
-    uint64_t end = w->position / WINDOW_BYTES * WINDOW_BYTES;
-    if (end == w->started)
-        return SL_OK;
-    int failed = sync_file_range(w->fd, (off_t)w->started, (off_t)(end - w->started), SYNC_FILE_RANGE_WRITE);
-    if (!failed && w->started > w->dropped)
-        failed = sync_file_range(w->fd, (off_t)w->dropped, (off_t)(w->started - w->dropped),
-                                 SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-    if (failed) /* some file systems cannot do ranges; for a real failure fdatasync gives the reason */
-        failed = fdatasync(w->fd);
-    if (failed)
-        return sl_fail(err, SL_IO, "%s: cannot write back: %s", w->partial_path, strerror(errno));
-    if (w->started > w->dropped)
-        (void)posix_fadvise(w->fd, (off_t)w->dropped, (off_t)(w->started - w->dropped), POSIX_FADV_DONTNEED);
-    w->dropped = w->started;
-    w->started = end;
-    return SL_OK;
-}
-
-static sl_status flush(sl_gguf_writer *w, sl_error *err)
-{
-    size_t done = 0;
-    while (done < w->staged) {
-        ssize_t put = pwrite(w->fd, w->staging + done, w->staged - done, (off_t)(w->position + done));
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return sl_fail(err, SL_IO, "%s: cannot write at byte %llu: %s", w->partial_path, (unsigned long long)(w->position + done),
-                           put < 0 ? strerror(errno) : "nothing was written");
-        done += (size_t)put;
-    }
-    w->position += w->staged;
-    w->staged = 0;
-    return trim_cache(w, err);
-}
-
-/* `bytes` of `data`, or zeros where data is NULL. */
-static sl_status put(sl_gguf_writer *w, const uint8_t *data, uint64_t bytes, sl_error *err)
-{
-    while (bytes) {
-        size_t room = STAGING_BYTES - w->staged, piece = bytes < room ? (size_t)bytes : room;
-        if (data) {
-            memcpy(w->staging + w->staged, data, piece);
-            data += piece;
-        } else {
-            memset(w->staging + w->staged, 0, piece);
-        }
-        w->staged += piece;
-        bytes -= piece;
-        if (w->staged == STAGING_BYTES)
-            SL_TRY(flush(w, err));
-    }
-    return SL_OK;
-}
-
 /* The whole header in `out` (the caller's to free), and the same as a reader sees it in w->header. */
 static sl_status assemble_header(sl_gguf_writer *w, byte_list *out, uint64_t *file_bytes, sl_error *err)
 {
@@ -353,36 +258,68 @@ static sl_status assemble_header(sl_gguf_writer *w, byte_list *out, uint64_t *fi
     return SL_OK;
 }
 
-static sl_status reserve(sl_gguf_writer *w, uint64_t file_bytes, sl_error *err)
+/* Whether the partial file is one of this header and size, whatever its data. */
+static sl_status was_begun(sl_gguf_writer *w, const byte_list *header, uint64_t file_bytes, bool *out, sl_error *err)
 {
-    int error;
-    do
-        error = posix_fallocate(w->fd, 0, (off_t)file_bytes);
-    while (error == EINTR);
-    if (error == 0)
+    *out = false;
+    if (sl_file_writer_bytes(w->file) != file_bytes)
         return SL_OK;
-    struct statvfs fs;
-    if (error == ENOSPC && fstatvfs(w->fd, &fs) == 0)
-        return sl_fail(err, SL_IO, "%s: the disk is full: it needs %llu bytes, %llu are free", w->path, (unsigned long long)file_bytes,
-                       (unsigned long long)fs.f_bavail * fs.f_frsize);
-    return sl_fail(err, SL_IO, "%s: cannot reserve its %llu bytes: %s", w->path, (unsigned long long)file_bytes, strerror(error));
+    uint8_t *found = malloc(header->count);
+    if (!found)
+        return sl_fail(err, SL_NO_MEMORY, "%s: no memory for a header of %zu bytes", w->path, header->count);
+    sl_status status = sl_file_writer_read(w->file, 0, found, header->count, err);
+    *out = status == SL_OK && memcmp(found, header->data, header->count) == 0;
+    free(found);
+    return status;
 }
 
-sl_status sl_gguf_writer_begin_data(sl_gguf_writer *w, sl_error *err)
+/* With `resumed`, a partial file of the same header keeps its data, and *resumed says so. */
+static sl_status begin(sl_gguf_writer *w, bool *resumed, sl_error *err)
 {
     if (w->header)
         return sl_fail(err, SL_INVALID, "%s: begin_data was called twice", w->path);
     byte_list header = {0};
     uint64_t file_bytes = 0;
+    bool keep_data = false;
     sl_status status = assemble_header(w, &header, &file_bytes, err);
+    if (status == SL_OK && resumed)
+        status = was_begun(w, &header, file_bytes, &keep_data, err);
     if (status == SL_OK)
-        status = reserve(w, file_bytes, err);
+        status = sl_file_writer_begin(w->file, file_bytes, keep_data, err);
     if (status == SL_OK)
-        status = put(w, header.data, header.count, err);
+        status = sl_file_writer_put(w->file, header.data, header.count, err);
     if (status == SL_OK)
-        status = put(w, NULL, sl_gguf_data_offset(w->header) - header.count, err);
+        status = sl_file_writer_put(w->file, NULL, sl_gguf_data_offset(w->header) - header.count, err);
     free(header.data);
+    if (resumed)
+        *resumed = keep_data;
     return status;
+}
+
+sl_status sl_gguf_writer_begin_data(sl_gguf_writer *w, sl_error *err)
+{
+    return begin(w, NULL, err);
+}
+
+sl_status sl_gguf_writer_resume_data(sl_gguf_writer *w, bool *resumed, sl_error *err)
+{
+    return begin(w, resumed, err);
+}
+
+const sl_gguf *sl_gguf_writer_header(const sl_gguf_writer *w)
+{
+    return w->header;
+}
+
+/* Ends the current tensor once it is whole. */
+static sl_status next_tensor(sl_gguf_writer *w, const sl_gguf_tensor *t, sl_error *err)
+{
+    if (w->filled < t->bytes)
+        return SL_OK;
+    SL_TRY(sl_file_writer_put(w->file, NULL, align_up(t->bytes, w->alignment) - t->bytes, err));
+    w->tensor++;
+    w->filled = 0;
+    return SL_OK;
 }
 
 sl_status sl_gguf_writer_data(sl_gguf_writer *w, const void *data, size_t bytes, sl_error *err)
@@ -395,30 +332,32 @@ sl_status sl_gguf_writer_data(sl_gguf_writer *w, const void *data, size_t bytes,
     if (bytes > t->bytes - w->filled)
         return sl_fail(err, SL_INVALID, "%s: %zu bytes of data for tensor \"%s\", which lacks only %llu", w->path, bytes,
                        sli_show(t->name).text, (unsigned long long)(t->bytes - w->filled));
-    SL_TRY(put(w, data, bytes, err));
+    SL_TRY(sl_file_writer_put(w->file, data, bytes, err));
     w->filled += bytes;
-    if (w->filled == t->bytes) {
-        SL_TRY(put(w, NULL, align_up(t->bytes, w->alignment) - t->bytes, err));
-        w->tensor++;
-        w->filled = 0;
-    }
-    return SL_OK;
+    return next_tensor(w, t, err);
 }
 
-/* A rename is only durable once the folder is. Folders that cannot be opened or synced are let be: the file itself is safe by then. */
-static void sync_folder(const char *path)
+sl_status sl_gguf_writer_skip(sl_gguf_writer *w, sl_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? strndup(path, slash == path ? 1 : (size_t)(slash - path)) : strdup(".");
-    int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (fd >= 0) {
-        (void)fsync(fd);
-        close(fd);
-    }
-    free(folder);
+    const sl_gguf_tensor *t = w->header ? sl_gguf_tensor_at(w->header, w->tensor) : NULL;
+    if (!t || w->filled)
+        return sl_fail(err, SL_INVALID, "%s: only a whole tensor can be skipped, after resume_data", w->path);
+    SL_TRY(sl_file_writer_seek(w->file, t->offset + t->bytes, err));
+    w->filled = t->bytes;
+    return next_tensor(w, t, err);
 }
 
-static sl_status complete(sl_gguf_writer *w, sl_error *err)
+sl_status sl_gguf_writer_read(sl_gguf_writer *w, uint64_t offset, void *to, size_t bytes, sl_error *err)
+{
+    return sl_file_writer_read(w->file, offset, to, bytes, err);
+}
+
+sl_status sl_gguf_writer_patch(sl_gguf_writer *w, uint64_t offset, const void *data, size_t bytes, sl_error *err)
+{
+    return sl_file_writer_patch(w->file, offset, data, bytes, err);
+}
+
+static sl_status check_complete(const sl_gguf_writer *w, sl_error *err)
 {
     if (!w->header)
         return sl_fail(err, SL_INVALID, "%s: finish comes before begin_data", w->path);
@@ -426,22 +365,17 @@ static sl_status complete(sl_gguf_writer *w, sl_error *err)
     if (missing)
         return sl_fail(err, SL_INVALID, "%s: tensor \"%s\" has %llu of its %llu bytes", w->path, sli_show(missing->name).text,
                        (unsigned long long)w->filled, (unsigned long long)missing->bytes);
-    SL_TRY(flush(w, err));
-    if (fsync(w->fd) != 0)
-        return sl_fail(err, SL_IO, "%s: cannot sync: %s", w->partial_path, strerror(errno));
-    (void)posix_fadvise(w->fd, 0, 0, POSIX_FADV_DONTNEED);
-    if (rename(w->partial_path, w->path) != 0)
-        return sl_fail(err, SL_IO, "%s: cannot rename it to %s: %s", w->partial_path, w->path, strerror(errno));
-    sync_folder(w->path);
     return SL_OK;
 }
 
 sl_status sl_gguf_writer_finish(sl_gguf_writer *w, sl_error *err)
 {
-    sl_status status = complete(w, err);
-    if (status == SL_OK)
-        free_writer(w);
-    else
+    sl_status status = check_complete(w, err);
+    if (status != SL_OK) {
         sl_gguf_writer_discard(w);
+        return status;
+    }
+    status = sl_file_writer_finish(w->file, err);
+    free_writer(w);
     return status;
 }

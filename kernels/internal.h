@@ -16,6 +16,10 @@
     void sli_quantize_##isa_name(sl_acts *x, uint32_t row_begin, uint32_t row_end);                                                        \
     void sli_pack_##isa_name(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel);                      \
     void sli_matmul_##isa_name(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);  \
+    void sli_dot_rows_##isa_name(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);                 \
+    void sli_pack_columns_##isa_name(const sl_columns *w, uint32_t first_row, uint8_t *panel);                                             \
+    void sli_matmul_columns_##isa_name(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);           \
+    void sli_dot_signs_##isa_name(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);                  \
     void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
     void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);                \
     void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                       \
@@ -72,6 +76,13 @@ static inline sli_layout sli_layout_of(uint32_t type)
     case SL_TYPE_IQ4_XS: return (sli_layout){256, 136, .words = 33, .words_offset = 4, .halves = 2, .half_offset = {0, 2}, .sub = 32};
     default: return (sli_layout){0};
     }
+}
+
+/* The metadata word `word` (0 scale, 1 minimum) of block `b` in row `r` of a matrix by columns: fp16. */
+static inline const uint8_t *sli_column_meta(const sl_columns *w, size_t b, size_t word, size_t r)
+{
+    size_t words = w->type == SL_TYPE_Q4_1 ? 2 : 1;
+    return w->meta + ((b * words + word) * w->rows + r) * 2;
 }
 
 /* What the nibbles of IQ4_NL and IQ4_XS stand for. */

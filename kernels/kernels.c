@@ -1,8 +1,9 @@
 /* kernels/kernels.c: the tables of kernels, one per instruction set, and the sizes that their callers reserve.
  *
  * All tables give the same bits. AVX-512's matmul has kernels for the formats of matmul_avx512.c and hands the others (Q5, the K-quants, IQ4)
- * to AVX2's. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens
- * once per token, and packing is as fast as memory with AVX2 already. */
+ * to AVX2's. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens once per token, and
+ * packing is as fast as memory with AVX2 already. The products of scattered rows, columns and signs have no AVX-512 version yet, because
+ * they were written where it could not be run. */
 #include "kernels/internal.h"
 
 static const sl_kernels scalar_kernels = {
@@ -10,6 +11,10 @@ static const sl_kernels scalar_kernels = {
     .quantize = sli_quantize_ref,
     .pack = sli_pack_ref,
     .matmul = sli_matmul_ref,
+    .dot_rows = sli_dot_rows_ref,
+    .pack_columns = sli_pack_columns_ref,
+    .matmul_columns = sli_matmul_columns_ref,
+    .dot_signs = sli_dot_signs_ref,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_ref,
@@ -28,6 +33,10 @@ static const sl_kernels avx2_kernels = {
     .quantize = sli_quantize_avx2,
     .pack = sli_pack_avx2,
     .matmul = sli_matmul_avx2,
+    .dot_rows = sli_dot_rows_avx2,
+    .pack_columns = sli_pack_columns_avx2,
+    .matmul_columns = sli_matmul_columns_avx2,
+    .dot_signs = sli_dot_signs_avx2,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_avx2,
@@ -45,6 +54,10 @@ static const sl_kernels avx512_kernels = {
     .quantize = sli_quantize_avx512,
     .pack = sli_pack_avx2,
     .matmul = sli_matmul_avx512,
+    .dot_rows = sli_dot_rows_avx2,
+    .pack_columns = sli_pack_columns_avx2,
+    .matmul_columns = sli_matmul_columns_avx2,
+    .dot_signs = sli_dot_signs_avx2,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_avx512,

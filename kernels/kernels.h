@@ -34,6 +34,14 @@
  * D6  exp is kernels/exp.h's polynomial; silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), see there. GLU: act(gate) * up.
  * D7  Rotary: pairs (x0, x1), c = cos, s = sin from the caller's table: y0 = fma(x0, c, -(x1 * s)), y1 = fma(x0, s, x1 * c).
  *
+ * D8  A feed-forward over a set of neurons is the dense one with the other neurons' activations left out: D1 sees zeros in their place, and
+ *     in the down product a block (D2) with no member in the set has no part in the sum, nor has an element (D3) that is no member. Of a
+ *     block with members all of it is D2. Segments and lanes go by the neuron's own index, whatever order it is stored in. For finite
+ *     weights these are the bits that D2 and D3 give with the zeros multiplied: what is left out could only turn a zero's sign inside a
+ *     segment, and a total, which begins at +0, does not show that.
+ * D9  Products with planes of signs (kernels/signs.h) and D1's activations: out[r] = sum over blocks b of 32 in index order, acc = fma(dx, (float)isum,
+ *     acc) from +0, isum the int32 sum of weight times integer in the block.
+ *
  * The panel. Sixteen rows of a matrix, interleaved so that a vector lane is a row. A panel has exactly the bytes of its rows:
  *     quantised: a block consists of one or two 16-bit numbers (the fp16 dw; then m, or of IQ4_XS upper bits of the scales) and of 32-bit words
  *     (quants, upper bits, packed scales) that lie side by side in the file. The panel has first [block][word][row] of all blocks, then
@@ -47,6 +55,7 @@
 
 #include "core/cpu.h"
 #include "core/format.h"
+#include "kernels/signs.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -83,6 +92,15 @@ typedef struct sl_attention {
     float *scratch;                /* sl_attention_scratch_bytes(), one per thread, 64-byte aligned */
 } sl_attention;
 
+/* A matrix that is there by columns (kernels/columns.h): the members of a set of its neurons. */
+typedef struct sl_columns {
+    uint32_t type, rows, cols;
+    const uint8_t *meta;          /* of all blocks; not used for float types */
+    uint32_t count;               /* members */
+    const uint32_t *member;       /* [count] neurons, ascending */
+    const uint8_t *const *column; /* [count] their columns, any alignment */
+} sl_columns;
+
 typedef enum sl_glu { SL_GLU_SILU, SL_GLU_GELU_TANH } sl_glu;
 typedef enum sl_rope { SL_ROPE_PAIRS /* (2i, 2i+1), llama */, SL_ROPE_HALVES /* (i, i + n/2), neox */ } sl_rope;
 
@@ -98,6 +116,20 @@ typedef struct sl_kernels {
     /* out[a * out_stride + r] for all rows a of x and rows r in [0, out_rows) of `panels` (one after the other, 16 rows each, the
      * last may be partly used). Uses x->q, d, sum for quantised formats (D2), x->f32 for float formats (D3). */
     void (*matmul)(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+
+    /* out[i] for all i in [0, count): the row that lies at rows[i] as in the file, any alignment and order, times x, which has one row:
+     * D2 or D3. What matmul gives for the same rows. */
+    void (*dot_rows)(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);
+
+    /* A matrix by columns. pack_columns: the panel of rows [first_row, first_row + 16), as pack would make it (first_row is a multiple of
+     * 16; rows beyond w->rows are zero bytes); every neuron is a member. matmul_columns: out[r] for r in [row_begin, row_end) over the
+     * members alone (D8); row_begin is a multiple of 32; x has one row of w->cols, with zeros where a neuron is no member. A share of rows
+     * that is a multiple of 64 is fastest. */
+    void (*pack_columns)(const sl_columns *w, uint32_t first_row, uint8_t *panel);
+    void (*matmul_columns)(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);
+
+    /* out[r], r in [row_begin, row_end), is row r of the signs times x's single row (D9). row_begin is a multiple of 32, row_end too unless it is w->rows. */
+    void (*dot_signs)(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);
 
     /* One row of a matrix as fp32: as it lies in the file, or from a panel. */
     void (*dequantize_row)(uint32_t type, const uint8_t *row, uint32_t cols, float *out);

@@ -2,9 +2,46 @@
 #include "core/os.h"
 #include "offload/engine.h"
 
+static uint64_t ffn_bytes(const sl_model *model)
+{
+    static const sl_tensor_role roles[] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
+    uint64_t bytes = 0;
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+            const sl_gguf_tensor *tensor = sl_model_tensor(model, roles[i], layer);
+            bytes += tensor != NULL ? tensor->bytes : 0;
+        }
+    return bytes;
+}
+
+/* Bundles that sparse rows fetch count by the cache's slots, everything else by its home. */
+static uint64_t unkept_bytes(const sl_engine *e)
+{
+    uint64_t bytes = 0;
+    for (uint32_t u = 0; u < e->units.count; u++)
+        bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+    for (uint32_t layer = 0; e->bundles != NULL && layer < e->model->layers; layer++) {
+        const sli_bundled_layer *b = sli_bundled_of(&e->bundled, layer);
+        if (b != NULL)
+            bytes -= (uint64_t)b->packed->ff * e->price.cache_share / SLI_CACHE_WHOLE * b->packed->stride;
+    }
+    return bytes;
+}
+
+static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
+{
+    static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
+    static const char *const predictors[] = {
+        [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
+    out->predictor_bytes = e->price.predictor_bytes;
+    out->sparsity = modes[e->options.sparsity];
+    out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : predictors[e->options.predictor];
+    out->density = e->options.sparsity == SL_SPARSITY_OFF ? 1.0 : e->options.density;
+}
+
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
 {
-    *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->gguf)};
+    *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->file)};
     out->bos = sl_tokenizer_adds_bos(e->tokenizer) ? sl_tokenizer_bos(e->tokenizer) : -1;
     if (e->model == NULL)
         return;
@@ -26,13 +63,30 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->process_bytes = e->price.process_bytes;
     out->kv_bytes = e->price.kv_bytes;
     out->scratch_bytes = e->price.scratch_bytes;
+    out->sparsity_bytes = e->price.sparsity_bytes;
+    out->bundled_bytes = e->price.bundled_bytes;
+    out->cache_bytes = e->price.cache_bytes;
+    out->packed = e->packed != NULL;
+    out->ffn_bytes = ffn_bytes(e->model);
     out->staging_bytes = e->price.staging_bytes;
     out->table_bytes = e->price.table_bytes;
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
-    for (uint32_t u = 0; u < e->units.count; u++)
-        if (!e->units.units[u].home)
-            out->streamed_bytes += e->units.units[u].bytes;
+    describe_sparsity(e, out);
+    out->streamed_bytes = unkept_bytes(e);
+}
+
+sli_io sli_engine_io(const sl_engine *e)
+{
+    sl_pager_stats pager = sl_pager_statistics(e->pager);
+    sli_io io = {pager.bytes_read, pager.requests, pager.wait_ns};
+    if (e->bundles != NULL) {
+        sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
+        io.bytes_read += bundles.bytes_read;
+        io.requests += bundles.requests;
+        io.wait_ns += bundles.wait_ns;
+    }
+    return io;
 }
 
 void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
@@ -44,10 +98,24 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     const sl_tier_attrs *tier = sl_pager_tier(e->pager);
     out->io_engine = tier->engine;
     out->direct = tier->direct;
-    out->bytes_read = pager.bytes_read;
-    out->requests = pager.requests;
-    out->wait_s = (double)pager.wait_ns * 1e-9;
+    sli_io io = sli_engine_io(e);
+    out->bytes_read = io.bytes_read;
+    out->requests = io.requests;
+    out->wait_s = (double)io.wait_ns * 1e-9;
     out->compute_s = (double)e->compute_ns * 1e-9;
     out->resident_weight_bytes = pager.resident_bytes;
     out->passes = e->passes;
+    const sli_sparsity *sets = &e->sparsity;
+    out->sparse_sets = atomic_load(&sets->sets);
+    out->neurons_needed = atomic_load(&sets->members);
+    if (e->bundles != NULL) {
+        sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
+        out->resident_weight_bytes += bundles.resident_bytes;
+        out->neurons_resident = bundles.cached;
+        out->neurons_read = bundles.read;
+        out->neurons_late = bundles.late;
+        out->neurons_dropped = atomic_load(&sets->dropped);
+    }
+    out->neurons_compared = atomic_load(&sets->compared);
+    out->neurons_compared_right = atomic_load(&sets->in_both);
 }

@@ -5,6 +5,7 @@
 #include "offload/engine.h"
 #include "core/mathx.h"
 #include "core/os.h"
+#include "offload/density.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,6 +18,12 @@
 /* Pages of code, libraries and heap that come into use only while running: the shared objects' text, the sampler, results, JSON. Measured as the
  * growth of RSS between pricing and exit beyond what is priced; see bench/SPEED.md. */
 #define PROCESS_MARGIN_BYTES (6 * MIB)
+
+/* Small reads want many in flight (bench/SPEED.md, "Bundles"). */
+#define BUNDLES_DEPTH 128
+
+/* Measured against the others on traces of real text; see bench/SPEED.md. */
+#define CACHE_POLICY SL_BUNDLES_FREQUENT
 
 void sli_note(const sl_engine *engine, const char *format, ...)
 {
@@ -34,7 +41,12 @@ void sli_note(const sl_engine *engine, const char *format, ...)
 
 static sl_status read_file(sl_engine *e, sl_error *err)
 {
-    SL_TRY(sl_gguf_open(e->path, &e->gguf, err));
+    SL_TRY(sl_gguf_open(e->path, &e->file, err));
+    e->gguf = e->file;
+    if (sl_packed_is(e->file)) {
+        SL_TRY(sl_packed_open(e->file, &e->packed, err));
+        e->gguf = sl_packed_original(e->packed);
+    }
     if (!e->options.vocabulary_only)
         SL_TRY(sl_model_open(e->gguf, &e->model, err));
     SL_TRY(sl_tokenizer_open(e->gguf, &e->tokenizer, err));
@@ -86,6 +98,49 @@ static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *er
     return SL_OK;
 }
 
+static bool uses_stored(const sl_engine *e)
+{
+    return e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED;
+}
+
+/* How many neurons the sets of each layer have: more where the calibration saw that they matter more, else the same everywhere. */
+static sl_status choose_sets(sl_engine *e, sl_error *err)
+{
+    e->keep = malloc(e->model->layers * sizeof *e->keep);
+    if (e->keep == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
+    float *curves = malloc((size_t)e->model->layers * (SLI_DENSITY_POINTS + 1) * sizeof *curves);
+    if (curves == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
+    bool measured = e->packed != NULL && !e->options.uniform_density && e->options.sparsity == SL_SPARSITY_FINE &&
+                    sli_density_read(e->file, e->model->layers, curves);
+    sl_status status = SL_OK;
+    for (uint32_t layer = 0; layer < e->model->layers && !measured; layer++)
+        e->keep[layer] = sli_sparsity_keep(e->model->ff, e->options.density);
+    if (measured)
+        status = sli_density_distribute(curves, e->model->layers, e->model->ff, e->options.density, e->keep, err);
+    free(curves);
+    return status;
+}
+
+static sl_status choose_sparsity(sl_engine *e, sl_error *err)
+{
+    if (e->options.late_drop)
+        sli_note(e, "late neurons are left out (--late drop): the text will depend on the disk's speed");
+    if (e->options.sparsity == SL_SPARSITY_OFF)
+        return SL_OK;
+    if (e->options.density == 0)
+        e->options.density = 0.5;
+    if (!(e->options.density > 0 && e->options.density <= 1))
+        return sl_fail(err, SL_INVALID, "a density of %g; the kept share of the neurons lies above 0 and is at most 1", e->options.density);
+    if (uses_stored(e) && sli_predictor_price(e->file, e->model->layers) == 0)
+        return sl_fail(err, SL_INVALID,
+                       "%s holds no predictor for --sparsity fine: %s (--predictor oracle and gate work without, for comparison)", e->path,
+                       e->packed != NULL ? "`sluice calibrate` it with a text"
+                                         : "`sluice pack` it, then `sluice calibrate` the packed file with a text");
+    return choose_sets(e, err);
+}
+
 static uint64_t choose_budget(const sl_engine *e)
 {
     sl_memory_info memory;
@@ -134,6 +189,15 @@ static uint64_t vector_bytes(const sl_gguf *gguf)
     return bytes;
 }
 
+/* Sparse rows read the bundles of their sets alone. Scores that need all activations read everything anyway, and an engine that gives every
+ * row's logits evaluates many at once. */
+static bool fetches_sets(const sl_engine *e)
+{
+    bool known = e->options.sparsity == SL_SPARSITY_COARSE ||
+                 (e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED);
+    return known && !e->options.all_logits && sli_bundled_price(e->model, e->packed) > 0;
+}
+
 static sl_status price(sl_engine *e, sl_error *err)
 {
     uint32_t vocab = e->model->vocab;
@@ -145,7 +209,19 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .k_type = kv_type_of(e->options.k_type),
                          .v_type = kv_type_of(e->options.v_type),
                          .io_alignment = IO_ALIGNMENT,
-                         .all_logits = e->options.all_logits};
+                         .all_logits = e->options.all_logits,
+                         .sparsity = e->options.sparsity,
+                         .predictor = e->options.predictor,
+                         .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
+                         .packed = e->packed};
+    if (e->options.late_drop && !fetches_sets(e))
+        sli_note(e, "nothing can be late here: all neurons are read in any case");
+    if (fetches_sets(e)) {
+        wishes.keep = e->keep;
+        wishes.cache_policy = CACHE_POLICY;
+        SL_TRY(sl_files_alignment(e->path, e->options.buffered, &wishes.bundle_alignment, err));
+        e->bundle_alignment = wishes.bundle_alignment;
+    }
     wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2;
     e->options.ram_budget_bytes = wishes.budget_bytes;
@@ -157,16 +233,18 @@ static sl_status price(sl_engine *e, sl_error *err)
 
 /* ---- memory, files, vectors ---- */
 
-static sl_status open_tier(sl_engine *e, sl_tier **out, sl_error *err)
+/* The file, as the flags say; reads go to `memory`. */
+static sl_status open_tier(sl_engine *e, uint32_t depth, void *memory, size_t memory_bytes, sl_tier **out, sl_error *err)
 {
-    sl_files_options files = {.depth = e->options.io_depth, .buffered = e->options.buffered};
+    sl_files_options files = {.depth = e->options.io_depth != 0 ? e->options.io_depth : depth, .buffered = e->options.buffered};
     const char *engine = e->options.io_engine, *path = e->path;
     if (engine != NULL && strcmp(engine, "auto") != 0) {
         files.engine = strcmp(engine, "uring") == 0 ? SL_IO_URING : SL_IO_PREAD;
         if (files.engine == SL_IO_PREAD && strcmp(engine, "pread") != 0)
             return sl_fail(err, SL_INVALID, "--io-engine %s: known are auto, uring and pread", engine);
     }
-    files.register_memory = sl_pager_staging(e->pager, &files.register_bytes);
+    files.register_memory = memory;
+    files.register_bytes = memory_bytes;
     SL_TRY(sl_tier_open_files(&path, 1, &files, out, err));
     if (e->options.throttle_Bps != 0)
         return sl_tier_throttle(*out, (double)e->options.throttle_Bps, 0, out, err);
@@ -181,7 +259,9 @@ static sl_status open_pager(sl_engine *e, sl_error *err)
                               .plan_max = 2 * e->units.count + 16};
     SL_TRY(sl_pager_create(&config, IO_ALIGNMENT, &e->pager, err));
     sl_tier *tier = NULL;
-    SL_TRY(open_tier(e, &tier, err));
+    size_t staging_bytes;
+    void *staging = sl_pager_staging(e->pager, &staging_bytes);
+    SL_TRY(open_tier(e, 0, staging, staging_bytes, &tier, err));
     SL_TRY(sl_pager_attach(e->pager, tier, err));
     if (tier->attrs.note[0] != '\0')
         sli_note(e, "%s", tier->attrs.note);
@@ -191,15 +271,20 @@ static sl_status open_pager(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
-/* Reads a vector of any length in pieces that the pager's small reads take. */
-static sl_status read_vector(sl_engine *e, const sl_gguf_tensor *t, uint8_t *to, sl_error *err)
+/* Reads a range of any length in pieces that the pager's small reads take, several at once. */
+static sl_status read_range(sl_engine *e, uint64_t from, uint64_t bytes, uint8_t *to, sl_error *err)
 {
-    const uint64_t piece = 64 << 10;
-    for (uint64_t at = 0; at < t->bytes; at += piece) {
-        uint64_t offset = t->offset + at, bytes = t->bytes - at < piece ? t->bytes - at : piece;
-        SL_TRY(sl_pager_read_small(e->pager, 0, &offset, 1, (uint32_t)bytes, to + at, err));
+    enum { PIECE = 64 << 10, AT_ONCE = 64 };
+    uint64_t offsets[AT_ONCE], done = 0;
+    while (bytes - done >= PIECE) {
+        uint32_t count = 0;
+        for (; count < AT_ONCE && bytes - done >= (count + 1) * (uint64_t)PIECE; count++)
+            offsets[count] = from + done + count * (uint64_t)PIECE;
+        SL_TRY(sl_pager_read_small(e->pager, 0, offsets, count, PIECE, to + done, err));
+        done += count * (uint64_t)PIECE;
     }
-    return SL_OK;
+    offsets[0] = from + done;
+    return done == bytes ? SL_OK : sl_pager_read_small(e->pager, 0, offsets, 1, (uint32_t)(bytes - done), to + done, err);
 }
 
 static sl_status load_one(sl_engine *e, const sl_gguf_tensor *t, size_t *used, const float **at, sl_error *err)
@@ -208,7 +293,7 @@ static sl_status load_one(sl_engine *e, const sl_gguf_tensor *t, size_t *used, c
     if (t == NULL || t->shape[1] != 1)
         return SL_OK;
     uint8_t *to = (uint8_t *)e->vectors + *used;
-    SL_TRY(read_vector(e, t, to, err));
+    SL_TRY(read_range(e, sli_tensor_offset(e->packed, t), t->bytes, to, err));
     *at = (const float *)(const void *)to;
     *used += (t->bytes + 63) & ~(size_t)63;
     return SL_OK;
@@ -251,18 +336,77 @@ static sl_status load_vectors(sl_engine *e, sl_error *err)
     return load_rope(e, factors, err);
 }
 
+/* A section of a packed file, checked as it comes. */
+static sl_status read_tensor(void *ctx, const sl_gguf_tensor *tensor, void *to, sl_error *err)
+{
+    sl_engine *e = ctx;
+    SL_TRY(read_range(e, tensor->offset, tensor->bytes, to, err));
+    return sl_packed_check_tensor(e->packed, tensor, to, err);
+}
+
+/* What the down matrices' blocks share, checked as it comes. */
+static sl_status load_meta(sl_engine *e, sl_error *err)
+{
+    for (uint32_t layer = 0; layer < e->model->layers; layer++) {
+        const sli_bundled_layer *b = sli_bundled_of(&e->bundled, layer);
+        if (b == NULL || b->packed->meta_bytes == 0)
+            continue;
+        char name[64];
+        snprintf(name, sizeof name, "blk.%u.ffn.meta", layer);
+        const sl_gguf_tensor *t = sl_gguf_find_tensor(e->file, name);
+        SL_TRY(read_tensor(e, t, b->meta, err));
+    }
+    return SL_OK;
+}
+
+static sl_status load_predictor(sl_engine *e, sl_error *err)
+{
+    sli_predictor_shape shape = {.layers = e->model->layers, .d = e->model->d, .ff = e->model->ff};
+    shape.act = e->model->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
+    sli_predictor_reader reader = {read_tensor, e};
+    SL_TRY(sli_predictor_open(e->file, &shape, &reader, e->kernels, &e->predictor, err));
+    e->sparsity.stored = e->predictor;
+    return SL_OK;
+}
+
+static sl_status open_bundles(sl_engine *e, sl_error *err)
+{
+    sl_bundle_layer *layers = malloc(e->model->layers * sizeof *layers);
+    if (layers == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", e->model->layers);
+    sl_bundles_config config = sli_bundled_cache(e->model, e->packed, e->keep, e->price.cache_share, e->bundle_alignment, CACHE_POLICY,
+                                                 layers);
+    sl_status status = sl_bundles_create(&config, &e->bundles, err);
+    free(layers);
+    SL_TRY(status);
+    sl_tier *tier = NULL;
+    size_t staging_bytes;
+    void *staging = sl_bundles_staging(e->bundles, &staging_bytes);
+    SL_TRY(open_tier(e, BUNDLES_DEPTH, staging, staging_bytes, &tier, err));
+    return sl_bundles_attach(e->bundles, tier, err);
+}
+
 static sl_status open_weights(sl_engine *e, sl_error *err)
 {
     SL_TRY(choose_kernels(e, err));
     SL_TRY(choose_context(e, err));
     SL_TRY(check_kv_type(e, e->options.k_type, err));
     SL_TRY(check_kv_type(e, e->options.v_type, err));
+    SL_TRY(choose_sparsity(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));
     SL_TRY(open_pager(e, err));
     sli_scratch_shape shape = {e->price.batch, e->options.all_logits ? e->price.batch : 1, sl_threads_count(e->threads),
-                               e->units.largest_panel_bytes};
+                               e->units.largest_panel_bytes, e->price.bundled_bytes > 0};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
+    sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
+    SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));
+    SL_TRY(sli_bundled_create(e->model, e->packed, &e->bundled, err));
+    SL_TRY(load_meta(e, err));
+    if (uses_stored(e))
+        SL_TRY(load_predictor(e, err));
+    if (fetches_sets(e))
+        SL_TRY(open_bundles(e, err));
     return load_vectors(e, err);
 }
 
@@ -294,6 +438,11 @@ void sl_engine_close(sl_engine *e)
     free(e->rope_step);
     free(e->vectors);
     free(e->vector_at);
+    sl_bundles_destroy(e->bundles);
+    sli_predictor_close(e->predictor);
+    sli_bundled_free(&e->bundled);
+    free(e->keep);
+    sli_sparsity_free(&e->sparsity);
     sli_scratch_free(&e->scratch);
     free(e->pass_plan);
     sl_pager_destroy(e->pager);
@@ -301,7 +450,8 @@ void sl_engine_close(sl_engine *e)
     sl_threads_destroy(e->threads);
     sl_model_close(e->model);
     sl_tokenizer_close(e->tokenizer);
-    sl_gguf_close(e->gguf);
+    sl_packed_close(e->packed);
+    sl_gguf_close(e->file);
     free(e->path);
     free(e);
 }

@@ -5,6 +5,8 @@
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
+ *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
+ *   bundled.c, ffn_bundled.c, ffn_sparse.c    feed-forwards of a packed file: all of it, or the set's bundles alone
  */
 #ifndef SL_OFFLOAD_ENGINE_H
 #define SL_OFFLOAD_ENGINE_H
@@ -15,7 +17,10 @@
 #include "core/threads.h"
 #include "core/tokenizer.h"
 #include "kernels/kernels.h"
+#include "offload/bundled.h"
 #include "offload/sluice.h"
+#include "offload/sparsity.h"
+#include "pager/bundles.h"
 #include "pager/pager.h"
 
 #include <stdatomic.h>
@@ -43,7 +48,12 @@ typedef struct sli_units {
 } sli_units;
 
 /* Cuts all matrices into units of about unit_bytes. */
-SL_MUST_USE sl_status sli_units_build(const sl_model *model, uint32_t unit_bytes, sli_units *out, sl_error *err);
+/* `packed`: the file is one, and a bundled layer's gate stands for all its bundles, its up and down have no units; NULL: a stock file. */
+SL_MUST_USE sl_status sli_units_build(const sl_model *model, const sl_packed *packed, uint32_t unit_bytes, sli_units *out, sl_error *err);
+/* Units of the layers in the order of a pass, with or without those that are bundles; returns how many. */
+uint32_t sli_units_of_layers(const sl_model *model, const sl_packed *packed, const sli_units *u, bool bundles, sl_unit_id *order);
+/* Where a tensor's data lies in the file that is open. */
+uint64_t sli_tensor_offset(const sl_packed *packed, const sl_gguf_tensor *tensor);
 void sli_units_free(sli_units *units);
 static inline const sli_matrix *sli_units_layer(const sli_units *u, uint32_t layer, uint32_t op)
 {
@@ -61,11 +71,24 @@ typedef struct sli_wishes {
     uint32_t k_type, v_type;          /* sl_type */
     uint32_t io_alignment;
     bool all_logits;
+    sl_sparsity sparsity;
+    sl_predictor predictor;
+    uint64_t predictor_bytes; /* of the stored one, when it is used */
+    const sl_packed *packed;  /* NULL: a stock file */
+    /* Sparse rows fetch single bundles: a cache of them takes what other units' homes leave. */
+    const uint32_t *keep; /* [layer] largest sets; NULL: they don't */
+    uint32_t bundle_alignment;
+    sl_bundle_policy cache_policy;
 } sli_wishes;
 
 typedef struct sli_price {
     uint32_t batch, unit_bytes;
     uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
+    uint64_t sparsity_bytes;                                                                     /* sets of neurons */
+    uint64_t predictor_bytes;
+    uint64_t bundled_bytes; /* what is resident beside bundles */
+    uint64_t cache_bytes;   /* of single bundles, with its stages and tables */
+    uint32_t cache_share;   /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
     uint64_t total_bytes;
 } sli_price;
 
@@ -105,6 +128,7 @@ typedef struct sli_scratch {
 typedef struct sli_scratch_shape {
     uint32_t batch, logits_rows, threads;
     size_t largest_panel_bytes;
+    bool bundled; /* threads work on bundles, too */
 } sli_scratch_shape;
 uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);
 SL_MUST_USE sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *shape, sli_scratch *out, sl_error *err);
@@ -113,10 +137,18 @@ void sli_scratch_free(sli_scratch *scratch);
 #define SLI_EMBED_READS 32 /* rows of the embedding that are read at once */
 #define SLI_PACK_PANELS 2  /* panels that a thread packs at a time from staged rows */
 
+/* Sees the normed input of every layer's feed-forward, in dense and in sparse passes; for calibration. */
+typedef struct sli_observer {
+    void (*see)(void *ctx, uint32_t layer, const float *x, uint32_t rows); /* NULL: nobody */
+    void *ctx;
+} sli_observer;
+
 struct sl_engine {
     sl_engine_options options;
     char *path;
-    sl_gguf *gguf;
+    sl_gguf *file;       /* as opened */
+    sl_packed *packed;   /* NULL: a stock file */
+    const sl_gguf *gguf; /* the model's header: the file's, or the one it was packed from */
     sl_tokenizer *tokenizer;
     sl_model *model;
     sl_threads *threads;
@@ -126,28 +158,48 @@ struct sl_engine {
     uint32_t context;
     sli_units units;
     sl_pager *pager;
+    sli_bundled bundled;
+    uint32_t *keep; /* [layer] with sparsity: neurons of a set */
+    uint32_t bundle_alignment;
+    sli_predictor *predictor; /* stored in the file, when it is used */
+    sl_bundles *bundles;      /* of sparse rows; NULL when they don't fetch */
     sli_scratch scratch;
+    sli_sparsity sparsity;
     float *vectors;          /* norm weights and biases, resident, one block */
     const float **vector_at; /* [layer op or head op] x {weight, bias}, NULL where there is none; indexed as units.matrices, times 2 */
     double *rope_step;       /* [table][rope_dim / 2] radians per position */
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     bool session_open;
+    sli_observer observer;
     atomic_bool interrupted;
 };
+
+/* Which units a pass acquires. */
+typedef enum sli_planned { SLI_PLANNED_NOTHING = 0, SLI_PLANNED_ALL, SLI_PLANNED_SPARSE /* no bundles */ } sli_planned;
 
 struct sl_session {
     sl_engine *engine;
     sli_kv kv;
     uint32_t position;
-    sl_token *history; /* [context] */
-    bool next_planned; /* the pager already reads for a next pass with logits */
+    sl_token *history;        /* [context] */
+    sli_planned next_planned; /* what the pager already reads for */
 };
 
 /* One pass over the weights for `rows` tokens at positions session->position.. ; does not advance the position. logits_rows: 0, 1 (the
- * last) or rows. plan_next: a pass with logits follows. */
-SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, uint32_t logits_rows, bool plan_next,
-                                  sl_error *err);
+ * last) or rows. */
+typedef struct sli_pass_kind {
+    uint32_t logits_rows;
+    bool sparse;    /* the rows have sets of neurons (engine->sparsity) */
+    bool plan_next; /* a pass with logits follows: of one sparse row where the engine has sparsity */
+} sli_pass_kind;
+SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
+
+/* What was read so far, by the pager and for sparse rows. */
+typedef struct sli_io {
+    uint64_t bytes_read, requests, wait_ns;
+} sli_io;
+sli_io sli_engine_io(const sl_engine *engine);
 
 /* {K, V} types of the cache, as sl_type. */
 void sli_kv_types(const sl_engine *engine, uint32_t types[2]);

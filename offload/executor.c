@@ -6,7 +6,7 @@
  * changes the session's position: what it wrote into the cache counts only when the session commits it. */
 #include "core/mathx.h"
 #include "core/os.h"
-#include "offload/matmul.h"
+#include "offload/ffn_sparse.h"
 
 #include <string.h>
 
@@ -17,6 +17,7 @@ typedef struct pass {
     sl_engine *engine;
     const sl_token *tokens;
     uint32_t rows, pos0;
+    bool sparse;
 } pass;
 
 typedef struct row_job {
@@ -180,11 +181,38 @@ static uint32_t gather_products(const pass *p, const sl_op *ops, uint32_t index,
     return n;
 }
 
+/* Before a layer's attention: what its feed-forward is likely to need, judged by the residual as it is now. */
+static void guess_bundles(const pass *p, const sl_op *ops, const float *const *vectors, const sli_matrix *matrices, uint32_t layer)
+{
+    const sl_model *m = model_of(p);
+    const float *norm = NULL;
+    uint32_t at = 0;
+    for (; !sli_ffn_begins(p->engine, &ops[at], layer); at++)
+        if (ops[at].kind == SL_OP_RMS_NORM && ops[at].weight == SL_ROLE_FFN_NORM)
+            norm = vectors[at * 2];
+    if (norm == NULL)
+        return;
+    float *normed = buffer_of(p, SL_BUF_NORMED);
+    p->engine->kernels->rms_norm(buffer_of(p, SL_BUF_RESIDUAL), norm, m->d, m->rms_eps, normed);
+    sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 1, true};
+    sli_ffn_guess(&ffn, normed);
+}
+
 static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, uint32_t first_entry, uint32_t rows, sl_error *err)
 {
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
+    if (p->sparse && rows == 1 && ops == model_of(p)->arch->layer && sli_ffn_guesses(p->engine, layer))
+        guess_bundles(p, ops, vectors, matrices, layer);
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
+        if (ops[i].weight == SL_ROLE_FFN_GATE && p->engine->observer.see != NULL)
+            p->engine->observer.see(p->engine->observer.ctx, layer, buffer_of(p, ops[i].src), rows);
+        if (sli_ffn_begins(p->engine, &ops[i], layer)) {
+            sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};
+            SL_TRY(sli_ffn_run(&ffn, err));
+            i += SLI_FFN_OPS;
+            continue;
+        }
         if (ops[i].kind == SL_OP_MATMUL) {
             sli_product products[SLI_PRODUCTS_MAX];
             uint32_t n = gather_products(p, ops, i, matrices, vectors, products);
@@ -279,30 +307,45 @@ static sl_status embed(const pass *p, sl_error *err)
 
 /* ---- the plan ---- */
 
-/* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
- * by the pass before). */
-static sl_status plan_pass(sl_engine *engine, bool head, uint32_t covered, sl_error *err)
+/* Whether a pass leaves bundles to sli_ffn_sparse. */
+static bool without_bundles(const sl_engine *engine, bool sparse, uint32_t rows)
 {
-    uint32_t count = 0, end = head ? engine->units.count : engine->units.body_count;
-    for (uint32_t u = 0; u < end; u++)
-        if (sl_pager_resident(engine->pager, u) == NULL && !(engine->units.units[u].home && u < covered))
-            engine->pass_plan[count++] = u;
-    return count == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, count, err);
+    return sparse && rows == 1 && engine->bundles != NULL;
 }
 
-static sl_status plan(sl_session *session, bool head, bool plan_next, sl_error *err)
+/* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
+ * by the pass before). */
+static sl_status plan_pass(sl_engine *engine, sli_planned what, bool head, uint32_t covered, sl_error *err)
 {
-    sl_engine *engine = session->engine;
-    if (session->next_planned && !head) {
-        sl_pager_cancel(engine->pager);
-        session->next_planned = false;
+    uint32_t count = sli_units_of_layers(engine->model, engine->packed, &engine->units, what == SLI_PLANNED_ALL, engine->pass_plan);
+    for (uint32_t u = engine->units.body_count; head && u < engine->units.count; u++)
+        engine->pass_plan[count++] = u;
+    uint32_t absent = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sl_unit_id u = engine->pass_plan[i];
+        if (sl_pager_resident(engine->pager, u) == NULL && !(engine->units.units[u].home && u < covered))
+            engine->pass_plan[absent++] = u;
     }
-    if (!session->next_planned)
-        SL_TRY(plan_pass(engine, head, 0, err));
-    session->next_planned = false;
-    if (plan_next) {
-        SL_TRY(plan_pass(engine, true, head ? engine->units.count : engine->units.body_count, err));
-        session->next_planned = true;
+    return absent == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, absent, err);
+}
+
+static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
+{
+    sl_session *session = p->session;
+    sl_engine *engine = p->engine;
+    bool head = kind->logits_rows > 0;
+    sli_planned what = without_bundles(engine, p->sparse, p->rows) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+    if (session->next_planned != SLI_PLANNED_NOTHING && (!head || session->next_planned != what)) {
+        sl_pager_cancel(engine->pager);
+        session->next_planned = SLI_PLANNED_NOTHING;
+    }
+    if (session->next_planned == SLI_PLANNED_NOTHING)
+        SL_TRY(plan_pass(engine, what, head, 0, err));
+    session->next_planned = SLI_PLANNED_NOTHING;
+    if (kind->plan_next) {
+        sli_planned next = without_bundles(engine, engine->sparsity.mode != SL_SPARSITY_OFF, 1) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+        SL_TRY(plan_pass(engine, next, true, head ? engine->units.count : engine->units.body_count, err));
+        session->next_planned = next;
     }
     return SL_OK;
 }
@@ -316,27 +359,27 @@ static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
     return run_program(p, model_of(p)->arch->head, 0, model_of(p)->layers * p->engine->units.layer_ops, logits_rows, err);
 }
 
-sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, uint32_t logits_rows, bool plan_next, sl_error *err)
+sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
 {
     sl_engine *engine = session->engine;
-    pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position};
-    uint64_t start = sl_now_ns(), waited = sl_pager_statistics(engine->pager).wait_ns;
+    pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position, .sparse = kind.sparse};
+    uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
 
-    sl_status status = plan(session, logits_rows > 0, plan_next, err);
+    sl_status status = plan(&p, &kind, err);
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
         fill_rope_tables(&p);
     for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++)
         status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
-    if (status == SL_OK && logits_rows > 0)
-        status = run_head(&p, logits_rows, err);
+    if (status == SL_OK && kind.logits_rows > 0)
+        status = run_head(&p, kind.logits_rows, err);
 
     if (status != SL_OK) {
         sl_pager_cancel(engine->pager);
-        session->next_planned = false;
+        session->next_planned = SLI_PLANNED_NOTHING;
     }
-    engine->compute_ns += sl_now_ns() - start - (sl_pager_statistics(engine->pager).wait_ns - waited);
+    engine->compute_ns += sl_now_ns() - start - (sli_engine_io(engine).wait_ns - waited);
     engine->passes++;
     return status;
 }

@@ -184,6 +184,7 @@ static bool ended(const generation *g, sl_stop_reason *reason)
 static sl_status decode(generation *g, sl_error *err)
 {
     sl_session *s = g->session;
+    unsigned sparse = s->engine->options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
     for (;;) {
         float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
         sl_token token = pick(g, logits);
@@ -196,7 +197,7 @@ static sl_status decode(generation *g, sl_error *err)
         if (ended(g, &g->result->reason))
             return SL_OK;
         bool more = g->request->max_tokens == 0 || g->result->count + 1 < g->request->max_tokens;
-        SL_TRY(sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | (more ? SL_EVAL_MORE : 0), NULL, err));
+        SL_TRY(sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | sparse | (more ? SL_EVAL_MORE : 0), NULL, err));
     }
 }
 
@@ -222,14 +223,14 @@ static sl_status prefill(generation *g, sl_error *err)
 
 static sl_status run(generation *g, sl_error *err)
 {
-    const sl_pager *pager = g->session->engine->pager;
-    sl_pager_stats before = sl_pager_statistics(pager);
+    const sl_engine *engine = g->session->engine;
+    sli_io before = sli_engine_io(engine);
     uint64_t start = sl_now_ns();
     SL_TRY(prefill(g, err));
-    sl_pager_stats middle = sl_pager_statistics(pager);
+    sli_io middle = sli_engine_io(engine);
     uint64_t between = sl_now_ns();
     sl_status status = decode(g, err);
-    sl_pager_stats after = sl_pager_statistics(pager);
+    sli_io after = sli_engine_io(engine);
     g->result->prompt_s = (double)(between - start) * 1e-9;
     g->result->decode_s = (double)(sl_now_ns() - between) * 1e-9;
     g->result->prompt_bytes_read = middle.bytes_read - before.bytes_read;
@@ -237,7 +238,7 @@ static sl_status run(generation *g, sl_error *err)
     g->result->decode_wait_s = (double)(after.wait_ns - middle.wait_ns) * 1e-9;
     g->result->decode_tokens = g->result->count > 0 ? g->result->count - 1 : 0;
     sl_pager_cancel(g->session->engine->pager);
-    g->session->next_planned = false;
+    g->session->next_planned = SLI_PLANNED_NOTHING;
     return status;
 }
 

@@ -153,24 +153,31 @@ static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t 
     return SL_OK;
 }
 
+typedef struct quantize_job {
+    const sl_kernels *kernels;
+    sl_acts *acts;
+} quantize_job;
+
 static void quantize_share(void *arg, unsigned index, unsigned count)
 {
-    gathering *g = arg;
-    uint32_t rows = g->acts.rows;
-    g->engine->kernels->quantize(&g->acts, (uint32_t)((uint64_t)rows * index / count), (uint32_t)((uint64_t)rows * (index + 1) / count));
+    const quantize_job *job = arg;
+    uint32_t rows = job->acts->rows;
+    job->kernels->quantize(job->acts, (uint32_t)((uint64_t)rows * index / count), (uint32_t)((uint64_t)rows * (index + 1) / count));
 }
 
-static void quantize_source(gathering *g, const sli_product *products, uint32_t count)
+void sli_prepare_source(sl_engine *engine, const float *src, uint32_t rows, uint32_t cols, bool quantized, sl_acts *out)
 {
-    bool wanted = false;
-    for (uint32_t i = 0; i < count; i++)
-        wanted |= sl_format_of(products[i].matrix->type)->quantized;
-    if (!wanted)
+    *out = engine->scratch.acts;
+    out->rows = rows;
+    out->cols = cols;
+    out->f32 = src;
+    if (!quantized)
         return;
-    if (g->acts.rows == 1)
-        g->engine->kernels->quantize(&g->acts, 0, 1);
+    quantize_job job = {engine->kernels, out};
+    if (rows == 1)
+        engine->kernels->quantize(out, 0, 1);
     else
-        sl_threads_run(g->engine->threads, quantize_share, g);
+        sl_threads_run(engine->threads, quantize_share, &job);
 }
 
 static void add_bias(sl_engine *engine, const sli_product *product, uint32_t rows)
@@ -184,11 +191,10 @@ sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const
     gathering g;
     g.engine = engine;
     g.count = g.panels = 0;
-    g.acts = engine->scratch.acts;
-    g.acts.rows = rows;
-    g.acts.cols = products[0].matrix->cols;
-    g.acts.f32 = src;
-    quantize_source(&g, products, count);
+    bool quantized = false;
+    for (uint32_t i = 0; i < count; i++)
+        quantized |= sl_format_of(products[i].matrix->type)->quantized;
+    sli_prepare_source(engine, src, rows, products[0].matrix->cols, quantized, &g.acts);
 
     sl_status status = SL_OK;
     for (uint32_t i = 0; i < count && status == SL_OK; i++)

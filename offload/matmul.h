@@ -20,4 +20,7 @@ typedef struct sli_product {
 SL_MUST_USE sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const sli_product *products, uint32_t count,
                                    sl_error *err);
 
+/* Rows of a product's input as the kernels take them: fp32 where they lie, and quantised into the engine's memory (D1) when asked. */
+void sli_prepare_source(sl_engine *engine, const float *src, uint32_t rows, uint32_t cols, bool quantized, sl_acts *out);
+
 #endif

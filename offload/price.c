@@ -27,12 +27,33 @@ typedef struct chooser {
     const sl_model *model;
     const sli_wishes *wishes;
     uint64_t kv_bytes;
+    sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
 } chooser;
 
 static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t batch)
 {
-    sli_scratch_shape shape = {batch, c->wishes->all_logits ? batch : 1, c->wishes->threads, units->largest_panel_bytes};
+    sli_scratch_shape shape = {batch, c->wishes->all_logits ? batch : 1, c->wishes->threads, units->largest_panel_bytes,
+                               sli_bundled_price(c->model, c->wishes->packed) > 0};
     return sli_scratch_price(c->model, &shape);
+}
+
+static uint64_t sparsity_of(const chooser *c, uint32_t batch)
+{
+    sli_sparsity_shape shape = {
+        .mode = c->wishes->sparsity, .predictor = c->wishes->predictor, .batch = batch, .threads = c->wishes->threads};
+    return sli_sparsity_price(c->model, &shape);
+}
+
+/* A cache of bundles with `share` of the neurons of each layer; 0 when sparse rows fetch none. */
+static uint64_t cache_of(const chooser *c, uint32_t share)
+{
+    const sli_wishes *w = c->wishes;
+    if (w->keep == NULL)
+        return 0;
+    sl_bundles_config config = sli_bundled_cache(c->model, w->packed, w->keep, share, w->bundle_alignment, w->cache_policy,
+                                                 c->bundle_layers);
+    sl_bundles_cost cost = sl_bundles_price(&config);
+    return cost.slots_bytes + cost.staging_bytes + cost.tables_bytes;
 }
 
 static sl_pager_config pager_config(const sli_units *units, uint64_t staging)
@@ -50,10 +71,15 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->process_bytes = c->wishes->process_bytes;
     p->kv_bytes = c->kv_bytes;
     p->scratch_bytes = scratch_of(c, units, batch);
+    p->sparsity_bytes = sparsity_of(c, batch);
+    p->predictor_bytes = c->wishes->predictor_bytes;
+    p->bundled_bytes = sli_bundled_price(c->model, c->wishes->packed);
+    p->cache_bytes = cache_of(c, p->cache_share);
     p->staging_bytes = cost.staging_bytes;
     p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + c->wishes->budget_bytes / TABLES_SHARE;
     p->resident_bytes = cost.homes_bytes;
-    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;
+    p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->sparsity_bytes + p->predictor_bytes + p->bundled_bytes +
+                     p->cache_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;
 }
 
 /* Largest batch of 512, 256, ... whose activations stay within `limit`; the minimum when none does. */
@@ -67,22 +93,37 @@ static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t 
     return batch;
 }
 
-/* Homes for as many units as fit; *fits is false when even none do. */
+/* The largest cache of bundles that what is left of the budget holds. */
+static void widen_cache(const chooser *c, const sli_units *units, uint32_t batch, uint64_t staging, sli_price *p)
+{
+    uint32_t fits = 0, too_large = SLI_CACHE_WHOLE + 1;
+    while (too_large - fits > 1) {
+        p->cache_share = (fits + too_large) / 2;
+        price_fixed(c, units, batch, staging, p);
+        *(p->total_bytes <= c->wishes->budget_bytes ? &fits : &too_large) = p->cache_share;
+    }
+    p->cache_share = fits;
+    price_fixed(c, units, batch, staging, p);
+}
+
+/* Homes for as many units as fit, then, where sparse rows fetch bundles, a cache of those; *fits is false when even none do. */
 static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
 {
     sl_unit_id *order = malloc(units->count * sizeof *order);
     *fits = false;
     if (order == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for an order of %u units", units->count);
-    for (uint32_t i = 0; i < units->count; i++) {
+    for (uint32_t i = 0; i < units->count; i++)
         units->units[i].home = false;
-        order[i] = i;
-    }
+    uint32_t count = sli_units_of_layers(c->model, c->wishes->packed, units, c->wishes->keep == NULL, order);
+    for (uint32_t i = units->body_count; i < units->count; i++)
+        order[count++] = i;
+    p->cache_share = 0;
     price_fixed(c, units, batch, staging, p);
     *fits = p->total_bytes <= c->wishes->budget_bytes;
     uint64_t room = *fits ? c->wishes->budget_bytes - p->total_bytes : 0;
     while (*fits) {
-        sl_policy_spread(units->units, order, units->count, room);
+        sl_policy_spread(units->units, order, count, room);
         price_fixed(c, units, batch, staging, p);
         if (p->total_bytes <= c->wishes->budget_bytes)
             break;
@@ -90,6 +131,8 @@ static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint
         room = room > MIB ? room - MIB : 0;
     }
     free(order);
+    if (*fits && c->wishes->keep != NULL)
+        widen_cache(c, units, batch, staging, p);
     return SL_OK;
 }
 
@@ -115,8 +158,12 @@ static sl_status try_plan(const chooser *c, enum plan plan, sli_units *units, sl
         staging = clamp64(budget / STAGING_SHARE, least, STAGING_BYTES_MAX > least ? STAGING_BYTES_MAX : least);
     }
     SL_TRY(settle(c, units, batch, staging, p, fits, err));
-    for (uint32_t i = 0; plan == PLAN_ALL_RESIDENT && i < units->count; i++)
-        *fits = *fits && units->units[i].home;
+    if (plan != PLAN_ALL_RESIDENT)
+        return SL_OK;
+    uint64_t streamed = 0;
+    for (uint32_t i = 0; i < units->count; i++)
+        streamed += units->units[i].home ? 0 : units->units[i].bytes;
+    *fits = *fits && (c->wishes->keep == NULL ? streamed == 0 : p->cache_share == SLI_CACHE_WHOLE);
     return SL_OK;
 }
 
@@ -136,10 +183,10 @@ static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
 static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *err)
 {
     sli_wishes wishes = *c->wishes;
-    chooser minimal = {c->model, &wishes, c->kv_bytes};
+    chooser minimal = {c->model, &wishes, c->kv_bytes, c->bundle_layers};
     sli_units units;
     sli_price p = {0};
-    SL_TRY(sli_units_build(c->model, UNIT_BYTES_MIN, &units, err));
+    SL_TRY(sli_units_build(c->model, wishes.packed, UNIT_BYTES_MIN, &units, err));
     uint64_t staging = sl_pager_staging_min(units.units, units.count, wishes.io_alignment);
     wishes.budget_bytes = 0;
     price_fixed(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, staging, &p);
@@ -148,32 +195,50 @@ static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *
     return SL_OK;
 }
 
+static sl_status choose_plan(const chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
+{
+    const sli_wishes *wishes = c->wishes;
+    for (enum plan plan = 0; plan < PLAN_COUNT; plan++) {
+        uint32_t unit_bytes = unit_bytes_of(plan, wishes->budget_bytes);
+        SL_TRY(sli_units_build(c->model, wishes->packed, unit_bytes, units, err));
+        price->unit_bytes = unit_bytes;
+        sl_status status = try_plan(c, plan, units, price, fits, err);
+        if (status == SL_OK && *fits)
+            return SL_OK;
+        sli_units_free(units);
+        SL_TRY(status);
+    }
+    return SL_OK;
+}
+
+static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, sl_error *err)
+{
+    char asked[24], needed[24], kv[24];
+    sl_format_size(c->wishes->budget_bytes, asked);
+    sl_format_size(min_bytes, needed);
+    sl_format_size(c->kv_bytes, kv);
+    sl_status status = sl_fail(err, SL_NO_BUDGET,
+                               "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)",
+                               name, asked, needed, kv, c->wishes->context);
+    if (err != NULL)
+        err->ram_budget_min_bytes = min_bytes;
+    return status;
+}
+
 sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                           uint64_t *min_bytes, sl_error *err)
 {
-    chooser c = {model, wishes, sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type)};
+    chooser c = {model, wishes, sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type), NULL};
     *units = (sli_units){0};
-    SL_TRY(price_minimum(&c, min_bytes, err));
-    if (wishes->budget_bytes >= *min_bytes)
-        for (enum plan plan = 0; plan < PLAN_COUNT; plan++) {
-            uint32_t unit_bytes = unit_bytes_of(plan, wishes->budget_bytes);
-            SL_TRY(sli_units_build(model, unit_bytes, units, err));
-            price->unit_bytes = unit_bytes;
-            bool fits;
-            sl_status status = try_plan(&c, plan, units, price, &fits, err);
-            if (status == SL_OK && fits)
-                return SL_OK;
-            sli_units_free(units);
-            SL_TRY(status);
-        }
-    char asked[24], needed[24], kv[24];
-    sl_format_size(wishes->budget_bytes, asked);
-    sl_format_size(*min_bytes, needed);
-    sl_format_size(c.kv_bytes, kv);
-    sl_status status = sl_fail(err, SL_NO_BUDGET,
-                               "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)",
-                               name, asked, needed, kv, wishes->context);
-    if (err != NULL)
-        err->ram_budget_min_bytes = *min_bytes;
+    c.bundle_layers = malloc(model->layers * sizeof *c.bundle_layers);
+    if (c.bundle_layers == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", model->layers);
+    bool fits = false;
+    sl_status status = price_minimum(&c, min_bytes, err);
+    if (status == SL_OK && wishes->budget_bytes >= *min_bytes)
+        status = choose_plan(&c, price, units, &fits, err);
+    if (status == SL_OK && !fits)
+        status = refuse(&c, name, *min_bytes, err);
+    free(c.bundle_layers);
     return status;
 }

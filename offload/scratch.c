@@ -2,7 +2,7 @@
  *
  * Query, key, value and attended heads live only in the first half of a layer, gate and up only in the second, so they share memory. */
 #include "core/os.h"
-#include "offload/engine.h"
+#include "offload/ffn_bundled.h"
 
 #include <string.h>
 
@@ -55,6 +55,8 @@ static void lay_out(layout *l, const sl_model *model, const sli_scratch_shape *s
     s->embed_rows = place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
     s->thread_bytes = max_size(SLI_PACK_PANELS * ((shape->largest_panel_bytes + 63) & ~(size_t)63),
                                sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads));
+    if (shape->bundled)
+        s->thread_bytes = max_size(s->thread_bytes, sli_bundled_thread_bytes(shape->batch, shape->largest_panel_bytes));
     s->thread_bytes = (s->thread_bytes + 4095) & ~(size_t)4095;
     s->thread_memory = place(l, s->thread_bytes * shape->threads);
 }

@@ -54,6 +54,8 @@ sl_status sl_session_truncate(sl_session *s, uint32_t position, sl_error *err)
     if (position > s->position)
         return sl_fail(err, SL_INVALID, "cannot go back to position %u: the session is at %u", position, s->position);
     s->position = position;
+    if (position == 0)
+        sli_coarse_reset(&s->engine->sparsity);
     return SL_OK;
 }
 
@@ -67,6 +69,8 @@ static sl_status check_tokens(const sl_session *s, const sl_token_id *tokens, si
                        e->context);
     if ((flags & SL_EVAL_LOGITS) != 0 && e->options.all_logits && count > e->price.batch)
         return sl_fail(err, SL_INVALID, "logits of %zu rows asked for; a batch has %u", count, e->price.batch);
+    if ((flags & SL_EVAL_SPARSE) != 0 && e->options.sparsity == SL_SPARSITY_OFF)
+        return sl_fail(err, SL_INVALID, "sparse rows asked for; the engine was opened without sparsity");
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->model->vocab)
             return sl_fail(err, SL_INVALID, "token %d is not in the vocabulary of %u", tokens[i], e->model->vocab);
@@ -82,7 +86,8 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
         uint32_t rows = (uint32_t)(count - done < e->price.batch ? count - done : e->price.batch);
         bool last = done + rows == count, wanted = last && (flags & SL_EVAL_LOGITS) != 0;
         bool next_full = last ? (flags & SL_EVAL_MORE) != 0 : count - done - rows <= e->price.batch && (flags & SL_EVAL_LOGITS) != 0;
-        sl_status status = sli_execute(s, tokens + done, rows, !wanted ? 0 : e->options.all_logits ? rows : 1, next_full, err);
+        sli_pass_kind kind = {!wanted ? 0 : e->options.all_logits ? rows : 1, (flags & SL_EVAL_SPARSE) != 0, next_full};
+        sl_status status = sli_execute(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {
             s->position = start;
             sl_pager_retry(e->pager); /* the cause may be gone when the caller tries again */

@@ -30,6 +30,18 @@ typedef struct sl_session sl_session;
 
 typedef enum sl_kv_type { SL_KV_F16 = 0, SL_KV_F32, SL_KV_Q8_0 } sl_kv_type;
 
+/* Which neurons of the feed-forwards are computed while decoding. Everything but OFF approximates. */
+typedef enum sl_sparsity {
+    SL_SPARSITY_OFF = 0, /* all: exact */
+    SL_SPARSITY_COARSE,  /* one set per layer, from the prompt's activations */
+    SL_SPARSITY_FINE     /* a set per token and layer, by a predicted score */
+} sl_sparsity;
+typedef enum sl_predictor {
+    SL_PREDICTOR_STORED = 0, /* what `calibrate` stored in the packed file */
+    SL_PREDICTOR_ORACLE,     /* the exact score: reads everything, for comparison */
+    SL_PREDICTOR_GATE        /* |act(gate)|, the gate computed for all neurons: for comparison */
+} sl_predictor;
+
 typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
@@ -44,6 +56,11 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint64_t throttle_Bps;     /* reads no faster than this; for reproducing another machine's link */
     bool buffered;             /* read through the page cache (counted by the cgroup, not by the budget) */
     bool vocabulary_only;      /* no weights: for tokenising */
+    sl_sparsity sparsity;
+    double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
+    sl_predictor predictor; /* of SL_SPARSITY_FINE */
+    bool uniform_density;   /* the same share in every layer, not the calibrated one */
+    bool late_drop;         /* neurons that are not there in time are left out: faster, worse, and not reproducible */
     /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
     void (*note)(void *ctx, const char *line);
     void *note_ctx;
@@ -64,9 +81,14 @@ typedef struct sl_engine_info {
     uint64_t file_bytes, weight_bytes;
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */
-    uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes;
-    uint64_t ram_budget_min_bytes; /* the smallest budget that works with these options */
-    uint64_t streamed_bytes;       /* of weights per pass, that do not stay */
+    uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
+    uint64_t ram_budget_min_bytes;    /* the smallest budget that works with these options */
+    uint64_t streamed_bytes;          /* of weights that do not stay: read in each pass or, sparse, when a set asks */
+    const char *sparsity, *predictor; /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
+    bool packed;                      /* the file's neurons are bundles */
+    uint64_t ffn_bytes;               /* of the weights: gates, ups and downs */
+    double density;                   /* asked for; 1 with sparsity off */
+    uint64_t predictor_bytes;         /* resident */
 } sl_engine_info;
 void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);
 
@@ -79,6 +101,11 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t resident_weight_bytes; /* now */
     uint64_t peak_rss_bytes, peak_cgroup_bytes;
     uint64_t passes; /* over the weights */
+    /* of sparse rows; all zero with sparsity off */
+    uint64_t sparse_sets, neurons_needed;              /* sets chosen; neurons in them */
+    uint64_t neurons_resident, neurons_read;           /* of single bundles fetched: found in memory, read */
+    uint64_t neurons_late, neurons_dropped;            /* asked for ahead and not there in time: waited for, left out (late_drop) */
+    uint64_t neurons_compared, neurons_compared_right; /* members that were held against the exact set; those that are in it */
 } sl_engine_stats;
 void sl_engine_measure(const sl_engine *engine, sl_engine_stats *out);
 
@@ -109,6 +136,7 @@ SL_MUST_USE sl_status sl_session_truncate(sl_session *session, uint32_t position
 typedef enum sl_eval_flags {
     SL_EVAL_LOGITS = 1, /* compute logits: of the last token, or of all with options.all_logits (count <= batch) */
     SL_EVAL_MORE = 2,   /* a hint: another eval with logits follows; its reads start early */
+    SL_EVAL_SPARSE = 4, /* with options.sparsity: only the chosen neurons take part; each row has its own set, as if it came alone */
 } sl_eval_flags;
 
 /* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until

@@ -12,26 +12,42 @@ static uint32_t op_count(const sl_op *ops)
     return n;
 }
 
+uint64_t sli_tensor_offset(const sl_packed *packed, const sl_gguf_tensor *tensor)
+{
+    return packed == NULL ? tensor->offset : sl_packed_locate(packed, tensor);
+}
+
+static void cut_into_units(sli_matrix *m, uint32_t unit_bytes)
+{
+    uint32_t panels = unit_bytes / (SL_PANEL_ROWS * m->row_bytes);
+    m->rows_per_unit = SL_PANEL_ROWS * (panels == 0 ? 1 : panels);
+    m->unit_count = (m->rows + m->rows_per_unit - 1) / m->rows_per_unit;
+}
+
 /* `rows` rows of a tensor, from `first` on. */
-static sli_matrix matrix_of(const sl_gguf_tensor *tensor, uint32_t first, uint32_t rows, uint32_t unit_bytes)
+static sli_matrix matrix_of(const sl_packed *packed, const sl_gguf_tensor *tensor, uint32_t first, uint32_t rows, uint32_t unit_bytes)
 {
     sli_matrix m = {.type = tensor->type,
                     .cols = (uint32_t)tensor->shape[0],
                     .rows = rows,
                     .row_bytes = (uint32_t)sl_row_bytes(tensor->type, tensor->shape[0])};
-    m.offset = tensor->offset + (uint64_t)first * m.row_bytes;
-    uint32_t panel_bytes = SL_PANEL_ROWS * m.row_bytes;
-    uint32_t panels = unit_bytes / panel_bytes;
-    m.rows_per_unit = SL_PANEL_ROWS * (panels == 0 ? 1 : panels);
-    m.unit_count = (m.rows + m.rows_per_unit - 1) / m.rows_per_unit;
+    m.offset = sli_tensor_offset(packed, tensor) + (uint64_t)first * m.row_bytes;
+    cut_into_units(&m, unit_bytes);
+    return m;
+}
+
+/* A bundled layer's gate stands for all three of its matrices: rows are bundles. */
+static sli_matrix bundles_of(const sl_packed_layer *layer, uint32_t unit_bytes)
+{
+    sli_matrix m = {
+        .type = layer->gate_type, .cols = layer->d, .rows = layer->ff, .row_bytes = layer->stride, .offset = layer->bundles_offset};
+    cut_into_units(&m, unit_bytes);
     return m;
 }
 
 /* First round (units NULL): counts. Second round: fills. */
-static void add_matrix(sli_units *u, const sl_model *model, const sl_op *op, uint32_t layer, sli_matrix *m, uint32_t unit_bytes)
+static void add_units(sli_units *u, sli_matrix *m)
 {
-    uint32_t all_rows, first = sl_model_slice(model, op, &all_rows);
-    *m = matrix_of(sl_model_tensor(model, op->weight, layer), first, sl_model_width(model, op->dst), unit_bytes);
     m->first_unit = u->count;
     for (uint32_t i = 0; i < m->unit_count; i++) {
         uint32_t first_row = i * m->rows_per_unit;
@@ -44,50 +60,84 @@ static void add_matrix(sli_units *u, const sl_model *model, const sl_op *op, uin
         if (unit.bytes > u->largest_bytes)
             u->largest_bytes = unit.bytes;
     }
-    size_t panel = sl_panel_bytes(m->type, m->cols);
-    if (panel > u->largest_panel_bytes)
-        u->largest_panel_bytes = panel;
 }
 
-static void walk(const sl_model *model, uint32_t unit_bytes, sli_units *u)
+static const sl_packed_layer *bundled_layer(const sl_packed *packed, uint32_t layer)
+{
+    const sl_packed_layer *l = packed == NULL ? NULL : sl_packed_layer_at(packed, layer);
+    return l != NULL && l->bundled ? l : NULL;
+}
+
+static void add_op(const sl_model *model, const sl_packed *packed, const sl_op *op, uint32_t layer, uint32_t unit_bytes, sli_units *u,
+                   sli_matrix *m)
+{
+    if (op->kind != SL_OP_MATMUL)
+        return;
+    const sl_gguf_tensor *tensor = sl_model_tensor(model, op->weight, layer);
+    const sl_packed_layer *bundled = bundled_layer(packed, layer);
+    uint32_t all_rows, first = sl_model_slice(model, op, &all_rows);
+    size_t panel = sl_panel_bytes(tensor->type, tensor->shape[0]);
+    if (panel > u->largest_panel_bytes)
+        u->largest_panel_bytes = panel;
+    if (bundled != NULL && op->weight == SL_ROLE_FFN_GATE)
+        *m = bundles_of(bundled, unit_bytes);
+    else if (bundled != NULL && (op->weight == SL_ROLE_FFN_UP || op->weight == SL_ROLE_FFN_DOWN))
+        *m = (sli_matrix){.type = tensor->type, .cols = (uint32_t)tensor->shape[0], .rows = (uint32_t)tensor->shape[1]};
+    else
+        *m = matrix_of(packed, tensor, first, sl_model_width(model, op->dst), unit_bytes);
+    add_units(u, m);
+}
+
+static void walk(const sl_model *model, const sl_packed *packed, uint32_t unit_bytes, sli_units *u)
 {
     u->count = 0;
     u->bytes = 0;
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (uint32_t op = 0; op < u->layer_ops; op++)
-            if (model->arch->layer[op].kind == SL_OP_MATMUL)
-                add_matrix(u, model, &model->arch->layer[op], layer, &u->matrices[layer * u->layer_ops + op], unit_bytes);
+            add_op(model, packed, &model->arch->layer[op], layer, unit_bytes, u, &u->matrices[layer * u->layer_ops + op]);
     u->body_count = u->count;
     for (uint32_t op = 0; op < u->head_ops; op++)
-        if (model->arch->head[op].kind == SL_OP_MATMUL)
-            add_matrix(u, model, &model->arch->head[op], 0, &u->matrices[model->layers * u->layer_ops + op], unit_bytes);
+        add_op(model, packed, &model->arch->head[op], 0, unit_bytes, u, &u->matrices[model->layers * u->layer_ops + op]);
+}
+
+uint32_t sli_units_of_layers(const sl_model *model, const sl_packed *packed, const sli_units *u, bool bundles, sl_unit_id *order)
+{
+    uint32_t n = 0;
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (uint32_t op = 0; op < u->layer_ops; op++) {
+            const sli_matrix *m = sli_units_layer(u, layer, op);
+            bool bundled = model->arch->layer[op].weight == SL_ROLE_FFN_GATE && bundled_layer(packed, layer) != NULL;
+            for (uint32_t i = 0; i < m->unit_count && (bundles || !bundled); i++)
+                order[n++] = m->first_unit + i;
+        }
+    return n;
 }
 
 /* A tied embedding is the head's matrix and may be resident; else its rows are read from the file as they are needed. */
-static void find_embedding(const sl_model *model, sli_units *u)
+static void find_embedding(const sl_model *model, const sl_packed *packed, sli_units *u)
 {
     const sl_gguf_tensor *tensor = sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0);
-    u->embedding = matrix_of(tensor, 0, model->vocab, SL_PANEL_ROWS);
+    u->embedding = matrix_of(packed, tensor, 0, model->vocab, SL_PANEL_ROWS);
     u->embedding.unit_count = 0;
     for (uint32_t op = 0; op < u->head_ops; op++) {
         const sli_matrix *head = sli_units_head(u, model, op);
-        if (head->unit_count > 0 && head->offset == tensor->offset)
+        if (head->unit_count > 0 && head->offset == u->embedding.offset)
             u->embedding = *head;
     }
 }
 
-sl_status sli_units_build(const sl_model *model, uint32_t unit_bytes, sli_units *out, sl_error *err)
+sl_status sli_units_build(const sl_model *model, const sl_packed *packed, uint32_t unit_bytes, sli_units *out, sl_error *err)
 {
     *out = (sli_units){.layer_ops = op_count(model->arch->layer), .head_ops = op_count(model->arch->head)};
     out->matrices = calloc((size_t)model->layers * out->layer_ops + out->head_ops, sizeof *out->matrices);
     if (out->matrices == NULL)
         goto fail;
-    walk(model, unit_bytes, out);
+    walk(model, packed, unit_bytes, out);
     out->units = calloc(out->count, sizeof *out->units);
     if (out->units == NULL)
         goto fail;
-    walk(model, unit_bytes, out);
-    find_embedding(model, out);
+    walk(model, packed, unit_bytes, out);
+    find_embedding(model, packed, out);
     return SL_OK;
 fail:
     sli_units_free(out);

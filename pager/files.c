@@ -89,6 +89,15 @@ sl_status sli_files_open(const char *const *paths, uint32_t count, bool buffered
     return status;
 }
 
+sl_status sl_files_alignment(const char *path, bool buffered, uint32_t *out, sl_error *err)
+{
+    sli_files files;
+    SL_TRY(sli_files_open(&path, 1, buffered, &files, err));
+    *out = files.alignment;
+    sli_files_close(&files);
+    return SL_OK;
+}
+
 void sli_files_close(sli_files *files)
 {
     for (uint32_t i = 0; i < files->count; i++) {

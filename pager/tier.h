@@ -70,6 +70,8 @@ typedef struct sl_files_options {
     size_t register_bytes;
 } sl_files_options;
 
+/* What reads of this file will have to be aligned to, before memory is laid out for them; a file that cannot be opened is SL_IO. */
+SL_MUST_USE sl_status sl_files_alignment(const char *path, bool buffered, uint32_t *out, sl_error *err);
 /* Opens the files for reading. */
 SL_MUST_USE sl_status sl_tier_open_files(const char *const *paths, uint32_t count, const sl_files_options *options, sl_tier **out,
                                          sl_error *err);

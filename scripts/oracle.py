@@ -12,6 +12,7 @@ likely next tokens, each as id and logit. Needs: pip install numpy gguf.
 """
 
 import argparse
+import functools
 import hashlib
 import sys
 
@@ -142,16 +143,16 @@ def query_key_value(layer, h, heads, kv_heads, size):
     return [part.reshape(len(h), -1, size) for part in parts]
 
 
-def feed_forward(layer, h, activation):
+def feed_forward(layer, h, activation, neurons):
     if layer.has("ffn_gate.weight"):
         gate, up = layer.product("ffn_gate", h), layer.product("ffn_up", h)
     else:
         gate, up = np.split(layer.product("ffn_up", h), 2, axis=-1)
-    return layer.product("ffn_down", activation(gate) * up)
+    return layer.product("ffn_down", neurons(activation(gate) * up))
 
 
-def logits_of(file, tokens):
-    """The logits after each token, [position, vocabulary]."""
+def logits_of(file, tokens, neurons=lambda layer, activations: activations):
+    """The logits after each token, [position, vocabulary]. `neurons` may change a feed-forward's activations [position, neuron]."""
     width, heads = file.param("embedding_length"), file.param("attention.head_count")
     kv_heads = file.param("attention.head_count_kv", heads)
     size = file.param("attention.key_length", width // heads)
@@ -171,7 +172,8 @@ def logits_of(file, tokens):
         attended = layer.product("attn_output", mixed.reshape(len(tokens), -1))
         x = x + layer.norm_if("post_attention_norm", attended, epsilon)
         h = rms_norm(x, layer.weight("ffn_norm"), epsilon)
-        x = x + layer.norm_if("post_ffw_norm", feed_forward(layer, h, activation), epsilon)
+        changed = functools.partial(neurons, number)
+        x = x + layer.norm_if("post_ffw_norm", feed_forward(layer, h, activation, changed), epsilon)
     head = file.tensor("output.weight") if file.has("output.weight") else embedding
     return rms_norm(x, file.tensor("output_norm.weight"), epsilon) @ head.T
 

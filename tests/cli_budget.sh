@@ -2,22 +2,6 @@
 # tests/cli_budget.sh: --ram-budget is a promise. The process and, as root, its memory cgroup stay below it, from the smallest budget up.
 . "$(dirname "$0")/cli.inc.sh"
 
-LOW=$(smallest_budget "$MODEL" -c 256)
-case $LOW in
-*[!0-9]* | '')
-    not_ok "a run that cannot fit names the smallest budget" "$LOW"
-    finish
-    ;;
-esac
-ok "a run that cannot fit names the smallest budget"
-if sanitized; then
-    skip "one byte below the smallest budget is refused with exit status 3" "a sanitizer's own memory differs from run to run"
-    LOW=$((LOW + 4194304))
-else
-    fails "one byte below the smallest budget is refused with exit status 3" 3 'budget' \
-        "$SLUICE" run -m "$MODEL" -p x -n 1 -c 256 --ram-budget $((LOW - 1))
-fi
-
 # Prints the peak resident bytes of a command, as the kernel counted them; the floor is this interpreter before exec.
 cat >"$TMP/peak.py" <<'PY'
 import os, sys
@@ -55,14 +39,14 @@ new_cgroup() {
 }
 
 "$SLUICE" --version >/dev/null # the program's own pages are in memory before a cgroup could be charged for them
-SIZE=$(wc -c <"$MODEL")
-EXPECTED=
-for share in 0 10 30 60 90 120; do
-    budget=$((LOW + SIZE * share / 100))
-    where="with $((budget / 1048576)) MiB (the smallest plus $share % of the file)"
+
+# run_with BUDGET WHERE MODEL FLAGS…: one run; sets got, rss, charged, or returns 1.
+run_with() {
+    budget=$1 where=$2 model=$3
+    shift 3
     new_cgroup
-    rss=$(OUT=$TMP/run.json python3 "$TMP/peak.py" "$CGROUP" "$SLUICE" run -m "$MODEL" -p 'The old lighthouse keeper said' -n 8 -c 256 \
-        --temp 0 --ignore-eos --ram-budget $budget --json 2>"$TMP/err")
+    rss=$(OUT=$TMP/run.json python3 "$TMP/peak.py" "$CGROUP" "$SLUICE" run -m "$model" -p 'The old lighthouse keeper said' -n 8 -c 256 \
+        --temp 0 --ignore-eos --ram-budget "$budget" --json "$@" 2>"$TMP/err")
     status=$?
     charged=
     if [ -n "$CGROUP" ]; then
@@ -71,28 +55,66 @@ for share in 0 10 30 60 90 120; do
     fi
     if [ $status -ne 0 ]; then
         not_ok "a run $where works" "exit status $status: $(tail -n 1 "$TMP/err")"
-        continue
+        return 1
     fi
     got=$(json "$TMP/run.json" tokens)
-    EXPECTED=${EXPECTED:-$got}
-    if [ "$got" = "$EXPECTED" ]; then ok "a run $where gives the same tokens"; else not_ok "a run $where gives the same tokens" "$got"; fi
-    if [ "$rss" -le $budget ]; then
+}
+
+check_peaks() { # BUDGET WHERE
+    budget=$1 where=$2
+    if [ "$rss" -le "$budget" ]; then
         ok "peak resident memory $where stays below the budget"
     else
         not_ok "peak resident memory $where stays below the budget" "$rss bytes, budget $budget"
     fi
     if [ -z "$charged" ]; then
         skip "the cgroup's peak $where stays below the budget" "needs root and a memory cgroup with a peak counter"
-    elif [ "$charged" -le $budget ]; then
+    elif [ "$charged" -le "$budget" ]; then
         ok "the cgroup's peak $where stays below the budget"
     else
         not_ok "the cgroup's peak $where stays below the budget" "$charged bytes, budget $budget"
     fi
     said=$(json "$TMP/run.json" memory.peak_rss_bytes)
-    if [ "$said" -le $budget ] && [ "$(json "$TMP/run.json" memory.ram_budget_bytes)" -eq $budget ]; then
+    if [ "$said" -le "$budget" ] && [ "$(json "$TMP/run.json" memory.ram_budget_bytes)" -eq "$budget" ]; then
         ok "the statistics $where agree"
     else
         not_ok "the statistics $where agree" "peak_rss_bytes $said, budget $budget"
     fi
-done
+}
+
+# check_budgets WHAT "SHARES" MODEL FLAGS…: from the smallest budget up, in per cent of the file.
+check_budgets() {
+    what=$1 shares=$2 model=$3
+    shift 3
+    low=$(smallest_budget "$model" -c 256 "$@")
+    case $low in
+    *[!0-9]* | '')
+        not_ok "$what: a run that cannot fit names the smallest budget" "$low"
+        return
+        ;;
+    esac
+    ok "$what: a run that cannot fit names the smallest budget"
+    if sanitized; then
+        skip "$what: one byte below the smallest budget is refused with exit status 3" "a sanitizer's own memory differs from run to run"
+        low=$((low + 4194304))
+    else
+        fails "$what: one byte below the smallest budget is refused with exit status 3" 3 'budget' \
+            "$SLUICE" run -m "$model" -p x -n 1 -c 256 --ram-budget $((low - 1)) "$@"
+    fi
+    size=$(wc -c <"$model")
+    expected=
+    for share in $shares; do
+        budget=$((low + size * share / 100))
+        where="with $((budget / 1048576)) MiB (the smallest plus $share % of the file; $what)"
+        run_with $budget "$where" "$model" "$@" || continue
+        expected=${expected:-$got}
+        if [ "$got" = "$expected" ]; then ok "a run $where gives the same tokens"; else not_ok "a run $where gives the same tokens" "$got"; fi
+        check_peaks $budget "$where"
+    done
+}
+
+check_budgets "stock" "0 10 30 60 90 120" "$MODEL"
+works "the model is packed" "$SLUICE" pack "$MODEL" "$TMP/packed.gguf" --order random --seed 2
+check_budgets "packed" "0 40 130" "$TMP/packed.gguf"
+check_budgets "packed, coarse" "0 20 130" "$TMP/packed.gguf" --sparsity coarse --density 0.4
 finish

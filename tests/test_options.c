@@ -16,7 +16,7 @@
 #define RUN           "run"
 #define ENGINE        "run perplexity"
 #define MAKE          "synth widen"
-#define ANY           "run perplexity tokenize info synth widen"
+#define ANY           "run perplexity tokenize info synth widen pack unpack"
 #define ARGUMENTS_MAX 40
 
 typedef enum kind { FLAG, TEXT, SIZE, COUNT, REAL, SEED, STOP } kind;
@@ -47,7 +47,7 @@ static const struct flag {
     {{"--min-p", NULL}, REAL, RUN, offsetof(cli_args, min_p), 0, 1},
     {{"--repeat-penalty", NULL}, REAL, RUN, offsetof(cli_args, repeat_penalty), 0.01, 100},
     {{"--repeat-last-n", NULL}, COUNT, RUN, offsetof(cli_args, repeat_last_n), 0, 2147483647},
-    {{"-s", "--seed"}, SEED, "run synth widen", offsetof(cli_args, seed), 0, 0},
+    {{"-s", "--seed"}, SEED, "run synth widen pack", offsetof(cli_args, seed), 0, 0},
     {{"--stop", "-r"}, STOP, RUN, offsetof(cli_args, stop), 0, 0},
     {{"--ignore-eos", NULL}, FLAG, RUN, offsetof(cli_args, ignore_eos), 0, 0},
     {{"--chunks", NULL}, COUNT, "perplexity", offsetof(cli_args, chunks), 1, 2147483647},
@@ -60,7 +60,9 @@ static const struct flag {
     {{"--type", NULL}, TEXT, MAKE, offsetof(cli_args, type), 0, 0},
     {{"--factor", NULL}, COUNT, "widen", offsetof(cli_args, factor), 2, 64},
     {{"-o", "--output"}, TEXT, MAKE, offsetof(cli_args, output), 0, 0},
-    {{"--force", NULL}, FLAG, MAKE, offsetof(cli_args, force), 0, 0},
+    {{"--order", NULL}, TEXT, "pack", offsetof(cli_args, order), 0, 0},
+    {{"--verify", NULL}, FLAG, "pack", offsetof(cli_args, verify), 0, 0},
+    {{"--force", NULL}, FLAG, "synth widen pack unpack", offsetof(cli_args, force), 0, 0},
     {{"--isa", NULL}, TEXT, ENGINE, offsetof(cli_args, isa), 0, 0},
     {{"--io-engine", NULL}, TEXT, ENGINE, offsetof(cli_args, io_engine), 0, 0},
     {{"--io-depth", NULL}, COUNT, ENGINE, offsetof(cli_args, io_depth), 1, 1024},
@@ -72,7 +74,7 @@ static const struct flag {
 };
 enum { FLAGS = sizeof flags / sizeof *flags };
 
-static const char *const commands[] = {"run", "perplexity", "tokenize", "info", "synth", "widen"};
+static const char *const commands[] = {"run", "perplexity", "tokenize", "info", "synth", "widen", "pack", "unpack"};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 /* ---- helpers ---- */
@@ -338,15 +340,20 @@ static void sixteen_stop_texts_and_no_empty_one(void **state)
     check_refused(WORDS("run", "--stop", ""), "must not be empty");
 }
 
-static void only_info_takes_an_operand_and_only_one(void **state)
+static void info_takes_one_operand_and_pack_and_unpack_two(void **state)
 {
     (void)state;
     cli_args args;
     for (int c = 0; c < COMMANDS; c++) {
-        bool info = strcmp(commands[c], "info") == 0;
-        if (info)
-            check_taken(&args, WORDS("info", "file.gguf"));
-        check_refused(info ? WORDS("info", "a", "b") : WORDS(commands[c], "a"), "one argument too many; usage: sluice ");
+        bool info = strcmp(commands[c], "info") == 0, pack = strstr(commands[c], "pack") != NULL;
+        if (info || pack)
+            check_taken(&args, WORDS(commands[c], "file.gguf"));
+        if (pack)
+            check_taken(&args, WORDS(commands[c], "a", "b"));
+        check_refused(pack   ? WORDS(commands[c], "a", "b", "c")
+                      : info ? WORDS(commands[c], "a", "b")
+                             : WORDS(commands[c], "a"),
+                      "one argument too many; usage: sluice ");
     }
     check_taken(&args, WORDS("info", "--json", "-"));
     assert_int_equal(args.operands, 1);
@@ -516,7 +523,7 @@ int main(void)
         cmocka_unit_test(sizes_have_their_units),
         cmocka_unit_test(seeds_are_whole_numbers_of_64_bits),
         cmocka_unit_test(sixteen_stop_texts_and_no_empty_one),
-        cmocka_unit_test(only_info_takes_an_operand_and_only_one),
+        cmocka_unit_test(info_takes_one_operand_and_pack_and_unpack_two),
         cmocka_unit_test(unknown_words_are_refused_by_name),
         cmocka_unit_test(json_is_heeded_before_and_behind_a_mistake),
         cmocka_unit_test(commands_are_known_by_their_names),

@@ -165,7 +165,7 @@ static void units_cover_each(const shape *s, const char *name, bool large)
     (void)large;
     for (uint32_t unit_bytes = 4096; unit_bytes <= 4 * MIB; unit_bytes *= 8) {
         sli_units units;
-        assert_int_equal(sli_units_build(&s->model, unit_bytes, &units, NULL), SL_OK);
+        assert_int_equal(sli_units_build(&s->model, NULL, unit_bytes, &units, NULL), SL_OK);
         assert_true(units.bytes == s->matrix_bytes);
         for (uint32_t entry = 0; entry < s->model.layers * units.layer_ops + units.head_ops; entry++) {
             const sli_matrix *m = &units.matrices[entry];

@@ -2,7 +2,8 @@
  *
  *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
- *   run.c (with run_report.c) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen
+ *   sparsity_report.c  sets of neurons, for run and perplexity
+ *   run.c (with run_report.c) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
 #ifndef SL_OFFLOAD_CLI_H
@@ -20,13 +21,14 @@ typedef struct cli_args {
     const char *command;
     const char *operand[4]; /* arguments that belong to no flag */
     int operands;
-    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type;
+    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type,
+        *sparsity, *predictor, *late, *order;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
-    uint64_t ram_budget_bytes, throttle_Bps, seed;
-    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor;
-    double temperature, top_p, min_p, repeat_penalty;
-    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force;
+    uint64_t ram_budget_bytes, predictor_bytes, throttle_Bps, seed;
+    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens;
+    double temperature, top_p, min_p, repeat_penalty, density;
+    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
@@ -42,6 +44,9 @@ int cli_tokenize(const cli_args *args);
 int cli_info(const cli_args *args);
 int cli_synth(const cli_args *args);
 int cli_widen(const cli_args *args);
+int cli_pack(const cli_args *args);
+int cli_unpack(const cli_args *args);
+int cli_calibrate(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);
@@ -54,6 +59,9 @@ int cli_print_json(json_t *value);
 json_t *cli_json_text(const char *text, size_t length);
 /* The whole of FILE ("-": standard input); malloc'd with a NUL behind, the caller frees. */
 SL_MUST_USE sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *err);
+
+json_t *cli_json_sparsity(const sl_engine *engine);
+void cli_print_sparsity(const sl_engine *engine); /* a line for people, on stderr; nothing with sparsity off */
 
 bool cli_color(void);    /* stderr is a terminal and NO_COLOR is not set */
 bool cli_terminal(void); /* stderr is a terminal */

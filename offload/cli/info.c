@@ -2,6 +2,7 @@
 #include "core/gguf.h"
 #include "core/os.h"
 #include "offload/cli/cli.h"
+#include "pager/packed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,12 +56,83 @@ static void shape_text(const sl_gguf_tensor *t, char out[96])
         used += snprintf(out + used, 96 - (size_t)used, "%s%llu", d > 0 ? " x " : "", (unsigned long long)t->shape[d]);
 }
 
-static int print_text(const sl_gguf *g)
+/* ---- a packed file: what was packed, and how ---- */
+
+typedef struct packing_seen {
+    uint32_t layers, bundled, neurons, stride_min, stride_max;
+    uint64_t bundle_bytes, meta_bytes, calibration_bytes;
+} packing_seen;
+
+static packing_seen look_at_packing(const sl_packed *packed)
+{
+    const sl_gguf *file = sl_packed_file(packed);
+    packing_seen seen = {.layers = sl_packed_layer_count(packed)};
+    for (uint32_t i = 0; i < seen.layers; i++) {
+        const sl_packed_layer *l = sl_packed_layer_at(packed, i);
+        if (!l->bundled)
+            continue;
+        seen.stride_min = seen.bundled == 0 || l->stride < seen.stride_min ? l->stride : seen.stride_min;
+        seen.stride_max = l->stride > seen.stride_max ? l->stride : seen.stride_max;
+        seen.bundled++;
+        seen.neurons += l->ff;
+        seen.bundle_bytes += (uint64_t)l->stride * l->ff;
+        seen.meta_bytes += l->meta_bytes;
+    }
+    for (size_t i = 0; i < sl_gguf_tensor_count(file); i++) {
+        const sl_gguf_tensor *t = sl_gguf_tensor_at(file, i);
+        seen.calibration_bytes += sli_packed_is_calibration(t->name) ? t->bytes : 0;
+    }
+    return seen;
+}
+
+static sl_str text_of(const sl_gguf *g, const char *key)
+{
+    sl_str text = {"unknown", 7};
+    (void)!sl_gguf_str(g, key, &text, NULL);
+    return text;
+}
+
+static void print_packing(const sl_packed *packed)
+{
+    const sl_gguf *original = sl_packed_original(packed);
+    packing_seen seen = look_at_packing(packed);
+    sl_str architecture = text_of(original, "general.architecture"), order = text_of(sl_packed_file(packed), "sluice.pack.order");
+    char whole[24], bundles[24], meta[24], calibration[24];
+    sl_format_size(sl_gguf_file_bytes(original), whole);
+    sl_format_size(seen.bundle_bytes, bundles);
+    sl_format_size(seen.meta_bytes, meta);
+    sl_format_size(seen.calibration_bytes, calibration);
+    printf("packed by sluice, layout version %u: a %.*s model of %s, GGUF v%u, %zu tensors (sluice unpack gives it back)\n",
+           SL_PACK_VERSION, (int)architecture.length, architecture.data, whole, sl_gguf_version(original), sl_gguf_tensor_count(original));
+    printf("%u of %u layers in bundles: %u neurons of %u to %u bytes in %.*s order, %s, and %s of meta data; calibration %s\n\n",
+           seen.bundled, seen.layers, seen.neurons, seen.stride_min, seen.stride_max, (int)order.length, order.data, bundles, meta,
+           seen.calibration_bytes > 0 ? calibration : "none");
+}
+
+static json_t *packing_json(const sl_packed *packed)
+{
+    const sl_gguf *original = sl_packed_original(packed);
+    packing_seen seen = look_at_packing(packed);
+    sl_str architecture = text_of(original, "general.architecture"), order = text_of(sl_packed_file(packed), "sluice.pack.order");
+    return json_pack("{s:i, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "version", (int)SL_PACK_VERSION, "architecture",
+                     cli_json_text(architecture.data, architecture.length), "original_bytes", (json_int_t)sl_gguf_file_bytes(original),
+                     "original_tensors", (json_int_t)sl_gguf_tensor_count(original), "order", cli_json_text(order.data, order.length),
+                     "layers", (json_int_t)seen.layers, "bundled_layers", (json_int_t)seen.bundled, "neurons", (json_int_t)seen.neurons,
+                     "stride_min", (json_int_t)seen.stride_min, "stride_max", (json_int_t)seen.stride_max, "bundle_bytes",
+                     (json_int_t)seen.bundle_bytes, "meta_bytes", (json_int_t)seen.meta_bytes, "calibration_bytes",
+                     (json_int_t)seen.calibration_bytes);
+}
+
+/* ---- any file ---- */
+
+static int print_text(const sl_gguf *g, const sl_packed *packed)
 {
     char size[24];
     sl_format_size(sl_gguf_file_bytes(g), size);
     printf("%s: GGUF v%u, %s, %zu keys, %zu tensors, data at %llu, alignment %u\n\n", sl_gguf_path(g), sl_gguf_version(g), size,
            sl_gguf_value_count(g), sl_gguf_tensor_count(g), (unsigned long long)sl_gguf_data_offset(g), sl_gguf_alignment(g));
+    if (packed)
+        print_packing(packed);
     for (size_t i = 0; i < sl_gguf_value_count(g); i++) {
         const sl_gguf_value *v = sl_gguf_value_at(g, i);
         json_t *value = value_of(v, SHOWN_ELEMENTS);
@@ -84,7 +156,7 @@ static int print_text(const sl_gguf *g)
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
-static int print_json(const sl_gguf *g)
+static int print_json(const sl_gguf *g, const sl_packed *packed)
 {
     json_t *keys = json_object(), *tensors = json_array();
     for (size_t i = 0; i < sl_gguf_value_count(g); i++) {
@@ -102,20 +174,27 @@ static int print_json(const sl_gguf *g)
                                                  sl_format_of(t->type)->name, "shape", shape, "offset", (json_int_t)t->offset, "bytes",
                                                  (json_int_t)t->bytes));
     }
-    return cli_print_json(json_pack("{s:i, s:I, s:i, s:I, s:o, s:o}", "version", (int)sl_gguf_version(g), "file_bytes",
+    return cli_print_json(json_pack("{s:i, s:I, s:i, s:I, s:o, s:o, s:o*}", "version", (int)sl_gguf_version(g), "file_bytes",
                                     (json_int_t)sl_gguf_file_bytes(g), "alignment", (int)sl_gguf_alignment(g), "data_offset",
-                                    (json_int_t)sl_gguf_data_offset(g), "metadata", keys, "tensors", tensors));
+                                    (json_int_t)sl_gguf_data_offset(g), "metadata", keys, "tensors", tensors, "packed",
+                                    packed ? packing_json(packed) : NULL));
 }
 
 int cli_info(const cli_args *args)
 {
     sl_gguf *gguf = NULL;
+    sl_packed *packed = NULL;
     sl_error err = {0};
     sl_status status = args->operands == 1 ? sl_gguf_open(args->operand[0], &gguf, &err)
                                            : sl_fail(&err, SL_INVALID, "no file; usage: sluice info FILE");
+    if (status == SL_OK && sl_packed_is(gguf))
+        status = sl_packed_open(gguf, &packed, &err);
+    int result;
     if (status != SL_OK)
-        return cli_fail(args, &err);
-    int result = args->json ? print_json(gguf) : print_text(gguf);
+        result = cli_fail(args, &err);
+    else
+        result = args->json ? print_json(gguf, packed) : print_text(gguf, packed);
+    sl_packed_close(packed);
     sl_gguf_close(gguf);
     return result;
 }

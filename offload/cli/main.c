@@ -27,7 +27,8 @@ static int dispatch(const cli_args *args)
         const char *name;
         int (*run)(const cli_args *);
     } table[] = {{"run", cli_run},   {"perplexity", cli_perplexity}, {"tokenize", cli_tokenize},
-                 {"info", cli_info}, {"synth", cli_synth},           {"widen", cli_widen}};
+                 {"info", cli_info}, {"synth", cli_synth},           {"widen", cli_widen},
+                 {"pack", cli_pack}, {"unpack", cli_unpack},         {"calibrate", cli_calibrate}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, args->command) == 0)
             return table[i].run(args);

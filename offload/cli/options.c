@@ -9,7 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUN = 1, PERPLEXITY = 2, TOKENIZE = 4, INFO = 8, SYNTH = 16, WIDEN = 32, ENGINE = RUN | PERPLEXITY, ALL = 63 };
+enum {
+    RUN = 1,
+    PERPLEXITY = 2,
+    TOKENIZE = 4,
+    INFO = 8,
+    SYNTH = 16,
+    WIDEN = 32,
+    PACK = 64,
+    UNPACK = 128,
+    CALIBRATE = 256,
+    ENGINE = RUN | PERPLEXITY,
+    ALL = 511
+};
 
 typedef struct command {
     const char *name;
@@ -31,6 +43,13 @@ static const command commands[] = {
      "sluice synth --shape llama-7b --type Q4_0 -o llama-7b-random.gguf"},
     {"widen", WIDEN, 0, "widen -m IN -o OUT --factor M [--type TYPE]", "a larger model that computes what the small one does",
      "sluice widen -m small.gguf -o large.gguf --factor 8 --type Q4_0"},
+    {"pack", PACK, 2, "pack IN OUT [--order ORDER] [--seed N], or pack --verify FILE",
+     "re-lay a model so that one neuron is one short read; nothing is lost",
+     "sluice pack model.gguf model.packed.gguf\nsluice pack --verify model.packed.gguf"},
+    {"unpack", UNPACK, 2, "unpack IN OUT", "the file that was packed, byte for byte", "sluice unpack model.packed.gguf model.gguf"},
+    {"calibrate", CALIBRATE, 0, "calibrate -m MODEL -f TEXT [-o OUT] [flags]",
+     "learn from a text which neurons fire, for run --sparsity fine: predictors, their order on disk, density of layers",
+     "sluice calibrate -m model.gguf -f novel.txt -o model.packed.gguf"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -49,9 +68,16 @@ typedef struct flag {
 #define INTS       2147483647.0
 
 static const flag flags[] = {
-    {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
+    {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO | PACK | UNPACK), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
     {{"-p", "--prompt"}, TEXT, RUN | TOKENIZE, AT(prompt), 0, 0, "TEXT", "the prompt"},
-    {{"-f", "--file"}, TEXT, RUN | TOKENIZE | PERPLEXITY, AT(file), 0, 0, "FILE", "read the text from FILE; - is standard input"},
+    {{"-f", "--file"},
+     TEXT,
+     RUN | TOKENIZE | PERPLEXITY | CALIBRATE,
+     AT(file),
+     0,
+     0,
+     "FILE",
+     "read the text from FILE; - is standard input"},
     {{"-sys", "--system-prompt"}, TEXT, RUN, AT(system), 0, 0, "TEXT", "system message; implies --chat"},
     {{"--chat"}, FLAG, RUN, AT(chat), 0, 0, NULL, "put the prompt into the model's chat template (llama.cpp: -cnv)"},
     {{"--chat-template"}, TEXT, RUN, AT(chat_template), 0, 0, "NAME", "use this template family instead of the file's; implies --chat"},
@@ -65,7 +91,7 @@ static const flag flags[] = {
      "generate at most N tokens; -1: until the end or a full context (default -1, as llama.cpp)"},
     {{"--ram-budget"},
      SIZE,
-     ENGINE,
+     ENGINE | CALIBRATE,
      AT(ram_budget_bytes),
      0,
      0,
@@ -87,7 +113,7 @@ static const flag flags[] = {
      65536,
      "N",
      "rows of a prefill pass (default 512 or less where the budget is tight; llama.cpp: 2048/512)"},
-    {{"-t", "--threads"}, COUNT, ENGINE, AT(threads), 1, 1024, "N", "threads (default: the physical cores)"},
+    {{"-t", "--threads"}, COUNT, ENGINE | CALIBRATE, AT(threads), 1, 1024, "N", "threads (default: the physical cores)"},
     {{"-ctk", "--cache-type-k"}, TEXT, ENGINE, AT(cache_type_k), 0, 0, "TYPE", "type of stored keys: f16, f32, q8_0 (default f16)"},
     {{"-ctv", "--cache-type-v"}, TEXT, ENGINE, AT(cache_type_v), 0, 0, "TYPE", "type of stored values: f16, f32, q8_0 (default f16)"},
     {{"--temp", "--temperature"}, REAL, RUN, AT(temperature), 0, 1000, "T", "temperature; 0 is greedy (default 0.8, as llama.cpp)"},
@@ -105,7 +131,7 @@ static const flag flags[] = {
     {{"--repeat-last-n"}, COUNT, RUN, AT(repeat_last_n), 0, INTS, "N", "tokens that count as repeated (default 64, as llama.cpp)"},
     {{"-s", "--seed"},
      SEED,
-     RUN | SYNTH | WIDEN,
+     RUN | SYNTH | WIDEN | PACK,
      AT(seed),
      0,
      0,
@@ -136,8 +162,45 @@ static const flag flags[] = {
      "TYPE",
      "F32, F16, BF16, Q4_0, Q4_1, Q8_0; synth: any (widen: default as in the file)"},
     {{"--factor"}, COUNT, WIDEN, AT(factor), 2, 64, "M", "copies of every feature, head and neuron"},
-    {{"-o", "--output"}, TEXT, SYNTH | WIDEN, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
-    {{"--force"}, FLAG, SYNTH | WIDEN, AT(force), 0, 0, NULL, "replace FILE if it exists"},
+    {{"-o", "--output"}, TEXT, SYNTH | WIDEN | CALIBRATE, AT(output), 0, 0, "FILE", "the file to write; it appears whole or not at all"},
+    {{"--order"}, TEXT, PACK, AT(order), 0, 0, "ORDER", "of the neurons on disk: file, or random by --seed (default file)"},
+    {{"--predictor-bytes"},
+     SIZE,
+     CALIBRATE,
+     AT(predictor_bytes),
+     0,
+     0,
+     "SIZE",
+     "of the stored predictors, at most (default 15 % of the feed-forwards')"},
+    {{"--tokens"}, COUNT, CALIBRATE, AT(tokens), 1, INTS, "N", "of the text that are used (default 8192)"},
+    {{"--verify"}, FLAG, PACK, AT(verify), 0, 0, NULL, "compare all checksums of the packed FILE; names the first section that is bad"},
+    {{"--force"}, FLAG, SYNTH | WIDEN | PACK | UNPACK | CALIBRATE, AT(force), 0, 0, NULL, "replace the output if it exists"},
+    {{"--sparsity"},
+     TEXT,
+     ENGINE,
+     AT(sparsity),
+     0,
+     0,
+     "MODE",
+     "off: exact; coarse: one set of neurons from the prompt; fine: a predicted set per token (default off)"},
+    {{"--density"}, REAL, ENGINE, AT(density), 0, 1, "D", "kept share of the neurons with --sparsity, above 0 up to 1 (default 0.5)"},
+    {{"--predictor"},
+     TEXT,
+     ENGINE,
+     AT(predictor),
+     0,
+     0,
+     "NAME",
+     "of --sparsity fine: stored; oracle and gate read everything, for comparison (default stored)"},
+    {{"--late"},
+     TEXT,
+     ENGINE,
+     AT(late),
+     0,
+     0,
+     "WHAT",
+     "neurons that are not read in time: wait, or drop: faster, worse, and not reproducible (default wait)"},
+    {{"--uniform-density"}, FLAG, ENGINE, AT(uniform_density), 0, 0, NULL, "the same density in every layer, not the calibrated ones"},
     {{"--isa"}, TEXT, ENGINE, AT(isa), 0, 0, "SET", "instruction set: scalar, avx2, avx512 (default: the best that runs here)"},
     {{"--io-engine"}, TEXT, ENGINE, AT(io_engine), 0, 0, "ENGINE", "auto, uring or pread (default auto)"},
     {{"--io-depth"}, COUNT, ENGINE, AT(io_depth), 1, 1024, "N", "reads in flight (default: the engine's)"},
@@ -227,8 +290,15 @@ static sl_status store(const flag *f, const char *name, const char *text, cli_ar
 
 static void set_defaults(cli_args *out)
 {
-    *out = (cli_args){
-        .predict = -1, .temperature = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .repeat_penalty = 1, .repeat_last_n = 64, .seed = 1};
+    *out = (cli_args){.predict = -1,
+                      .temperature = 0.8,
+                      .top_k = 40,
+                      .top_p = 0.95,
+                      .min_p = 0.05,
+                      .repeat_penalty = 1,
+                      .repeat_last_n = 64,
+                      .seed = 1,
+                      .density = -1};
 }
 
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */

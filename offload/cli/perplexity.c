@@ -18,6 +18,7 @@ typedef struct score {
     size_t chunk, first; /* tokens of a chunk; the first that is fed for its logits */
     double nll, squares;
     uint64_t scored;
+    unsigned sparse; /* SL_EVAL_SPARSE or 0 */
 } score;
 
 static void add_rows(score *s, const float *logits, const sl_token_id *next, size_t rows)
@@ -30,7 +31,8 @@ static void add_rows(score *s, const float *logits, const sl_token_id *next, siz
     }
 }
 
-/* Rows [first, chunk - 1) predict their successors; the last token of a chunk has none. */
+/* With --sparsity the first part of a chunk is a dense prompt, and the scored part runs as decoding would: each row with its own neurons.
+ * Rows [first, chunk - 1) predict their successors; the last token of a chunk has none. */
 static sl_status score_chunk(score *s, const sl_token_id *tokens, sl_error *err)
 {
     SL_TRY(sl_session_truncate(s->session, 0, err));
@@ -39,7 +41,7 @@ static sl_status score_chunk(score *s, const sl_token_id *tokens, sl_error *err)
     for (size_t at = s->first; at + 1 < s->chunk;) {
         size_t rows = s->chunk - 1 - at < s->info.batch ? s->chunk - 1 - at : s->info.batch;
         const float *logits;
-        SL_TRY(sl_session_eval(s->session, tokens + at, rows, SL_EVAL_LOGITS, &logits, err));
+        SL_TRY(sl_session_eval(s->session, tokens + at, rows, SL_EVAL_LOGITS | s->sparse, &logits, err));
         add_rows(s, logits, tokens + at + 1, rows);
         at += rows;
     }
@@ -55,6 +57,7 @@ static sl_status open_all(score *s, json_t *warnings, sl_error *err)
     if (s->args->file == NULL)
         return sl_fail(err, SL_INVALID, "no text; -f FILE names one");
     options.all_logits = true;
+    s->sparse = options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
     if (options.context == 0)
         options.context = 512;
     SL_TRY(sl_engine_open(&options, &s->engine, err));
@@ -81,10 +84,15 @@ static int report(const score *s, json_t *warnings)
     double mean = s->nll / (double)s->scored;
     double variance = s->squares / (double)s->scored - mean * mean;
     double error = exp(mean) * sqrt((variance > 0 ? variance : 0) / (double)s->scored);
-    if (s->args->json)
-        return cli_print_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:s, s:O}", "perplexity", exp(mean), "perplexity_error", error,
-                                        "nll_mean", mean, "tokens_scored", (json_int_t)s->scored, "context", (json_int_t)s->chunk, "isa",
-                                        s->info.isa, "warnings", warnings));
+    if (s->args->json) {
+        json_t *value = json_pack("{s:f, s:f, s:f, s:I, s:I, s:s, s:O}", "perplexity", exp(mean), "perplexity_error", error, "nll_mean",
+                                  mean, "tokens_scored", (json_int_t)s->scored, "context", (json_int_t)s->chunk, "isa", s->info.isa,
+                                  "warnings", warnings);
+        if (s->sparse != 0)
+            json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
+        return cli_print_json(value);
+    }
+    cli_print_sparsity(s->engine);
     printf("perplexity %.4f +/- %.4f over %llu tokens, chunks of %zu\n", exp(mean), error, (unsigned long long)s->scored, s->chunk);
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }

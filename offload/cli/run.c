@@ -30,6 +30,50 @@ static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl
     return sl_fail(err, SL_INVALID, "%s %s: known types are f16, f32 and q8_0", flag, name);
 }
 
+/* Finds a flag's word in a list; `out` keeps its place. */
+static sl_status one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err)
+{
+    *out = 0;
+    for (int i = 0; i < count && word != NULL; i++)
+        if (strcmp(word, names[i]) == 0) {
+            *out = i;
+            return SL_OK;
+        }
+    if (word == NULL)
+        return SL_OK;
+    return sl_fail(err, SL_INVALID, "%s %s: known are %s, %s%s%s", flag, word, names[0], names[1], count > 2 ? " and " : "",
+                   count > 2 ? names[2] : "");
+}
+
+static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, sl_error *err)
+{
+    static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
+    static const char *const predictors[] = {
+        [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
+    static const char *const late[] = {"wait", "drop"};
+    int mode, predictor, drop;
+    SL_TRY(one_of("--sparsity", args->sparsity, modes, 3, &mode, err));
+    SL_TRY(one_of("--predictor", args->predictor, predictors, 3, &predictor, err));
+    SL_TRY(one_of("--late", args->late, late, 2, &drop, err));
+    if (args->density == 0)
+        return sl_fail(err, SL_INVALID, "--density %g: the kept share of the neurons lies above 0 and is at most 1", args->density);
+    if (mode == SL_SPARSITY_OFF && ((args->density > 0) || args->predictor != NULL || args->uniform_density))
+        return sl_fail(err, SL_INVALID, "%s has no meaning without --sparsity coarse or fine",
+                       (args->density > 0)       ? "--density"
+                       : args->predictor != NULL ? "--predictor"
+                                                 : "--uniform-density");
+    if (mode == SL_SPARSITY_OFF && args->late != NULL)
+        return sl_fail(err, SL_INVALID, "--late has no meaning without --sparsity coarse or fine");
+    if (mode == SL_SPARSITY_COARSE && args->predictor != NULL)
+        return sl_fail(err, SL_INVALID, "--predictor belongs to --sparsity fine; coarse takes its neurons from the prompt");
+    out->sparsity = (sl_sparsity)mode;
+    out->predictor = (sl_predictor)predictor;
+    out->density = args->density > 0 ? args->density : 0;
+    out->uniform_density = args->uniform_density;
+    out->late_drop = drop == 1;
+    return SL_OK;
+}
+
 sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err)
 {
     if (args->model == NULL)
@@ -46,6 +90,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
                                .buffered = args->buffered,
                                .note = note,
                                .note_ctx = warnings};
+    SL_TRY(sparsity_options(args, out, err));
     SL_TRY(kv_type("-ctk", args->cache_type_k, &out->k_type, err));
     return kv_type("-ctv", args->cache_type_v, &out->v_type, err);
 }

@@ -33,6 +33,8 @@ static void print_disk(const cli_run_state *s, const sl_engine_stats *stats)
             stats->direct ? "direct" : "through the page cache", request);
 }
 
+#define EXAMPLE_DENSITY 0.5 /* of which the advice speaks: little is lost there */
+
 /* The advice names the limit that this very run met. */
 static void print_advice(const cli_run_state *s, const sl_engine_info *info)
 {
@@ -50,6 +52,14 @@ static void print_advice(const cli_run_state *s, const sl_engine_info *info)
     sl_format_size(info->streamed_bytes / 4, more);
     fprintf(stderr, "faster  %s; --ram-budget +%s would stream a quarter less, %s would hold everything\n",
             waiting > 0.3 ? "the disk is the limit" : "computing is the limit now", more, all);
+    if (info->packed)
+        return;
+    char left_out[24], ffn[24];
+    sl_format_size(info->ffn_bytes, ffn);
+    sl_format_size((uint64_t)((1 - EXAMPLE_DENSITY) * (double)info->ffn_bytes), left_out);
+    fprintf(stderr, "        sluice pack, then calibrate: --sparsity fine --density %.1f leaves out %s of the %s of feed-forwards for each token, "
+                    "approximately the same text\n",
+            EXAMPLE_DENSITY, left_out, ffn);
 }
 
 void cli_print_summary(const cli_run_state *s)
@@ -64,6 +74,7 @@ void cli_print_summary(const cli_run_state *s)
             s->prompt_count, sl_stop_reason_name(r->reason));
     print_memory(&info, &stats);
     print_disk(s, &stats);
+    cli_print_sparsity(s->engine);
     print_advice(s, &info);
 }
 
@@ -74,9 +85,10 @@ void cli_print_division(const sl_engine *engine)
     const struct {
         const char *name;
         uint64_t bytes;
-    } lines[] = {{"process", i.process_bytes},           {"KV cache", i.kv_bytes},  {"activations", i.scratch_bytes},
-                 {"staging", i.staging_bytes},           {"tables", i.table_bytes}, {"resident weights", i.resident_bytes},
-                 {"streamed per pass", i.streamed_bytes}};
+    } lines[] = {{"process", i.process_bytes},           {"KV cache", i.kv_bytes},
+                 {"activations", i.scratch_bytes},       {"sets of neurons", i.sparsity_bytes},
+                 {"staging", i.staging_bytes},           {"tables", i.table_bytes},
+                 {"resident weights", i.resident_bytes}, {"streamed per pass", i.streamed_bytes}};
     for (size_t n = 0; n < sizeof lines / sizeof *lines; n++) {
         char size[24];
         sl_format_size(lines[n].bytes, size);
@@ -141,5 +153,7 @@ int cli_print_run_json(const cli_run_state *s)
     json_object_set_new(value, "timings", json_timings(s));
     json_object_set_new(value, "memory", json_memory(&info, &stats));
     json_object_set_new(value, "io", json_io(s, &stats));
+    if (s->args->sparsity != NULL)
+        json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
     return cli_print_json(value);
 }

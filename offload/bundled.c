@@ -1,0 +1,122 @@
+/* offload/bundled.c: see bundled.h. One arena, whose size follows from the packed file alone. */
+#include "offload/bundled.h"
+#include "core/os.h"
+
+#include <string.h>
+
+#define SMALL_STRIDE 4096 /* bundles of which several share a page are worth reading through a wider gap (bench/SPEED.md, "Bundles") */
+
+typedef struct layout {
+    uint8_t *base;
+    size_t used;
+} layout;
+
+static void *place(layout *l, size_t bytes)
+{
+    void *at = l->base == NULL ? NULL : l->base + l->used;
+    l->used += (bytes + 63) & ~(size_t)63;
+    return at;
+}
+
+static const sl_packed_layer *bundled_layer(const sl_packed *packed, uint32_t layer)
+{
+    const sl_packed_layer *l = packed == NULL ? NULL : sl_packed_layer_at(packed, layer);
+    return l != NULL && l->bundled ? l : NULL;
+}
+
+static size_t largest_column(const sl_model *model, const sl_packed *packed)
+{
+    size_t largest = 0;
+    for (uint32_t i = 0; i < model->layers; i++) {
+        const sl_packed_layer *layer = bundled_layer(packed, i);
+        if (layer != NULL && layer->column_bytes > largest)
+            largest = layer->column_bytes;
+    }
+    return largest;
+}
+
+static void lay_out(layout *l, const sl_model *model, const sl_packed *packed, sli_bundled *b)
+{
+    size_t ff = model->ff;
+    b->layers = place(l, model->layers * sizeof *b->layers);
+    for (uint32_t i = 0; i < model->layers; i++) {
+        const sl_packed_layer *layer = bundled_layer(packed, i);
+        sli_bundled_layer out = {.packed = layer};
+        if (layer != NULL) {
+            out.place_of = place(l, ff * sizeof *out.place_of);
+            out.meta = place(l, layer->meta_bytes);
+        }
+        if (l->base != NULL)
+            b->layers[i] = out;
+    }
+    b->columns = place(l, ff * largest_column(model, packed));
+    b->column_at = place(l, ff * sizeof *b->column_at);
+    b->everyone = place(l, ff * sizeof *b->everyone);
+    b->wanted = place(l, ff * sizeof *b->wanted);
+    b->places = place(l, ff * sizeof *b->places);
+    b->addresses = place(l, ff * sizeof *b->addresses);
+    b->gate_rows = place(l, ff * sizeof *b->gate_rows);
+    b->up_rows = place(l, ff * sizeof *b->up_rows);
+    b->gate = place(l, ff * sizeof *b->gate);
+    b->up = place(l, ff * sizeof *b->up);
+}
+
+uint64_t sli_bundled_price(const sl_model *model, const sl_packed *packed)
+{
+    layout l = {0};
+    sli_bundled unused = {0};
+    if (largest_column(model, packed) == 0)
+        return 0;
+    lay_out(&l, model, packed, &unused);
+    return sl_pages_round(l.used);
+}
+
+sl_status sli_bundled_create(const sl_model *model, const sl_packed *packed, sli_bundled *out, sl_error *err)
+{
+    layout l = {0};
+    memset(out, 0, sizeof *out);
+    if (largest_column(model, packed) == 0)
+        return SL_OK;
+    lay_out(&l, model, packed, out);
+    out->arena_bytes = l.used;
+    out->arena = sl_pages_alloc(l.used);
+    if (out->arena == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu bytes beside the packed neurons", l.used);
+    l = (layout){.base = out->arena};
+    lay_out(&l, model, packed, out);
+    for (uint32_t i = 0; i < model->layers; i++)
+        for (uint32_t p = 0; out->layers[i].packed != NULL && p < model->ff; p++)
+            out->layers[i].place_of[out->layers[i].packed->order[p]] = p;
+    for (uint32_t j = 0; j < model->ff; j++)
+        out->everyone[j] = j;
+    return SL_OK;
+}
+
+void sli_bundled_free(sli_bundled *b)
+{
+    if (b->arena != NULL)
+        sl_pages_free(b->arena, b->arena_bytes);
+    memset(b, 0, sizeof *b);
+}
+
+sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *packed, const uint32_t *keep, uint32_t share,
+                                    uint32_t alignment, sl_bundle_policy policy, sl_bundle_layer *layers)
+{
+    sl_bundles_config config = {.layers = layers,
+                                .layer_count = model->layers,
+                                .alignment = alignment,
+                                .request_bytes = SL_BUNDLES_REQUEST_BYTES,
+                                .policy = policy};
+    for (uint32_t i = 0; i < model->layers; i++) {
+        const sl_packed_layer *layer = bundled_layer(packed, i);
+        layers[i] = (sl_bundle_layer){0};
+        if (layer == NULL)
+            continue;
+        layers[i] = (sl_bundle_layer){.offset = layer->bundles_offset, .stride = layer->stride, .count = layer->ff};
+        config.gap_bytes = layer->stride < SMALL_STRIDE ? 2 * SL_BUNDLES_GAP_BYTES : SL_BUNDLES_GAP_BYTES;
+        layers[i].capacity = (uint32_t)((uint64_t)layer->ff * share / SLI_CACHE_WHOLE);
+        if (keep[i] > config.wanted_max)
+            config.wanted_max = keep[i];
+    }
+    return config;
+}

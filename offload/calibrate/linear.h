@@ -1,0 +1,52 @@
+/* offload/calibrate/linear.h: the few operations of linear algebra that fits need, from OpenBLAS.
+ *
+ * The library is loaded when a calibration begins, and not with the program: `run` neither needs it nor pays for its buffers. All matrices are
+ * fp32, row-major and without gaps unless a stride is named. Results may differ in their last bits between machines and numbers of threads; on one
+ * machine they do not.
+ *
+ * Threads: one owner; the library has its own. */
+#ifndef SL_OFFLOAD_CALIBRATE_LINEAR_H
+#define SL_OFFLOAD_CALIBRATE_LINEAR_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct sli_linear sli_linear;
+
+/* SL_UNSUPPORTED names the package when the library is not there. */
+SL_MUST_USE sl_status sli_linear_open(unsigned threads, sli_linear **out, sl_error *err);
+void sli_linear_close(sli_linear *linear); /* NULL is fine */
+
+/* What the library may take for itself; measured with two threads, which have buffers each. */
+#define SLI_LINEAR_BYTES ((uint64_t)96 << 20)
+
+/* A factor of a product as it lies in memory; `turned`: its transpose is meant. */
+typedef struct sli_factor {
+    const float *at;
+    size_t stride;
+    bool turned;
+} sli_factor;
+
+/* c[m][n] = a b + keep c, the sum over k; c's rows are `stride` apart. */
+void sli_linear_multiply(const sli_linear *l, size_t m, size_t n, size_t k, float factor, sli_factor a, sli_factor b, float keep, float *c,
+                         size_t stride);
+/* h[n][n] += x' x over `rows` rows of x[rows][n]; only the upper half is kept up. */
+void sli_linear_add_gram(const sli_linear *l, size_t rows, size_t n, const float *x, float *h);
+/* Copies the upper half to the lower. */
+void sli_linear_mirror(size_t n, float *h);
+
+/* a = L L': the lower half of a becomes L, the upper zero. False when a is not positive definite; it is spoilt then. */
+bool sli_linear_cholesky(const sli_linear *l, size_t n, float *a);
+/* The inverse of a lower triangular matrix, in place. False where it is singular. */
+bool sli_linear_invert_lower(const sli_linear *l, size_t n, float *a);
+/* x[n][cols] = L^-1 x, or L'^-1 x when turned. */
+void sli_linear_solve_lower(const sli_linear *l, size_t n, size_t cols, const float *lower, bool turned, float *x);
+/* x[rows][n] = x L'^-1 */
+void sli_linear_solve_right(const sli_linear *l, size_t rows, size_t n, const float *lower, float *x);
+/* Eigenvectors of a symmetric matrix as rows of a, eigenvalues ascending. `work`: [n * 3]. */
+bool sli_linear_eigen(const sli_linear *l, size_t n, float *a, float *values, float *work);
+
+#endif

@@ -1,0 +1,165 @@
+/* offload/cli/calibrate.c: `sluice calibrate`. */
+#include "offload/calibrate/calibrate.h"
+#include "core/os.h"
+#include "offload/calibrate/store.h"
+#include "offload/cli/cli.h"
+#include "pager/packed.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct calibrating {
+    const cli_args *args;
+    json_t *warnings;
+    sli_calibration found;
+    sli_pack_result packed;
+    const char *out_path;
+    uint64_t started_ns;
+} calibrating;
+
+static bool on_progress(void *ctx, sli_calibrate_stage stage, uint64_t done, uint64_t total)
+{
+    static const char *const doing[] = {"reading the text", "comparing predictors", "fitting layers", "measuring layers"};
+    (void)ctx;
+    return cli_progress((void *)(uintptr_t)doing[stage], done, total);
+}
+
+static bool on_write(void *ctx, uint64_t done, uint64_t total)
+{
+    (void)ctx;
+    return cli_progress("writing", done, total);
+}
+
+static void on_note(void *ctx, const char *line)
+{
+    calibrating *c = ctx;
+    json_array_append_new(c->warnings, cli_json_text(line, strlen(line)));
+    cli_progress_end();
+    fprintf(stderr, "%s\n", line);
+}
+
+/* A packed file may take its calibration in; for a stock one another file must be named. */
+static sl_status choose_output(calibrating *c, sl_error *err)
+{
+    const cli_args *args = c->args;
+    sl_gguf *file;
+    c->out_path = args->output != NULL ? args->output : args->model;
+    if (args->model == NULL || args->file == NULL)
+        return sl_fail(err, SL_INVALID, "calibrate needs -m FILE and -f TEXT");
+    if (args->output != NULL && !args->force && access(args->output, F_OK) == 0)
+        return sl_fail(err, SL_INVALID, "%s exists; --force replaces it", args->output);
+    SL_TRY(sl_gguf_open(args->model, &file, err));
+    bool packed = sl_packed_is(file);
+    sl_gguf_close(file);
+    if (!packed && args->output == NULL)
+        return sl_fail(err, SL_INVALID, "%s is no packed file; -o FILE names the packed and calibrated one to write", args->model);
+    return SL_OK;
+}
+
+static sl_status work(calibrating *c, sl_error *err)
+{
+    const cli_args *args = c->args;
+    char *text;
+    size_t bytes;
+    SL_TRY(choose_output(c, err));
+    SL_TRY(cli_read_file(args->file, &text, &bytes, err));
+    sli_calibrate_options options = {.model_path = args->model,
+                                     .text = text,
+                                     .text_bytes = bytes,
+                                     .out_path = c->out_path,
+                                     .ram_budget_bytes = args->ram_budget_bytes,
+                                     .predictor_bytes = args->predictor_bytes,
+                                     .tokens = (uint32_t)args->tokens,
+                                     .threads = (uint32_t)args->threads,
+                                     .progress = on_progress,
+                                     .note = on_note,
+                                     .ctx = c};
+    sl_tool_watch watch = {on_write, on_note, c};
+    sl_status status = sli_calibrate(&options, &c->found, err);
+    free(text);
+    SL_TRY(status);
+    return sli_calibration_store(&c->found, args->model, c->out_path, &watch, &c->packed, err);
+}
+
+/* ---- what was found ---- */
+
+static const char *const order_names[SLI_ORDER_COUNT] = {"chained", "hot first", "file", "random"};
+
+static json_t *json_quality(const sli_quality *q)
+{
+    return json_pack("{s:f, s:f, s:f, s:f}", "lost_0.5", q->lost[0], "lost_0.3", q->lost[1], "recall_0.5", q->recall[0], "recall_0.3",
+                     q->recall[1]);
+}
+
+static json_t *json_found(const calibrating *c)
+{
+    const sli_calibration *f = &c->found;
+    json_t *table = json_array(), *orders = json_array();
+    for (uint32_t i = 0; i < f->table_rows; i++)
+        json_array_append_new(table, json_pack("{s:s, s:f, s:I, s:f, s:b, s:b, s:o}", "name", f->table[i].name, "bits", f->table[i].bits,
+                                               "bytes", (json_int_t)f->table[i].bytes, "share", f->table[i].share, "fits", f->table[i].fits,
+                                               "chosen", i == f->chosen, "quality", json_quality(&f->table[i].quality)));
+    for (int i = 0; i < SLI_ORDER_COUNT; i++)
+        json_array_append_new(orders,
+                              json_pack("{s:s, s:f, s:f}", "order", order_names[i], "reads", f->runs[i], "rows_read", f->places[i]));
+    return json_pack("{s:s, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:f, s:f, s:I, s:O}", "file", c->out_path, "tokens", (json_int_t)f->tokens,
+                     "predictor_bytes", (json_int_t)f->predictor_bytes, "ffn_bytes", (json_int_t)f->ffn_bytes, "share",
+                     (double)f->predictor_bytes / (double)f->ffn_bytes, "predictors", table, "quality", json_quality(&f->quality), "orders",
+                     orders, "read_s", f->read_s, "fit_s", f->fit_s, "peak_rss_bytes", (json_int_t)sl_peak_rss_bytes(), "warnings",
+                     c->warnings);
+}
+
+static void print_table(const sli_calibration *f)
+{
+    fprintf(stderr, "predictors, measured on held-out rows of some layers (lost: energy of the neurons left out)\n");
+    fprintf(stderr, "  %-22s %6s %9s   %-15s  %-15s\n", "", "signs", "of FFN", "lost at 0.5/0.3", "recall 0.5/0.3");
+    for (uint32_t i = 0; i < f->table_rows; i++) {
+        const sli_calibrate_row *r = &f->table[i];
+        char signs[16] = "", share[16] = "";
+        if (r->bytes > 0) {
+            snprintf(signs, sizeof signs, "%.2f", r->bits);
+            snprintf(share, sizeof share, "%.1f %%", 100 * r->share);
+        }
+        fprintf(stderr, "%c %-22s %6s %9s   %.4f / %.4f  %.3f / %.3f\n", i == f->chosen ? '*' : ' ', r->name, signs, share,
+                r->quality.lost[0], r->quality.lost[1], r->quality.recall[0], r->quality.recall[1]);
+    }
+}
+
+static void print_found(const calibrating *c)
+{
+    const sli_calibration *f = &c->found;
+    char size[24], peak[24];
+    print_table(f);
+    fprintf(stderr, "reads per layer and token for %u of %u neurons (rows read):", f->wanted, f->ff);
+    for (int i = 0; i < SLI_ORDER_COUNT; i++)
+        fprintf(stderr, "%s %s %.0f (%.0f)", i == 0 ? "" : ",", order_names[i], f->runs[i], f->places[i]);
+    sl_format_size(f->predictor_bytes, size);
+    sl_format_size(sl_peak_rss_bytes(), peak);
+    fprintf(
+        stderr,
+        "\n%s: predictor %s (%.1f %% of the feed-forwards), all layers: lost %.4f / %.4f, recall %.3f / %.3f; %u tokens in %.1f s, fits "
+        "%.1f s, all %.1f s, peak memory %s\n",
+        c->out_path, size, 100 * (double)f->predictor_bytes / (double)f->ffn_bytes, f->quality.lost[0], f->quality.lost[1],
+        f->quality.recall[0], f->quality.recall[1], f->tokens, f->read_s, f->fit_s, (double)(sl_now_ns() - c->started_ns) * 1e-9, peak);
+}
+
+int cli_calibrate(const cli_args *args)
+{
+    calibrating c = {.args = args, .warnings = json_array(), .started_ns = sl_now_ns()};
+    sl_error err = {0};
+    int result = CLI_DONE;
+    cli_catch_interrupt(NULL);
+    sl_status status = work(&c, &err);
+    cli_progress_end();
+    if (status != SL_OK)
+        result = cli_fail(args, &err);
+    else if (args->json)
+        result = cli_print_json(json_found(&c));
+    else
+        print_found(&c);
+    sli_calibration_free(&c.found);
+    json_decref(c.warnings);
+    return result;
+}

@@ -1,0 +1,38 @@
+/* offload/ffn.h: the feed-forward of a layer where it is more than three products in a row: over a set of its neurons, or over a
+ * packed file's bundles.
+ *
+ * An architecture's program writes a feed-forward as gate and up products, their gated unit and the down product. Those operations are run
+ * here, together, when the engine was opened for sparsity or the layer is bundled; what comes out is D8 of kernels.h. */
+#ifndef SL_OFFLOAD_FFN_H
+#define SL_OFFLOAD_FFN_H
+
+#include "offload/matmul.h"
+
+#define SLI_FFN_OPS 4 /* operations that a feed-forward consists of */
+
+typedef struct sli_ffn {
+    sl_engine *engine;
+    const sl_op *ops;            /* gate, up, gated unit, down */
+    const sli_matrix *matrices;  /* as ops */
+    const float *const *vectors; /* {weight, bias} as ops */
+    uint32_t layer, rows;
+    bool sparse; /* the rows have sets; else all neurons count */
+} sli_ffn;
+
+/* Whether a feed-forward begins at `ops` that has to be run here. */
+bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops, uint32_t layer);
+
+/* Runs it. Source and result are the operations' buffers. */
+SL_MUST_USE sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err);
+
+static inline sl_glu sli_ffn_activation(const sli_ffn *f)
+{
+    return f->engine->model->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
+}
+
+static inline float *sli_ffn_buffer(const sli_ffn *f, sl_buffer buffer)
+{
+    return f->engine->scratch.buffers[buffer];
+}
+
+#endif

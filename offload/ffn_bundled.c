@@ -1,0 +1,228 @@
+/* offload/ffn_bundled.c: see ffn_bundled.h.
+ *
+ * Work is divided in groups of sixteen places: for many rows a group is packed as a panel and multiplied like any other; one row
+ * multiplies the rows where they lie. */
+#include "offload/ffn_bundled.h"
+#include "kernels/columns.h"
+
+#include <string.h>
+
+enum { GATE, UP, GLU, DOWN };
+
+#define GROUP      SL_PANEL_ROWS
+#define PIECES_MAX 256
+
+/* A run of bundles in memory. */
+typedef struct piece {
+    sl_unit_id unit;
+    const uint8_t *data; /* the bundles, one after the other */
+    uint8_t *home;       /* where a staged unit is going to stay, or NULL */
+    bool staged;
+    uint32_t first_place, count, groups;
+} piece;
+
+typedef struct gathering {
+    const sli_ffn *ffn;
+    const sli_bundled_layer *layer;
+    sl_acts acts;
+    uint32_t count, groups;
+    piece pieces[PIECES_MAX];
+} gathering;
+
+size_t sli_bundled_thread_bytes(uint32_t rows, size_t largest_panel_bytes)
+{
+    return SLI_PACK_PANELS * ((largest_panel_bytes + 63) & ~(size_t)63) + (size_t)rows * GROUP * sizeof(float);
+}
+
+/* ---- one thread's share ---- */
+
+static uint8_t *memory_of(const sli_ffn *f, unsigned thread)
+{
+    return f->engine->scratch.thread_memory + thread * f->engine->scratch.thread_bytes;
+}
+
+/* Bundles of a group, `rows` being their gate or up rows; results go to the neurons' columns of out[row][ff]. */
+static void multiply_group(const gathering *g, uint32_t type, const uint8_t *const rows[GROUP], const uint32_t *neurons, uint32_t count,
+                           float *out, uint8_t *memory)
+{
+    const sl_kernels *kernels = g->ffn->engine->kernels;
+    uint32_t ff = g->layer->packed->ff;
+    float of_one[GROUP], *results = of_one;
+    if (g->acts.rows == 1) {
+        kernels->dot_rows(type, rows, count, &g->acts, of_one);
+    } else {
+        size_t panel_bytes = sl_panel_bytes(type, g->acts.cols);
+        results = (float *)(void *)(memory + ((panel_bytes + 63) & ~(size_t)63));
+        kernels->pack(type, rows, g->acts.cols, memory);
+        kernels->matmul(type, memory, count, &g->acts, results, GROUP);
+    }
+    for (uint32_t a = 0; a < g->acts.rows; a++)
+        for (uint32_t i = 0; i < count; i++)
+            out[(size_t)a * ff + neurons[i]] = results[a * GROUP + i];
+}
+
+/* A staged bundle's column is copied: its home or the layer's columns keep it until the down product. */
+static void keep_column(const gathering *g, const piece *p, uint32_t index)
+{
+    const sl_packed_layer *l = g->layer->packed;
+    sli_bundled *b = &g->ffn->engine->bundled;
+    uint32_t neuron = l->order[p->first_place + index];
+    size_t at = (size_t)index * l->stride, column = l->gate_bytes + l->up_bytes;
+    if (p->home != NULL) {
+        if (p->staged)
+            memcpy(p->home + at, p->data + at, l->stride);
+        b->column_at[neuron] = p->home + at + column;
+        return;
+    }
+    uint8_t *to = b->columns + (size_t)neuron * l->column_bytes;
+    memcpy(to, p->data + at + column, l->column_bytes);
+    b->column_at[neuron] = to;
+}
+
+static void run_group(const gathering *g, const piece *p, uint32_t group, uint8_t *memory)
+{
+    const sl_packed_layer *l = g->layer->packed;
+    const sli_ffn *f = g->ffn;
+    const uint8_t *gate[GROUP] = {0}, *up[GROUP] = {0};
+    uint32_t first = group * GROUP, count = p->count - first < GROUP ? p->count - first : GROUP;
+    const uint32_t *neurons = l->order + p->first_place + first;
+    for (uint32_t i = 0; i < count; i++) {
+        gate[i] = p->data + (size_t)(first + i) * l->stride;
+        up[i] = gate[i] + l->gate_bytes;
+        keep_column(g, p, first + i);
+    }
+    multiply_group(g, l->gate_type, gate, neurons, count, sli_ffn_buffer(f, f->ops[GATE].dst), memory);
+    multiply_group(g, l->up_type, up, neurons, count, sli_ffn_buffer(f, f->ops[UP].dst), memory);
+}
+
+static void gate_up_share(void *arg, unsigned index, unsigned count)
+{
+    const gathering *g = arg;
+    uint32_t begin = (uint32_t)((uint64_t)g->groups * index / count), end = (uint32_t)((uint64_t)g->groups * (index + 1) / count);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < g->count && at < end; at += g->pieces[i].groups, i++)
+        for (uint32_t group = begin > at ? begin - at : 0; group < g->pieces[i].groups && at + group < end; group++)
+            run_group(g, &g->pieces[i], group, memory_of(g->ffn, index));
+}
+
+/* ---- gathering ---- */
+
+/* Bundles that a dense pass reads anyway fill the cache that sparse rows use. */
+static void offer(const gathering *g, const piece *p)
+{
+    sl_bundles *cache = g->ffn->engine->bundles;
+    for (uint32_t i = 0; cache != NULL && p->staged && i < p->count; i++)
+        sl_bundles_offer(cache, g->ffn->layer, p->first_place + i, p->data + (size_t)i * g->layer->packed->stride);
+}
+
+static void release_held(gathering *g)
+{
+    for (uint32_t i = 0; i < g->count; i++)
+        if (g->pieces[i].staged)
+            sl_pager_release(g->ffn->engine->pager, g->pieces[i].unit);
+    g->count = g->groups = 0;
+}
+
+static sl_status flush(gathering *g, sl_error *err)
+{
+    sl_engine *engine = g->ffn->engine;
+    if (g->count > 0) {
+        sl_threads_run(engine->threads, gate_up_share, g);
+        for (uint32_t i = 0; i < g->count; i++) {
+            offer(g, &g->pieces[i]);
+            if (g->pieces[i].staged && g->pieces[i].home != NULL)
+                sl_pager_settle(engine->pager, g->pieces[i].unit);
+        }
+        release_held(g);
+        sl_pager_poll(engine->pager);
+    }
+    if (atomic_load_explicit(&engine->interrupted, memory_order_relaxed))
+        return sl_fail(err, SL_INTERRUPTED, "interrupted");
+    return SL_OK;
+}
+
+static sl_status gather_unit(gathering *g, const sli_matrix *m, uint32_t index, sl_error *err)
+{
+    sl_pager *pager = g->ffn->engine->pager;
+    uint32_t first = index * m->rows_per_unit;
+    piece p = {.unit = m->first_unit + index, .first_place = first};
+    p.count = m->rows - first < m->rows_per_unit ? m->rows - first : m->rows_per_unit;
+    p.groups = (p.count + GROUP - 1) / GROUP;
+    p.home = (uint8_t *)(uintptr_t)sl_pager_resident(pager, p.unit);
+    p.data = p.home;
+    if (p.home == NULL || g->count == PIECES_MAX)
+        SL_TRY(flush(g, err)); /* the wait, if there is one, comes after all that can be done without it */
+    if (p.home == NULL) {
+        sl_view view;
+        SL_TRY(sl_pager_acquire(pager, p.unit, &view, err));
+        p.staged = view.staged != NULL;
+        p.data = p.staged ? view.staged : view.home;
+        p.home = view.home;
+    }
+    g->groups += p.groups;
+    g->pieces[g->count++] = p;
+    return SL_OK;
+}
+
+sl_status sli_bundled_gate_up(const sli_ffn *f, sl_error *err)
+{
+    const sli_matrix *m = &f->matrices[GATE];
+    gathering g = {.ffn = f, .layer = sli_bundled_of(&f->engine->bundled, f->layer)};
+    const sl_packed_layer *l = g.layer->packed;
+    bool quantized = sl_format_of(l->gate_type)->quantized || sl_format_of(l->up_type)->quantized;
+    sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[GATE].src), f->rows, m->cols, quantized, &g.acts);
+    sl_status status = SL_OK;
+    for (uint32_t u = 0; u < m->unit_count && status == SL_OK; u++)
+        status = gather_unit(&g, m, u, err);
+    if (status == SL_OK)
+        status = flush(&g, err);
+    release_held(&g);
+    return status;
+}
+
+/* ---- down ---- */
+
+typedef struct down_job {
+    const sli_ffn *ffn;
+    sl_columns columns;
+    sl_acts acts;
+    float *out;
+} down_job;
+
+static void down_share(void *arg, unsigned index, unsigned count)
+{
+    const down_job *j = arg;
+    const sl_kernels *kernels = j->ffn->engine->kernels;
+    uint32_t rows = j->columns.rows, groups = (rows + 31) / 32;
+    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * 32, end = (uint32_t)((uint64_t)groups * (index + 1) / count) * 32;
+    end = end < rows ? end : rows;
+    if (j->acts.rows == 1 && begin < end) {
+        kernels->matmul_columns(&j->columns, &j->acts, begin, end, j->out);
+        return;
+    }
+    uint8_t *memory = memory_of(j->ffn, index);
+    size_t panel_bytes = sl_panel_bytes(j->columns.type, j->columns.cols);
+    for (uint32_t row = begin; row < end; row += SLI_PACK_PANELS * SL_PANEL_ROWS) {
+        uint32_t n = end - row < SLI_PACK_PANELS * SL_PANEL_ROWS ? end - row : SLI_PACK_PANELS * SL_PANEL_ROWS;
+        for (uint32_t r = 0; r < n; r += SL_PANEL_ROWS)
+            kernels->pack_columns(&j->columns, row + r, memory + r / SL_PANEL_ROWS * panel_bytes);
+        kernels->matmul(j->columns.type, memory, n, &j->acts, j->out + row, rows);
+    }
+}
+
+void sli_bundled_down(const sli_ffn *f)
+{
+    const sli_bundled *b = &f->engine->bundled;
+    const sli_bundled_layer *layer = sli_bundled_of(b, f->layer);
+    const sl_packed_layer *l = layer->packed;
+    down_job job = {.ffn = f, .out = sli_ffn_buffer(f, f->ops[DOWN].dst)};
+    job.columns = (sl_columns){.type = l->down_type,
+                               .rows = l->d,
+                               .cols = l->ff,
+                               .meta = layer->meta,
+                               .count = l->ff,
+                               .member = b->everyone,
+                               .column = b->column_at};
+    sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[DOWN].src), f->rows, l->ff, sl_format_of(l->down_type)->quantized, &job.acts);
+    sl_threads_run(f->engine->threads, down_share, &job);
+}

@@ -1,0 +1,205 @@
+/* offload/ffn_sparse.c: see ffn_sparse.h.
+ *
+ *     set -> places -> fetch (cache, disk) -> gate and up of the members -> activations -> down over the members' columns */
+#include "offload/ffn_sparse.h"
+#include "core/os.h"
+#include "offload/sparsity.h"
+
+#include <string.h>
+
+enum { GATE, UP, GLU, DOWN };
+
+typedef struct sparse_row {
+    const sli_ffn *ffn;
+    const sli_bundled_layer *layer;
+    uint32_t count;
+    const uint32_t *members; /* ascending */
+    sl_acts acts;            /* the layer's input, then the activations */
+    sl_columns columns;
+} sparse_row;
+
+bool sli_ffn_streams_sets(const sl_engine *engine, uint32_t layer)
+{
+    return engine->bundles != NULL && sli_bundled_of(&engine->bundled, layer) != NULL;
+}
+
+bool sli_ffn_guesses(const sl_engine *engine, uint32_t layer)
+{
+    return sli_ffn_streams_sets(engine, layer) && engine->sparsity.mode == SL_SPARSITY_FINE && engine->price.cache_share < SLI_CACHE_WHOLE;
+}
+
+/* ---- the set ---- */
+
+typedef struct score_job {
+    sli_predictor_row row;
+    float *scores;
+    uint32_t ff;
+} score_job;
+
+static void score_share(void *arg, unsigned index, unsigned count)
+{
+    const score_job *job = arg;
+    uint32_t groups = (job->ff + SLI_PREDICTOR_ALIGN - 1) / SLI_PREDICTOR_ALIGN;
+    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * SLI_PREDICTOR_ALIGN;
+    uint32_t end = (uint32_t)((uint64_t)groups * (index + 1) / count) * SLI_PREDICTOR_ALIGN;
+    sli_predictor_scores(&job->row, begin, end < job->ff ? end : job->ff, job->scores);
+}
+
+/* The set of a row whose normed input is x. */
+static const uint32_t *choose(const sli_ffn *f, const float *x)
+{
+    sli_sparsity *s = &f->engine->sparsity;
+    if (s->mode == SL_SPARSITY_COARSE)
+        return sli_coarse_set(s, f->layer);
+    score_job job = {.scores = sli_sparsity_scores(s, 0), .ff = s->ff};
+    sli_sparsity_begin(s, f->layer, x, 0, &job.row);
+    sl_threads_run(f->engine->threads, score_share, &job);
+    return sli_sparsity_top(s, f->layer, job.scores, 0);
+}
+
+/* ---- bundles ---- */
+
+/* Places of the members, ascending. O(ff): a mark for each, then a walk. */
+static void find_places(sli_bundled *b, const sparse_row *row)
+{
+    uint32_t ff = row->layer->packed->ff, n = 0;
+    memset(b->wanted, 0, ff * sizeof *b->wanted);
+    for (uint32_t i = 0; i < row->count; i++)
+        b->wanted[row->layer->place_of[row->members[i]]] = true;
+    for (uint32_t place = 0; place < ff; place++)
+        if (b->wanted[place])
+            b->places[n++] = place;
+}
+
+/* Leaves out what is not there yet: the members and places that are. */
+static void drop_late(sli_bundled *b, sparse_row *row)
+{
+    sl_engine *e = row->ffn->engine;
+    uint32_t ff = row->layer->packed->ff, n = 0;
+    uint32_t ready = sl_bundles_ready(e->bundles, row->ffn->layer, b->places, row->count, b->places);
+    memset(b->wanted, 0, ff * sizeof *b->wanted);
+    for (uint32_t i = 0; i < ready; i++)
+        b->wanted[b->places[i]] = true;
+    uint32_t *kept = e->sparsity.thread_members + ff; /* the owner's second list */
+    for (uint32_t i = 0; i < row->count; i++)
+        if (b->wanted[row->layer->place_of[row->members[i]]])
+            kept[n++] = row->members[i];
+    atomic_fetch_add_explicit(&e->sparsity.dropped, row->count - n, memory_order_relaxed);
+    row->members = kept;
+    row->count = n;
+}
+
+/* Rows and columns of the members, in the members' order. */
+static void find_parts(sli_bundled *b, const sparse_row *row)
+{
+    const sl_packed_layer *l = row->layer->packed;
+    for (uint32_t i = 0; i < row->count; i++)
+        b->column_at[l->order[b->places[i]]] = b->addresses[i]; /* by neuron, for now */
+    for (uint32_t i = 0; i < row->count; i++) {
+        const uint8_t *bundle = b->column_at[row->members[i]];
+        b->gate_rows[i] = bundle;
+        b->up_rows[i] = bundle + l->gate_bytes;
+        b->addresses[i] = bundle + l->gate_bytes + l->up_bytes;
+    }
+}
+
+/* ---- arithmetic ---- */
+
+#define MEMBERS_SHARED 16 /* a share's border: no two threads write to the same line of results */
+
+static void gate_up_share(void *arg, unsigned index, unsigned count)
+{
+    const sparse_row *row = arg;
+    const sl_engine *e = row->ffn->engine;
+    const sli_bundled *b = &e->bundled;
+    const sl_packed_layer *l = row->layer->packed;
+    uint32_t groups = (row->count + MEMBERS_SHARED - 1) / MEMBERS_SHARED;
+    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * MEMBERS_SHARED;
+    uint32_t end = (uint32_t)((uint64_t)groups * (index + 1) / count) * MEMBERS_SHARED;
+    end = end < row->count ? end : row->count;
+    if (begin >= end)
+        return;
+    e->kernels->dot_rows(l->gate_type, b->gate_rows + begin, end - begin, &row->acts, b->gate + begin);
+    e->kernels->dot_rows(l->up_type, b->up_rows + begin, end - begin, &row->acts, b->up + begin);
+    e->kernels->glu(sli_ffn_activation(row->ffn), b->gate + begin, b->up + begin, end - begin, b->gate + begin);
+}
+
+static void down_share(void *arg, unsigned index, unsigned count)
+{
+    const sparse_row *row = arg;
+    uint32_t groups = (row->columns.rows + 31) / 32, rows = row->columns.rows;
+    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * 32, end = (uint32_t)((uint64_t)groups * (index + 1) / count) * 32;
+    end = end < rows ? end : rows;
+    if (begin < end)
+        row->ffn->engine->kernels->matmul_columns(&row->columns, &row->acts, begin, end, sli_ffn_buffer(row->ffn, row->ffn->ops[DOWN].dst));
+}
+
+static void compute(sparse_row *row)
+{
+    const sli_ffn *f = row->ffn;
+    sl_engine *e = f->engine;
+    const sli_bundled *b = &e->bundled;
+    const sl_packed_layer *l = row->layer->packed;
+    bool quantized = sl_format_of(l->gate_type)->quantized || sl_format_of(l->up_type)->quantized;
+    sli_prepare_source(e, sli_ffn_buffer(f, f->ops[GATE].src), 1, l->d, quantized, &row->acts);
+    sl_threads_run(e->threads, gate_up_share, row);
+    float *h = sli_ffn_buffer(f, f->ops[DOWN].src);
+    memset(h, 0, l->ff * sizeof *h);
+    for (uint32_t i = 0; i < row->count; i++)
+        h[row->members[i]] = b->gate[i];
+    row->columns = (sl_columns){.type = l->down_type,
+                                .rows = l->d,
+                                .cols = l->ff,
+                                .meta = row->layer->meta,
+                                .count = row->count,
+                                .member = row->members,
+                                .column = b->addresses};
+    sli_prepare_source(e, h, 1, l->ff, sl_format_of(l->down_type)->quantized, &row->acts);
+    sl_threads_run(e->threads, down_share, row);
+}
+
+/* A prompt's sets are known beforehand, so that the next layer's can be read meanwhile. */
+static void prefetch_next(const sli_ffn *f)
+{
+    sl_engine *e = f->engine;
+    if (e->sparsity.mode != SL_SPARSITY_COARSE || e->price.cache_share == SLI_CACHE_WHOLE)
+        return;
+    uint32_t next = (f->layer + 1) % e->model->layers;
+    while (next != f->layer && !sli_ffn_streams_sets(e, next))
+        next = (next + 1) % e->model->layers;
+    if (next == f->layer)
+        return;
+    sparse_row row = {.ffn = f, .layer = sli_bundled_of(&e->bundled, next), .count = e->sparsity.keep[next]};
+    row.members = sli_coarse_set(&e->sparsity, next);
+    find_places(&e->bundled, &row);
+    sl_bundles_prefetch(e->bundles, next, e->bundled.places, row.count);
+}
+
+void sli_ffn_guess(const sli_ffn *f, const float *x)
+{
+    sli_bundled *b = &f->engine->bundled;
+    sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = f->engine->sparsity.keep[f->layer]};
+    row.members = choose(f, x);
+    find_places(b, &row);
+    sl_bundles_prefetch(f->engine->bundles, f->layer, b->places, row.count);
+}
+
+sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
+{
+    sl_engine *e = f->engine;
+    sli_bundled *b = &e->bundled;
+    sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
+    row.members = choose(f, sli_ffn_buffer(f, f->ops[GATE].src));
+    find_places(b, &row);
+    if (e->options.late_drop)
+        drop_late(b, &row);
+    SL_TRY(sl_bundles_fetch(e->bundles, f->layer, b->places, row.count, b->addresses, err));
+    find_parts(b, &row);
+    prefetch_next(f);
+    compute(&row);
+    sl_bundles_done(e->bundles, f->layer);
+    sli_sparsity_count(&e->sparsity, f->layer);
+    if (atomic_load_explicit(&e->interrupted, memory_order_relaxed))
+        return sl_fail(err, SL_INTERRUPTED, "interrupted");
+    return SL_OK;
+}

@@ -1,0 +1,17 @@
+/* offload/select.h: the k neurons with the largest scores. Pure.
+ *
+ * Among equal scores the lower index comes first, so that a set is a function of its scores alone, however they were computed. */
+#ifndef SL_OFFLOAD_SELECT_H
+#define SL_OFFLOAD_SELECT_H
+
+#include <stdint.h>
+
+/* Writes the indices of the `keep` largest of scores[0..count) to members, ascending. A score's sign does
+ * not count; a NaN is the largest.
+ * keep is at most count. O(count). */
+void sli_select_top(const float *scores, uint32_t count, uint32_t keep, uint32_t *members);
+
+/* How many numbers two ascending lists share. */
+uint32_t sli_select_common(const uint32_t *a, uint32_t a_count, const uint32_t *b, uint32_t b_count);
+
+#endif
