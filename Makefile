@@ -172,17 +172,19 @@ uninstall: ## remove what install put there
 
 # --- the two commands of the README ----------------------------------------------------------------------------------------------------
 
-demo: ## set up, build, fetch a model and answer a prompt in less memory than the model's file (MODEL=path: another file)
+demo: ## set up, build, fetch a model and answer a prompt in less memory than the model's file (MODEL=gemma3, or a path: another one)
 	@scripts/setup build
 	@$(SUBMAKE) sluice
-	@$(if $(MODEL),true,scripts/fetch-model)
-	@scripts/demo $(if $(MODEL),"$(MODEL)")
+	@if scripts/fetch-model --knows "$(MODEL)"; then scripts/fetch-model $(MODEL) && scripts/demo "$$(scripts/fetch-model --path $(MODEL))"; \
+	else scripts/demo "$(MODEL)"; fi
 
-test: ## set up, build, fetch the test model, run all tests
+TEST_MODELS = --model "$$(scripts/fetch-model --path)" --model-gemma "$$(scripts/fetch-model --path gemma3)"
+test: ## set up, build, fetch the test models, run all tests
 	@scripts/setup test
 	@$(SUBMAKE) sluice tests example lib
 	@scripts/fetch-model
-	@scripts/run-tests --build $(BUILD) --model "$$(scripts/fetch-model --path)"
+	@scripts/fetch-model gemma3 || echo "tests of Gemma will be skipped"
+	@scripts/run-tests --build $(BUILD) $(TEST_MODELS)
 
 # --- for those who change it -----------------------------------------------------------------------------------------------------------
 
@@ -191,7 +193,7 @@ setup: ## install the packages that a build and its tests need, where they are m
 
 check: ## build and run all tests without set-up or network; the model's are skipped when it has not been fetched
 	@$(SUBMAKE) sluice tests example lib
-	@scripts/run-tests --build $(BUILD) --model "$$(scripts/fetch-model --path)"
+	@scripts/run-tests --build $(BUILD) $(TEST_MODELS)
 
 # A sanitizer build computes on tiny models only: it is there for memory and threads, not for figures.
 ASAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer

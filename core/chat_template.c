@@ -17,7 +17,9 @@ struct sl_chat_family {
     const char *has[MARKS_MAX];   /* all of these are in the template */
     const char *lacks[MARKS_MAX]; /* and none of these */
     const char *turn, *after_role, *end, *after_end;
-    bool trims; /* white space around a message's text is dropped */
+    const char *assistant; /* what the assistant is called; NULL: that */
+    bool trims;            /* white space around a message's text is dropped */
+    bool folds_system;     /* a system message has no turn: it stands before the next message's text, an empty line between */
 };
 
 static const sl_chat_family families[] = {
@@ -40,10 +42,21 @@ static const sl_chat_family families[] = {
         .after_end = "",
         .trims = true,
     },
+    {
+        .name = "gemma", /* 3; the templates of 1 and 2 differ in refusing a system message */
+        .has = {"<start_of_turn>", "<end_of_turn>"},
+        .turn = "<start_of_turn>",
+        .after_role = "\n",
+        .end = "<end_of_turn>",
+        .after_end = "\n",
+        .assistant = "model",
+        .trims = true,
+        .folds_system = true,
+    },
 };
 
 #define FAMILIES      (sizeof families / sizeof *families)
-#define FAMILY_NAMES  "chatml, llama3"
+#define FAMILY_NAMES  "chatml, llama3, gemma"
 #define TEMPLATE_KEY  "tokenizer.chat_template"
 #define TRIMMED_SPACE " \t\n\r\v\f"
 
@@ -268,8 +281,20 @@ static void append_message(buffer *b, const sl_chat_family *family, const char *
 static void append_opening(buffer *b, const sl_chat_family *family, sl_role role)
 {
     append_text(b, family->turn);
-    append_text(b, role_names[role]);
+    append_text(b, role == SL_ROLE_ASSISTANT && family->assistant ? family->assistant : role_names[role]);
     append_text(b, family->after_role);
+}
+
+/* The system messages right before message `at`, as they were given. */
+static void append_folded(buffer *b, const sl_message *messages, size_t at)
+{
+    size_t first = at;
+    while (first > 0 && messages[first - 1].role == SL_ROLE_SYSTEM)
+        first--;
+    for (; first < at; first++) {
+        append_text(b, messages[first].text);
+        append_text(b, "\n\n");
+    }
 }
 
 sl_status sl_chat_render(const sl_chat_family *family, const sl_message *messages, size_t count, char **out, sl_error *err)
@@ -279,7 +304,11 @@ sl_status sl_chat_render(const sl_chat_family *family, const sl_message *message
     if (!buffer_open(&text))
         return sl_fail(err, SL_NO_MEMORY, "no memory for the text of the conversation");
     for (size_t i = 0; i < count; i++) {
+        if (family->folds_system && messages[i].role == SL_ROLE_SYSTEM)
+            continue;
         append_opening(&text, family, messages[i].role);
+        if (family->folds_system)
+            append_folded(&text, messages, i);
         append_message(&text, family, messages[i].text);
         append_text(&text, family->end);
         append_text(&text, family->after_end);

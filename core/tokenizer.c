@@ -263,6 +263,11 @@ sl_token sl_tokenizer_eos(const sl_tokenizer *t)
     return t->eos;
 }
 
+bool sl_tokenizer_adds_bos(const sl_tokenizer *t)
+{
+    return t->add_bos;
+}
+
 bool sl_tokenizer_ends_generation(const sl_tokenizer *t, sl_token id)
 {
     return sli_specials_ends(&t->specials, id);

@@ -44,6 +44,7 @@ SL_MUST_USE sl_status sl_tokenizer_encode(sl_tokenizer *t, const char *text, siz
 sl_str sl_tokenizer_piece(const sl_tokenizer *t, sl_token id, bool special);
 sl_token sl_tokenizer_bos(const sl_tokenizer *t); /* SL_TOKEN_NONE when there is none */
 sl_token sl_tokenizer_eos(const sl_tokenizer *t);
+bool sl_tokenizer_adds_bos(const sl_tokenizer *t);                     /* the file asks for it before a text */
 bool sl_tokenizer_ends_generation(const sl_tokenizer *t, sl_token id); /* EOS, EOT, <|im_end|>, ... */
 bool sl_tokenizer_is_control(const sl_tokenizer *t, sl_token id);
 sl_token sl_tokenizer_find(const sl_tokenizer *t, const char *text); /* exact token text, or SL_TOKEN_NONE */

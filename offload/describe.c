@@ -42,6 +42,7 @@ static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
 {
     *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->file)};
+    out->bos = sl_tokenizer_adds_bos(e->tokenizer) ? sl_tokenizer_bos(e->tokenizer) : -1;
     if (e->model == NULL)
         return;
     out->arch = e->model->arch->name;

@@ -77,6 +77,7 @@ typedef struct sl_engine_info {
     const char *backend, *isa; /* "cpu", "avx512" */
     const char *thread_binding;
     uint32_t threads, context, context_model, batch, layers, d, ff, heads, kv_heads, vocab;
+    int32_t bos; /* the token before each text, or -1 */
     uint64_t file_bytes, weight_bytes;
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */

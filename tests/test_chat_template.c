@@ -26,6 +26,14 @@
     "%}{% endif %}{{ content }}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"        \
     "{% endif %}"
 
+#define GEMMA3                                                                                                                             \
+    "{{ bos_token }}\n{%- if messages[0]['role'] == 'system' -%}\n{%- set first_user_prefix = messages[0]['content'] + '\n\n' -%}\n"       \
+    "{%- set loop_messages = messages[1:] -%}\n{%- else -%}\n{%- set first_user_prefix = \"\" -%}\n{%- set loop_messages = messages "      \
+    "-%}\n{%- endif -%}\n{%- for message in loop_messages -%}\n{%- if (message['role'] == 'assistant') -%}\n{%- set role = \"model\" "     \
+    "-%}\n{%- else -%}\n{%- set role = message['role'] -%}\n{%- endif -%}\n{{ '<start_of_turn>' + role + '\n' + (first_user_prefix if "    \
+    "loop.first else \"\") }}\n{{ message['content'] | trim }}\n{{ '<end_of_turn>\n' }}\n{%- endfor -%}\n{%- if "                          \
+    "add_generation_prompt -%}\n{{'<start_of_turn>model\n'}}\n{%- endif -%}\n"
+
 static sl_gguf *with_template(const char *template)
 {
     header h;
@@ -90,6 +98,7 @@ static void a_family_is_told_by_the_texts_of_its_template(void **state)
     (void)state;
     expect_family(SMOLLM2, "chatml");
     expect_family(LLAMA3, "llama3");
+    expect_family(GEMMA3, "gemma");
     expect_unknown("{{ '<|im_start|>' + role + '<|im_sep|>' + content + '<|im_end|>' }}", "no family that we know");
     expect_unknown("<|start_header_id|><|end_header_id|><|eot_id|>Cutting Knowledge Date: December 2023", "no family that we know");
     expect_unknown("{{ '[INST] ' + content + ' [/INST]' }}", "no family that we know");
@@ -105,7 +114,7 @@ static void a_name_that_no_family_has_is_refused_with_the_list(void **state)
     assert_int_equal(sl_chat_by_name("martian", &family, &err), SL_INVALID);
     assert_null(family);
     assert_non_null(strstr(err.message, "'martian'"));
-    assert_non_null(strstr(err.message, "chatml, llama3"));
+    assert_non_null(strstr(err.message, "chatml, llama3, gemma"));
 }
 
 static void chatml_renders_as_its_template_does(void **state)
@@ -126,6 +135,18 @@ static void llama3_trims_what_is_said(void **state)
         "llama3", talk, 2,
         "<|start_header_id|>user<|end_header_id|>\n\nHi there<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n");
+}
+
+static void gemma_folds_the_system_message_into_the_first_turn(void **state)
+{
+    (void)state;
+    const sl_message talk[] = {
+        {SL_ROLE_SYSTEM, " Be brief. "}, {SL_ROLE_USER, " Hi \n"}, {SL_ROLE_ASSISTANT, "Hello! "}, {SL_ROLE_USER, "a"}};
+    expect_render("gemma", talk, 4,
+                  "<start_of_turn>user\n Be brief. \n\nHi<end_of_turn>\n<start_of_turn>model\nHello!<end_of_turn>\n"
+                  "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n");
+    expect_render("gemma", talk + 1, 1, "<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n");
+    expect_render("gemma", talk, 1, "<start_of_turn>model\n");
 }
 
 static void a_long_conversation_is_rendered_whole(void **state)
@@ -161,6 +182,7 @@ static void the_default_system_message_is_read_from_the_template(void **state)
     expect_system("{{ '<|im_start|>system\nnever closed", "");
     expect_system("{{ '<|im_start|>system\n' }}<|im_end|><|im_start|>system", "");
     expect_system(LLAMA3, "");
+    expect_system(GEMMA3, "");
     expect_system("", "");
     expect_system(NULL, "");
 }
@@ -207,6 +229,7 @@ int main(void)
         cmocka_unit_test(a_name_that_no_family_has_is_refused_with_the_list),
         cmocka_unit_test(chatml_renders_as_its_template_does),
         cmocka_unit_test(llama3_trims_what_is_said),
+        cmocka_unit_test(gemma_folds_the_system_message_into_the_first_turn),
         cmocka_unit_test(a_long_conversation_is_rendered_whole),
         cmocka_unit_test(the_default_system_message_is_read_from_the_template),
         cmocka_unit_test(a_template_of_nothing_but_openings_is_read_in_one_pass),

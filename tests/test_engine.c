@@ -218,6 +218,32 @@ static void any_thread_count_gives_the_same_logits(void **state)
     forget(path);
 }
 
+/* Windows that begin inside of a batch and before it, two rotary tables, and weights that are slices of a tensor. */
+static void each_architecture_gives_the_same_logits_at_any_batch(void **state)
+{
+    (void)state;
+    static const char *const archs[] = {"llama", "qwen2", "qwen3", "gemma3", "phi3"};
+    static const uint32_t batches[] = {1, 3, 32};
+    for (size_t a = 0; a < sizeof archs / sizeof *archs; a++) {
+        tiny_model model = TINY_MODEL;
+        bool windows = a == 0 || a > 2;
+        model.arch = archs[a];
+        model.types[0] = SL_TYPE_Q8_0;
+        model.window = windows ? 6 : 0;
+        model.window_period = a == 3 ? 2 : 0;
+        char *path = write_tiny("arch.gguf", &model);
+        sl_engine_options options = base_options(path);
+        size_t count;
+        float *base = run(&options, &count);
+        for (size_t i = 0; i < sizeof batches / sizeof *batches; i++) {
+            options.batch = batches[i];
+            check_same(base, count, &options, archs[a]);
+        }
+        free(base);
+        forget(path);
+    }
+}
+
 static void any_batch_size_gives_the_same_logits(void **state)
 {
     (void)state;
@@ -685,6 +711,7 @@ int main(void)
         cmocka_unit_test(any_budget_gives_the_same_logits),
         cmocka_unit_test(any_thread_count_gives_the_same_logits),
         cmocka_unit_test(any_batch_size_gives_the_same_logits),
+        cmocka_unit_test(each_architecture_gives_the_same_logits_at_any_batch),
         cmocka_unit_test(any_way_of_reading_gives_the_same_logits),
         cmocka_unit_test(io_uring_gives_the_same_logits),
         cmocka_unit_test(any_instruction_set_gives_the_same_logits),

@@ -883,11 +883,11 @@ static void special_ids_beyond_the_vocabulary_are_refused(void **state)
 
 /* ---- the real vocabulary ---- */
 
-static bool open_model(opened *o)
+static bool open_file(const char *variable, const char *model, opened *o)
 {
-    const char *path = getenv("SLUICE_TEST_MODEL");
+    const char *path = getenv(variable);
     if (!path) {
-        print_message("SLUICE_TEST_MODEL is not set: it names SmolLM2's GGUF file\n");
+        print_message("%s is not set: it names %s's GGUF file\n", variable, model);
         return false;
     }
     sl_error err = {0};
@@ -896,13 +896,22 @@ static bool open_model(opened *o)
     return true;
 }
 
+static bool open_model(opened *o)
+{
+    return open_file("SLUICE_TEST_MODEL", "SmolLM2", o);
+}
+
 static const struct golden {
     bool parse_special;
     const char *text;
     size_t length;
     const char *ids;
-} goldens[] = {
+} goldens[] =
+    {
 #include "tests/golden/tokenizer_smollm.txt"
+},
+  gemma_goldens[] = {
+#include "tests/golden/tokenizer_gemma.txt"
 };
 
 static void smollm_gives_the_ids_of_llama_cpp(void **state)
@@ -916,6 +925,23 @@ static void smollm_gives_the_ids_of_llama_cpp(void **state)
     assert_int_equal(sl_tokenizer_bos(o.t), 1);
     assert_int_equal(sl_tokenizer_eos(o.t), 2);
     assert_true(sl_tokenizer_ends_generation(o.t, 0) && sl_tokenizer_ends_generation(o.t, 2) && !sl_tokenizer_ends_generation(o.t, 1));
+    close_opened(o);
+}
+
+static void gemma_gives_the_ids_of_llama_cpp(void **state)
+{
+    (void)state;
+    opened o;
+    if (!open_file("SLUICE_TEST_MODEL_GEMMA", "Gemma 3", &o))
+        skip();
+    for (size_t i = 0; i < sizeof gemma_goldens / sizeof *gemma_goldens; i++) {
+        const struct golden *g = &gemma_goldens[i];
+        expect(o.t, g->text, g->length, g->parse_special, g->ids);
+        if (memmem(g->text, g->length, SPACE, strlen(SPACE)) == NULL) /* which comes back as a space */
+            expect_round_trip(o.t, g->text, g->length, g->parse_special);
+    }
+    assert_true(sl_tokenizer_bos(o.t) == 2 && sl_tokenizer_eos(o.t) == 1 && sl_tokenizer_adds_bos(o.t));
+    assert_true(sl_tokenizer_ends_generation(o.t, 1) && sl_tokenizer_ends_generation(o.t, 106)); /* <end_of_turn> */
     close_opened(o);
 }
 
@@ -967,6 +993,7 @@ int main(void)
         cmocka_unit_test(unknown_models_and_pre_tokenizers_are_refused_by_name),
         cmocka_unit_test(special_ids_beyond_the_vocabulary_are_refused),
         cmocka_unit_test(smollm_gives_the_ids_of_llama_cpp),
+        cmocka_unit_test(gemma_gives_the_ids_of_llama_cpp),
         cmocka_unit_test(smollm_takes_no_more_memory_than_it_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,7 +103,10 @@ static sl_status score_all(score *s, sl_error *err)
     if (s->args->chunks > 0 && (size_t)s->args->chunks < chunks)
         chunks = (size_t)s->args->chunks;
     for (size_t i = 0; i < chunks; i++) {
-        SL_TRY(score_chunk(s, s->tokens + i * s->chunk, err));
+        sl_token_id *chunk = s->tokens + i * s->chunk;
+        if (s->info.bos >= 0)
+            chunk[0] = s->info.bos; /* a chunk is a text of its own */
+        SL_TRY(score_chunk(s, chunk, err));
         cli_progress("scoring", i + 1, chunks);
     }
     cli_progress_end();
