@@ -1,7 +1,8 @@
 /* bench/bench_io.c: what the pager's file tiers read per second, by request size, depth, order and engine; and a dense cyclic plan through
  * the whole pager. To be held against fio on the same file in the same minute.
  *
- *   bench_io FILE [SECONDS]
+ *   bench_io FILE [SECONDS]                      all cases
+ *   bench_io FILE SECONDS REQUEST_BYTES DEPTH    only the io_uring tier alone, in order, registered
  *
  * Prints one line per case: the bandwidth, and the processor time spent as a share of one core (user + system, all threads). */
 #include "core/os.h"
@@ -180,11 +181,19 @@ int main(int argc, char **argv)
 {
     struct stat info;
     if (argc < 2 || stat(argv[1], &info) != 0 || info.st_size < (off_t)(64 * MIB)) {
-        fprintf(stderr, "usage: bench_io FILE [SECONDS]; FILE has at least 64 MiB\n");
+        fprintf(stderr, "usage: bench_io FILE [SECONDS [REQUEST_BYTES DEPTH]]; FILE has at least 64 MiB\n");
         return 2;
     }
     double seconds = argc > 2 ? strtod(argv[2], NULL) : 2;
     uint64_t bytes = (uint64_t)info.st_size;
+    if (argc > 4) {
+        unsigned long request = strtoul(argv[3], NULL, 10), depth = strtoul(argv[4], NULL, 10);
+        if (request == 0 || request % ALIGNMENT != 0 || request > STAGING_BYTES || depth == 0 || depth > DEPTH_MAX) {
+            fprintf(stderr, "bench_io: requests are multiples of %d bytes, 1 to %d of them in flight\n", ALIGNMENT, DEPTH_MAX);
+            return 2;
+        }
+        return run_tier(argv[1], bytes, seconds, (io_case){SL_IO_URING, (uint32_t)request, (uint32_t)depth, false, true});
+    }
     static const io_case cases[] = {
         {SL_IO_URING, 1 << 20, 16, false, true}, {SL_IO_URING, 1 << 20, 16, false, false},  {SL_IO_URING, 1 << 20, 4, false, true},
         {SL_IO_URING, 1 << 20, 32, false, true}, {SL_IO_URING, 256 << 10, 32, false, true}, {SL_IO_URING, 128 << 10, 32, true, true},

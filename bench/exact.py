@@ -6,6 +6,7 @@ token is a failure (exit status 1). Scalar kernels are slow, so with them only t
 
     bench/exact.py --model smollm2.gguf                       # 20 prompts x 128 tokens, every setting
     bench/exact.py --model 7b-q4_0.gguf --prompts 1 -n 32     # a large model
+    bench/exact.py --model smollm2.gguf --settings 1-6        # a part of it; the defaults run each time, to compare with
 """
 
 import argparse
@@ -23,8 +24,14 @@ def parse_args():
     parser.add_argument("-c", type=int, default=512, help="context (default 512)")
     parser.add_argument("--scalar-n", type=int, default=4, help="tokens compared with scalar kernels (default 4; 0: leave it out)")
     parser.add_argument("--scalar-prompts", type=int, default=3, help="prompts compared with scalar kernels (default 3)")
+    parser.add_argument("--settings", metavar="FIRST-LAST", default="1-999", help="which lines of the table, 1 the first (default: all)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    args = parser.parse_args()
+    first, _, last = args.settings.partition("-")
+    if not (first.isdigit() and (last or first).isdigit()):
+        parser.error(f"--settings {args.settings}: write FIRST-LAST, as in 1-6")
+    args.slice = slice(int(first) - 1, int(last or first))
+    return args
 
 
 def generate(program, args, prompt, n, flags):
@@ -77,7 +84,7 @@ def main():
     h.progress(f"the defaults, {len(prompts)} prompts x {args.n} tokens")
     expected = [generate(program, args, prompt, args.n, []) for prompt in prompts]
     results, wrong = [], 0
-    for name, flags, n, count in settings(program, args):
+    for name, flags, n, count in settings(program, args)[args.slice]:
         differing = []
         for index, prompt in enumerate(prompts[:count]):
             got, want = generate(program, args, prompt, n, flags), expected[index][:n]

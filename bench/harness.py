@@ -226,8 +226,10 @@ class Cgroup:
 # ---------------------------------------------------------------- a quiet machine
 
 # Of all processors' time, how much others may take in a run that counts. A peer whose threads spin while they wait loses far more
-# than the share that is taken, so the line is low; the kernel's own threads stay below it.
-FOREIGN_SHARE_MAX = 0.05
+# than the share that is taken, so the line is low. The kernel's own threads count as others; where a disk that is streamed from
+# keeps them busier than that, BENCH_OTHERS_MAX=10 (per cent) moves the line, and the machine's line in the table says so.
+FOREIGN_SHARE_DEFAULT = 5
+FOREIGN_SHARE_MAX = float(os.environ.get("BENCH_OTHERS_MAX", FOREIGN_SHARE_DEFAULT)) / 100
 
 
 def lock_machine():
@@ -391,7 +393,9 @@ def machine():
                 break
     with open("/proc/meminfo", encoding="ascii") as file:
         total = int(file.readline().split()[1]) * 1024
-    return f"{os.cpu_count()} x {name}, {total / (1 << 30):.1f} GiB, Linux {os.uname().release}, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}"
+    others = "" if FOREIGN_SHARE_MAX * 100 == FOREIGN_SHARE_DEFAULT else f", others up to {100 * FOREIGN_SHARE_MAX:.0f} %"
+    return (f"{os.cpu_count()} x {name}, {total / (1 << 30):.1f} GiB, Linux {os.uname().release}, "
+            f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}{others}")
 
 
 def default_threads():

@@ -15,7 +15,6 @@ import os
 
 import harness as h
 
-PROMPTS = (64, 512)
 DECODE = 64
 
 
@@ -30,8 +29,14 @@ def parse_args():
     parser.add_argument("--bench-pass", default="build/bench/bench_pass", help="the program that times our passes (make bench builds it)")
     parser.add_argument("--peer-setting", help="llama.cpp's flags, such as '--repack 1 -fa on'; without it the best of four is searched")
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
+    parser.add_argument("--prompts", default="64,512", help="tokens of the prefills (default 64,512)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    args = parser.parse_args()
+    try:
+        args.prompts = [int(n) for n in args.prompts.split(",")]
+    except ValueError:
+        parser.error(f"--prompts {args.prompts}: write numbers, as in 64,512")
+    return args
 
 
 def llama_bench(peer, model, threads, flags):
@@ -58,10 +63,10 @@ def best_settings(peer, model, threads):
     return best
 
 
-def peer_round(peer, model, threads, best):
+def peer_round(peer, model, threads, prompts, best):
     h.drop_pages(model)
     rates = {}
-    prefill = llama_bench(peer, model, threads, ["-p", ",".join(map(str, PROMPTS)), "-n", "0"] + list(best["prefill"]))
+    prefill = llama_bench(peer, model, threads, ["-p", ",".join(map(str, prompts)), "-n", "0"] + list(best["prefill"]))
     for row in prefill:
         rates[f"prefill {row['n_prompt']}"] = row["avg_ts"]
     decode = llama_bench(peer, model, threads, ["-p", "0", "-n", str(DECODE), "-d", "64"] + list(best["decode"]))
@@ -69,10 +74,10 @@ def peer_round(peer, model, threads, best):
     return rates
 
 
-def sluice_prefill(bench_pass, model):
-    """Tokens per second of passes of 64 and 512 rows, weights in memory already, as llama-bench measures after its warm-up."""
+def sluice_prefill(bench_pass, model, prompts):
+    """Tokens per second of passes of as many rows as the prompts have, weights in memory already, as llama-bench measures after its warm-up."""
     def once():
-        result = h.run([bench_pass, model, "", "1"])
+        result = h.run([bench_pass, model, "", "1", str(max(prompts))])
         if result.status != 0:
             raise h.BenchError(result.failed())
         return result.stdout, result
@@ -81,12 +86,12 @@ def sluice_prefill(bench_pass, model):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][1:]
     if ", 0.00 GB of them streamed" not in table:
         raise h.BenchError(f"{model}: it does not fit the default budget: {table.splitlines()[0]}")
-    return {f"prefill {row[0]}": float(row[3]) for row in rows if int(row[0]) in PROMPTS}
+    return {f"prefill {row[0]}": float(row[3]) for row in rows if int(row[0]) in prompts}
 
 
 def sluice_round(program, model, args):
     h.drop_pages(model)
-    rates = sluice_prefill(args.bench_pass, model)
+    rates = sluice_prefill(args.bench_pass, model, args.prompts)
     argv = ["run", "-m", model, "-f", os.path.join(h.HERE, "prompt_64.txt"), "-n", str(DECODE + 1), "-c", "1024", "-b", "512",
             "-t", str(args.t), "--temp", "0", "--ignore-eos"] + args.sluice_args.split()
     if args.ram_budget:
@@ -102,10 +107,10 @@ def measure(program, peer, model, args):
     h.progress(f"{os.path.basename(model)}: looking for llama.cpp's best setting")
     given = args.peer_setting.split() if args.peer_setting else None
     best = {"prefill": given, "decode": given} if given else best_settings(peer, model, args.t)
-    names = [f"prefill {n}" for n in PROMPTS] + [f"decode {DECODE}"]
+    names = [f"prefill {n}" for n in args.prompts] + [f"decode {DECODE}"]
     figures = {name: {"peer": h.Figures("t/s"), "sluice": h.Figures("t/s"), "ratio": h.Figures("x")} for name in names}
     for index in range(args.rounds):
-        theirs = peer_round(peer, model, args.t, best)
+        theirs = peer_round(peer, model, args.t, args.prompts, best)
         ours = sluice_round(program, model, args)
         for name in names:
             figures[name]["peer"].add(theirs[name])

@@ -2,8 +2,8 @@
 """bench/offload.py: decode speed of a model that is larger than its memory, against llama.cpp and against the disk.
 
 For each memory size, five times over: llama.cpp decodes after a 64-token prompt, fio reads the model file as sluice does (same request
-size and depth, registered buffers), sluice decodes, and fio reads again, the better of the two being the disk's bandwidth; llama.cpp and
-sluice each in a memory cgroup of that size, after the model's pages have been dropped. Runs beside which others computed are repeated.
+size and depth, registered buffers), sluice decodes, and fio reads again, the better of the two being the disk's bandwidth; after each fio the
+io_uring tier of sluice reads alone in the same way, because fio may be the slower reader. llama.cpp and sluice run in a memory cgroup of that size, after the model's pages have been dropped. Runs beside which others computed are repeated.
 
 Three ratios answer three questions: sluice / peer (is it faster?), the bytes that sluice streams per token over fio's
 bandwidth (how near the disk's limit is it?), and file / streamed bytes (what is the best ratio that keeping the rest can give against a
@@ -39,6 +39,7 @@ def parse_args():
     parser.add_argument("-t", type=int, default=h.default_threads(), help="threads of both (default: all processors)")
     parser.add_argument("--depth", type=int, default=32, help="fio's queue depth where sluice does not report its own (default 32)")
     parser.add_argument("--fio-rw", choices=["read", "randread"], default="read", help="fio's pattern (default read)")
+    parser.add_argument("--bench-io", default="build/bench/bench_io", help="the program that reads through our tier alone (make bench builds it)")
     parser.add_argument("--fio-seconds", type=int, default=5)
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
@@ -74,7 +75,17 @@ def streamed_per_token(value):
 
 
 def disk_bandwidth(args, block, depth):
-    return h.undisturbed(lambda: h.fio(args.sluice_model, block, depth, args.fio_seconds, args.fio_rw))[0]
+    """Bytes per second as fio reads the file, and as our tier alone does (0 without its program)."""
+    by_fio = h.undisturbed(lambda: h.fio(args.sluice_model, block, depth, args.fio_seconds, args.fio_rw))[0]
+    return by_fio, h.undisturbed(lambda: tier_bandwidth(args, block, depth))[0] if args.bench_io else 0
+
+
+def tier_bandwidth(args, block, depth):
+    result = h.run([args.bench_io, args.sluice_model, str(args.fio_seconds), str(block), str(depth)])
+    match = re.search(r"([\d.]+) MiB/s", result.stdout)
+    if result.status != 0 or not match:
+        raise h.BenchError(result.failed())
+    return float(match[1]) * h.MIB, result
 
 
 def doubts(result):
@@ -96,12 +107,12 @@ def measure(program, peer, args, limit_bytes):
     depth = int(probe["io"].get("depth", args.depth))
     expected = probe["tokens"]
     rows = {"fio": h.Figures("GB/s"), "peer": h.Figures("t/s", 3), "sluice": h.Figures("t/s", 3), "ratio": h.Figures("x"),
-            "disk_share": h.Figures("%", 1), "rss": h.Figures("MiB", 0), "cgroup": h.Figures("MiB", 0)}
+            "disk_share": h.Figures("%", 1), "tier": h.Figures("GB/s"), "tier_share": h.Figures("%", 1), "rss": h.Figures("MiB", 0), "cgroup": h.Figures("MiB", 0)}
     for index in range(args.rounds):
         peer_rate = h.undisturbed(lambda: peer_decode(peer, args, limit_bytes))[0] if peer else None
         before = disk_bandwidth(args, block, depth)
         value, result = h.undisturbed(lambda: sluice_decode(program, args, limit_bytes))
-        bandwidth = max(before, disk_bandwidth(args, block, depth))
+        bandwidth, tier = map(max, before, disk_bandwidth(args, block, depth))
         rows["fio"].add(bandwidth / 1e9)
         rate = value["timings"]["decode_tokens_per_s"]
         if value["tokens"] != expected:
@@ -111,9 +122,12 @@ def measure(program, peer, args, limit_bytes):
             rows["peer"].add(peer_rate)
             rows["ratio"].add(rate / peer_rate)
         rows["disk_share"].add(100 * streamed_per_token(value) * rate / bandwidth)
+        if tier:
+            rows["tier"].add(tier / 1e9)
+            rows["tier_share"].add(100 * streamed_per_token(value) * rate / tier)
         rows["rss"].add(result.max_rss_bytes / h.MIB)
         rows["cgroup"].add(result.cgroup_peak_bytes / h.MIB)
-        h.progress(f"{h.mib(limit_bytes)} round {index + 1}: fio {bandwidth / 1e9:.2f} GB/s, peer "
+        h.progress(f"{h.mib(limit_bytes)} round {index + 1}: fio {bandwidth / 1e9:.2f}, tier {tier / 1e9:.2f} GB/s, peer "
                    f"{peer_rate or float('nan'):.3f}, sluice {rate:.3f} t/s")
     streamed = streamed_per_token(value)
     # A budget that holds everything streams nothing: then there is no limit to compare with.
@@ -133,6 +147,7 @@ def main():
     args.prompt = os.path.join(h.HERE, "prompt_64.txt")
     program = h.find_program(args.sluice)
     peer = h.find_peer(args.peer_dir, "llama-completion")[0] if args.peer_dir else None
+    args.bench_io = h.find_program(args.bench_io) if args.bench_io else None
     for path in filter(None, (program, peer)):
         h.run([path, "--help"])  # its own pages and its libraries' are in memory before a cgroup is charged for them
     results = [measure(program, peer, args, h.parse_size(size)) for size in args.ram.split(",")]
@@ -140,10 +155,10 @@ def main():
     if args.json != "-":
         print(f"{os.path.basename(args.model)}, {h.mib(os.path.getsize(args.model))}; {h.machine()}; {args.rounds} rounds, "
               "median (min..max)\n")
-        head = ["memory", "fio", "llama.cpp", "sluice", "sluice / llama.cpp", "streamed a token", "of fio's bandwidth",
+        head = ["memory", "fio", "llama.cpp", "sluice", "sluice / llama.cpp", "streamed a token", "of fio's bandwidth", "our tier alone", "of that",
                 "file / streamed", "of that", "peak RSS", "cgroup's peak"]
         h.print_table(head, [[h.mib(r["ram_bytes"]), r["figures"]["fio"], r["figures"]["peer"], r["figures"]["sluice"],
-                              r["figures"]["ratio"], h.mib(r["streamed_bytes_per_token"]), r["figures"]["disk_share"],
+                              r["figures"]["ratio"], h.mib(r["streamed_bytes_per_token"]), r["figures"]["disk_share"], r["figures"]["tier"], r["figures"]["tier_share"],
                               f"{r['file_over_streamed']:.2f}" if r["file_over_streamed"] else "-",
                               f"{100 * r['share_of_that']:.0f} %" if r["share_of_that"] else "-", r["figures"]["rss"],
                               r["figures"]["cgroup"]] for r in results])

@@ -99,6 +99,7 @@ static const char *const used_keys[] = {
     "rope.scaling.factor",
     "rope.scale_linear",
     "rope.scaling.original_context_length",
+    "rope.scaling.finetuned", /* like the line above: it says how the model was made */
     NULL,
 };
 

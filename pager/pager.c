@@ -9,14 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define REQUEST_MAX     ((uint64_t)1 << 20) /* reads at the speed of the tier alone (bench/SPEED.md); larger ones were not tried */
-#define UNIT_BYTES_MAX  ((uint32_t)1 << 30)
-#define EXTENTS_MAX     4096
-#define HOME_ALIGNMENT  64
-#define SMALL_BYTES_MAX ((uint32_t)64 << 10)
-#define ALIGNMENT_MAX   65536
-#define PAGE_ALIGNMENT  4096 /* what sl_pages_alloc gives at least */
-#define HUGE_ALIGNMENT  ((uint64_t)2 << 20)
+#define REQUEST_MAX    ((uint64_t)1 << 20) /* reads at the speed of the tier alone (bench/SPEED.md); larger ones were not tried */
+#define UNIT_BYTES_MAX ((uint32_t)1 << 30)
+#define EXTENTS_MAX    4096
+#define HOME_ALIGNMENT 64
+#define PIECE_BYTES    ((uint32_t)64 << 10) /* of a small range, read at once */
+#define ALIGNMENT_MAX  65536
+#define PAGE_ALIGNMENT 4096 /* what sl_pages_alloc gives at least */
+#define HUGE_ALIGNMENT ((uint64_t)2 << 20)
 
 typedef struct layout { /* sizes as allocated, and where in the tables' arena what begins */
     uint64_t homes, staging, tables;
@@ -347,16 +347,13 @@ static void small_wait(sl_pager *p)
 
 #define BURST_MAX 64
 
-sl_status sl_pager_read_small(sl_pager *pager, uint32_t file, const uint64_t *offsets, uint32_t count, uint32_t bytes, void *out,
-                              sl_error *err)
+/* Bytes [at, at + bytes) of each range, `stride` apart in `out`. */
+static sl_status read_burst(sl_pager *p, uint32_t file, const uint64_t *offsets, uint32_t count, uint32_t at, uint32_t bytes,
+                            uint32_t stride, uint8_t *out, sl_error *err)
 {
-    sl_pager *p = pager;
-    if (bytes == 0 || bytes > SMALL_BYTES_MAX || p->tier == NULL)
-        return sl_fail(err, SL_INVALID, "small reads of %u bytes; 1 to %u work, with a tier", bytes, SMALL_BYTES_MAX);
     small burst[BURST_MAX];
     uint32_t slot_bytes = (uint32_t)round_up(bytes, p->alignment) + p->alignment, slots = (uint32_t)SLI_SMALL_BYTES / slot_bytes;
     uint8_t *area = p->staging + p->staging_bytes - SLI_SMALL_BYTES;
-    uint64_t begin = sl_now_ns();
     sl_status status = SL_OK;
     if (slots > BURST_MAX)
         slots = BURST_MAX;
@@ -365,17 +362,31 @@ sl_status sl_pager_read_small(sl_pager *pager, uint32_t file, const uint64_t *of
         p->small_failed = false;
         for (uint32_t i = 0; i < n && status == SL_OK; i++) {
             burst[i].slot = area + (size_t)i * slot_bytes;
-            status = small_start(p, file, offsets[done + i], bytes, &burst[i], i, err);
+            status = small_start(p, file, offsets[done + i] + at, bytes, &burst[i], i, err);
         }
         small_wait(p);
         if (status == SL_OK && p->small_failed)
             status = sl_fail(err, SL_IO, "%s", p->failure.message);
         for (uint32_t i = 0; i < n && status == SL_OK; i++)
-            memcpy((uint8_t *)out + (size_t)(done + i) * bytes, burst[i].slot + (offsets[done + i] - burst[i].from), bytes);
+            memcpy(out + (size_t)(done + i) * stride + at, burst[i].slot + (offsets[done + i] + at - burst[i].from), bytes);
         done += n;
     }
-    p->stats.wait_ns += sl_now_ns() - begin;
-    sli_stream_ahead(p);
+    return status;
+}
+
+sl_status sl_pager_read_small(sl_pager *pager, uint32_t file, const uint64_t *offsets, uint32_t count, uint32_t bytes, void *out,
+                              sl_error *err)
+{
+    if (bytes == 0 || pager->tier == NULL)
+        return sl_fail(err, SL_INVALID, "small reads of %u bytes; they need a length and a tier", bytes);
+    uint64_t begin = sl_now_ns();
+    sl_status status = SL_OK;
+    for (uint32_t at = 0, piece; at < bytes && status == SL_OK; at += piece) {
+        piece = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
+        status = read_burst(pager, file, offsets, count, at, piece, bytes, out, err);
+    }
+    pager->stats.wait_ns += sl_now_ns() - begin;
+    sli_stream_ahead(pager);
     return status;
 }
 

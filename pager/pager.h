@@ -83,7 +83,7 @@ void sl_pager_retry(sl_pager *pager); /* FAILED -> ABSENT, for all */
 const uint8_t *sl_pager_resident(const sl_pager *pager, sl_unit_id unit);
 
 /* Reads small ranges (rows of the embedding) through the tier, several in flight, each of `bytes` into out + i * bytes; waits for
- * all. bytes <= 64 KiB. Works beside the plan. */
+ * all. Longer ranges than 64 KiB are read in pieces of that. Works beside the plan. */
 SL_MUST_USE sl_status sl_pager_read_small(sl_pager *pager, uint32_t file, const uint64_t *offsets, uint32_t count, uint32_t bytes,
                                           void *out, sl_error *err);
 

@@ -339,6 +339,7 @@ static void rotary_scaling_is_none_or_linear(void **state)
             add_real(&f, "llama.rope.scaling.factor", cases[i].factor);
         if (cases[i].old_name > 0)
             add_real(&f, "llama.rope.scale_linear", cases[i].old_name);
+        add_number(&f, "llama.rope.scaling.finetuned", 1); /* says how the model was made: no part of the arithmetic */
         opened o = open_model(&f);
         if (o.model->rope_scale != cases[i].scale)
             fail_msg("case %zu: a scale of %g, not %g", i, o.model->rope_scale, cases[i].scale);

@@ -1,4 +1,4 @@
-/* kernels/cpu/matmul_avx2.c: products with AVX2; a vector lane is a row, a register is half a panel.
+/* kernels/cpu/matmul_avx2.c: products with AVX2; a vector lane is a row, two registers are a panel.
  *
  * AVX2 multiplies unsigned by signed bytes into 16-bit pair sums (VPMADDUBSW), which saturate; so it matters how large they can grow.
  *     nibbles: a block's eight pair sums are at most 8 * 2 * 15 * 127 = 30480 together, so a whole block is summed in 16 bits, and
@@ -6,7 +6,9 @@
  *     bytes:   |w| times x with w's sign is at most 2 * 128 * 127 = 32512 per pair sum, so each is widened at once.
  * D1 keeps activations within -127 .. 127, without which neither would hold. The fp32 part is D2 as it is written.
  *
- * Rows of activations are taken four, two or one at a time, constants to the inlined functions below, so that sums are registers. */
+ * Rows of activations are taken four, two or one at a time, constants to the inlined functions below. Four rows times both halves of a
+ * panel are eight integer sums; with a word of weights, one of activations and the constants they fill the sixteen registers, so the
+ * fp32 sums, which are touched once per block, stay in the L1 cache. A broadcast word of activations serves both halves. */
 #if defined(__x86_64__)
 #include "kernels/cpu/walk.h"
 
@@ -14,7 +16,7 @@
 
 #define INLINE      static inline __attribute__((always_inline))
 #define MAX_ROWS    4
-#define HALF        8  /* rows of a panel in a register */
+#define HALF        8  /* rows of a panel in a register: half of them */
 #define FLOAT_AHEAD 64 /* elements between the weight in use and the one that is prefetched */
 
 INLINE size_t block_quant_bytes(uint32_t type)
@@ -34,90 +36,130 @@ INLINE __m256i broadcast_word(const int8_t *p)
     return _mm256_set1_epi32(word);
 }
 
-INLINE void prefetch_block(uint32_t type, const sli_weight_parts *ahead, size_t b)
+/* Keeps `v` as it is at this point: gcc would otherwise sum the products of a block as a tree, for which registers do not suffice. */
+INLINE __m256i in_order(__m256i v)
 {
-    const char *quants = (const char *)ahead->quants + b * block_quant_bytes(type);
+    __asm__("" : "+x"(v));
+    return v;
+}
+
+/* The tile that comes next, asked for block by block. The requests are spread evenly over the visits that a panel of the tile in hand gets, one
+ * per four rows of activations, because memory is asked best at a steady rate. */
+typedef struct prefetch {
+    sli_weight_parts tile;
+    size_t block;         /* to ask for next */
+    uint32_t every, wait; /* blocks multiplied per block asked for; until the next one */
+} prefetch;
+
+INLINE void prefetch_block(uint32_t type, prefetch *next)
+{
+    if (--next->wait)
+        return;
+    next->wait = next->every;
+    size_t b = next->block++;
+    const char *quants = (const char *)next->tile.quants + b * block_quant_bytes(type);
 #pragma GCC unroll 16
     for (size_t i = 0; i < block_quant_bytes(type); i += 64)
         _mm_prefetch(quants + i, _MM_HINT_T0);
-    _mm_prefetch((const char *)ahead->scales + b * 32, _MM_HINT_T0);
+    _mm_prefetch((const char *)next->tile.scales + b * 32, _MM_HINT_T0);
     if (type == SL_TYPE_Q4_1)
-        _mm_prefetch((const char *)ahead->minima + b * 32, _MM_HINT_T0);
+        _mm_prefetch((const char *)next->tile.minima + b * 32, _MM_HINT_T0);
+}
+
+/* isum += a word of nibbles of both halves times word `i` of the rows' blocks q, in 16 bits. */
+INLINE void dot_nibble_word(int rows, const __m256i w[2], const int8_t (*q)[SL_ACT_BLOCK], int i, __m256i isum[MAX_ROWS][2])
+{
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+        __m256i x = broadcast_word(q[r] + 4 * i);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            __m256i pairs = _mm256_maddubs_epi16(w[h], x);
+            isum[r][h] = i == 0 ? pairs : in_order(_mm256_add_epi16(isum[r][h], pairs));
+        }
+    }
 }
 
 /* The integer sums of a block of nibbles, without the offset; q is the first row's block of activations. */
-INLINE void dot_nibbles(int rows, const uint8_t *quants, const int8_t (*q)[SL_ACT_BLOCK], __m256i isum[MAX_ROWS])
+INLINE void dot_nibbles(int rows, const uint8_t *quants, const int8_t (*q)[SL_ACT_BLOCK], __m256i isum[MAX_ROWS][2])
 {
     const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-        isum[r] = _mm256_setzero_si256();
-#pragma GCC unroll 16
-    for (int w = 0; w < 4; w++) {
-        __m256i word = _mm256_loadu_si256((const __m256i *)(quants + 64 * w));
-        __m256i low = _mm256_and_si256(word, nibble);
-        __m256i high = _mm256_and_si256(_mm256_srli_epi16(word, 4), nibble);
-#pragma GCC unroll 16
-        for (int r = 0; r < rows; r++) {
-            isum[r] = _mm256_add_epi16(isum[r], _mm256_maddubs_epi16(low, broadcast_word(q[r] + 4 * w)));
-            isum[r] = _mm256_add_epi16(isum[r], _mm256_maddubs_epi16(high, broadcast_word(q[r] + 16 + 4 * w)));
-        }
+    for (int i = 0; i < 4; i++) {
+        __m256i w[2];
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++)
+            w[h] = _mm256_and_si256(_mm256_loadu_si256((const __m256i *)(quants + 64 * i + 32 * h)), nibble);
+        dot_nibble_word(rows, w, q, i, isum);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++)
+            w[h] = _mm256_and_si256(_mm256_srli_epi16(_mm256_loadu_si256((const __m256i *)(quants + 64 * i + 32 * h)), 4), nibble);
+        dot_nibble_word(rows, w, q, 4 + i, isum);
     }
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
-        isum[r] = _mm256_madd_epi16(isum[r], ones);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++)
+            isum[r][h] = _mm256_madd_epi16(isum[r][h], ones);
 }
 
-INLINE void dot_bytes(int rows, const uint8_t *quants, const int8_t (*q)[SL_ACT_BLOCK], __m256i isum[MAX_ROWS])
+INLINE void dot_bytes(int rows, const uint8_t *quants, const int8_t (*q)[SL_ACT_BLOCK], __m256i isum[MAX_ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-        isum[r] = _mm256_setzero_si256();
-#pragma GCC unroll 16
-    for (int w = 0; w < 8; w++) {
-        __m256i word = _mm256_loadu_si256((const __m256i *)(quants + 64 * w)), size = _mm256_abs_epi8(word);
+    for (int i = 0; i < 8; i++) {
+        __m256i word[2], size[2];
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; h++) {
+            word[h] = _mm256_loadu_si256((const __m256i *)(quants + 64 * i + 32 * h));
+            size[h] = _mm256_abs_epi8(word[h]);
+        }
 #pragma GCC unroll 16
         for (int r = 0; r < rows; r++) {
-            __m256i pairs = _mm256_maddubs_epi16(size, _mm256_sign_epi8(broadcast_word(q[r] + 4 * w), word));
-            isum[r] = _mm256_add_epi32(isum[r], _mm256_madd_epi16(pairs, ones));
+            __m256i x = broadcast_word(q[r] + 4 * i);
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(size[h], _mm256_sign_epi8(x, word[h])), ones);
+                isum[r][h] = i == 0 ? sums : in_order(_mm256_add_epi32(isum[r][h], sums));
+            }
         }
     }
 }
 
-/* Adds block `b` of half a panel to acc[0 .. rows): D2's inner step. */
-INLINE void multiply_block(uint32_t type, int rows, const sli_act_tile *x, size_t row, const sli_weight_parts *parts, size_t b, size_t half,
-                           __m256 *acc)
+/* Adds block `b` of a panel to acc: D2's inner step. acc lies in memory, as the integer sums need the registers. */
+INLINE void multiply_block(uint32_t type, int rows, const sli_act_tile *x, size_t row, const sli_weight_parts *parts, size_t b,
+                           float (*acc)[SL_PANEL_ROWS])
 {
-    const uint8_t *quants = parts->quants + b * block_quant_bytes(type) + half * 4 * HALF;
-    size_t at = (b * SL_PANEL_ROWS + half * HALF) * 2;
-    __m256i isum[MAX_ROWS];
+    const uint8_t *quants = parts->quants + b * block_quant_bytes(type);
+    __m256i isum[MAX_ROWS][2];
     if (type == SL_TYPE_Q8_0)
         dot_bytes(rows, quants, &x->q[b][row], isum);
     else
         dot_nibbles(rows, quants, &x->q[b][row], isum);
 
-    __m256 scale = load_f16(parts->scales + at);
-    __m256 min = type == SL_TYPE_Q4_1 ? load_f16(parts->minima + at) : _mm256_setzero_ps();
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; h++) {
+        size_t at = (b * SL_PANEL_ROWS + (size_t)h * HALF) * 2;
+        __m256 scale = load_f16(parts->scales + at);
+        __m256 min = type == SL_TYPE_Q4_1 ? load_f16(parts->minima + at) : _mm256_setzero_ps();
 #pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        if (type == SL_TYPE_Q4_0)
-            isum[r] = _mm256_add_epi32(isum[r], _mm256_set1_epi32(x->start[row + r][b]));
-        __m256 d = _mm256_mul_ps(scale, _mm256_broadcast_ss(&x->d[row + r][b]));
-        acc[r] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(isum[r]), acc[r]);
-        if (type == SL_TYPE_Q4_1)
-            acc[r] = _mm256_fmadd_ps(min, _mm256_broadcast_ss(&x->dsum[row + r][b]), acc[r]);
+        for (int r = 0; r < rows; r++) {
+            __m256i sum = isum[r][h];
+            if (type == SL_TYPE_Q4_0)
+                sum = _mm256_add_epi32(sum, _mm256_set1_epi32(x->start[row + r][b]));
+            __m256 d = _mm256_mul_ps(scale, _mm256_broadcast_ss(&x->d[row + r][b]));
+            __m256 total = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum), _mm256_load_ps(acc[r] + h * HALF));
+            if (type == SL_TYPE_Q4_1)
+                total = _mm256_fmadd_ps(min, _mm256_broadcast_ss(&x->dsum[row + r][b]), total);
+            _mm256_store_ps(acc[r] + h * HALF, total);
+        }
     }
 }
 
-/* Adds acc to the totals of rows [row, row + rows), one half of the lanes. */
-INLINE void add_to_totals(int rows, float (*totals)[SL_PANEL_ROWS], size_t row, size_t half, const __m256 *acc)
+/* Adds acc to the totals of one row, one half of the lanes. */
+INLINE void add_to_total(float *total, __m256 acc)
 {
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++) {
-        float *total = totals[row + r] + half * HALF;
-        _mm256_store_ps(total, _mm256_add_ps(_mm256_load_ps(total), acc[r]));
-    }
+    _mm256_store_ps(total, _mm256_add_ps(_mm256_load_ps(total), acc));
 }
 
 INLINE sli_weight_parts parts_of_panel(const sli_weight_parts *parts, size_t offset)
@@ -125,40 +167,40 @@ INLINE sli_weight_parts parts_of_panel(const sli_weight_parts *parts, size_t off
     return (sli_weight_parts){parts->quants + offset, parts->scales + offset, parts->minima + offset};
 }
 
-/* Rows [row, row + rows) of one panel of the tile. */
-INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size_t panel, size_t row)
+/* Rows [row, row + rows) of a panel of the tile: one segment after the other. */
+INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size_t panel, size_t row, prefetch *next)
 {
     sli_weight_parts now = parts_of_panel(&s->now, panel * s->panel_bytes);
-    sli_weight_parts ahead = row == 0 ? parts_of_panel(&s->ahead, panel * s->panel_bytes) : now; /* later visits need nothing fetched */
     for (size_t begin = 0; begin < s->blocks; begin += SLI_SEGMENT_BLOCKS) {
         size_t end = begin + SLI_SEGMENT_BLOCKS < s->blocks ? begin + SLI_SEGMENT_BLOCKS : s->blocks;
-        for (size_t half = 0; half < 2; half++) {
-            __m256 acc[MAX_ROWS];
+        _Alignas(32) float acc[MAX_ROWS][SL_PANEL_ROWS];
 #pragma GCC unroll 16
-            for (int r = 0; r < rows; r++)
-                acc[r] = _mm256_setzero_ps();
-            for (size_t b = begin; b < end; b++) {
-                if (half == 0)
-                    prefetch_block(type, &ahead, b);
-                multiply_block(type, rows, s->x, row, &now, b, half, acc);
-            }
-            add_to_totals(rows, s->totals[panel], row, half, acc);
+        for (int i = 0; i < 2 * rows; i++)
+            _mm256_store_ps(acc[i / 2] + i % 2 * HALF, _mm256_setzero_ps());
+        for (size_t b = begin; b < end; b++) {
+            prefetch_block(type, next);
+            multiply_block(type, rows, s->x, row, &now, b, acc);
         }
+#pragma GCC unroll 16
+        for (int i = 0; i < 2 * rows; i++)
+            add_to_total(s->totals[panel][row + i / 2] + i % 2 * HALF, _mm256_load_ps(acc[i / 2] + i % 2 * HALF));
     }
 }
 
 INLINE void multiply_tile(uint32_t type, const sli_quant_step *s)
 {
+    uint32_t visits = s->rows / 4 + (s->rows >> 1 & 1) + (s->rows & 1);
     for (size_t panel = 0; panel < s->panels; panel++) {
+        prefetch next = {.tile = parts_of_panel(&s->ahead, panel * s->panel_bytes), .every = visits, .wait = 1};
         size_t row = 0;
         for (; row + 4 <= s->rows; row += 4)
-            multiply_rows(type, 4, s, panel, row);
+            multiply_rows(type, 4, s, panel, row, &next);
         if (s->rows & 2) {
-            multiply_rows(type, 2, s, panel, row);
+            multiply_rows(type, 2, s, panel, row, &next);
             row += 2;
         }
         if (s->rows & 1)
-            multiply_rows(type, 1, s, panel, row);
+            multiply_rows(type, 1, s, panel, row, &next);
     }
 }
 
@@ -217,7 +259,9 @@ INLINE void multiply_float_rows(uint32_t type, int rows, const sli_float_step *s
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
         sum[r] = _mm256_add_ps(_mm256_add_ps(acc[r][0], acc[r][1]), _mm256_add_ps(acc[r][2], acc[r][3]));
-    add_to_totals(rows, s->totals, row, half, sum);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++)
+        add_to_total(s->totals[row + r] + half * HALF, sum[r]);
 }
 
 INLINE void multiply_float_segment(uint32_t type, const sli_float_step *s)

@@ -3,6 +3,8 @@
 #include "offload/cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,37 +88,55 @@ json_t *cli_json_text(const char *text, size_t length)
     return value;
 }
 
-sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *err)
+/* Up to `capacity` bytes of what there is; 0 at the end. poll, unlike read, ends when Ctrl-C is pressed while a terminal or a pipe is
+ * silent; it looks up once a second, for a press that came just before it. */
+static ssize_t read_some(int fd, char *to, size_t capacity)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    size_t capacity = 1 << 16;
-    *out = NULL;
-    *length = 0;
-    if (file == NULL)
-        return sl_fail(err, SL_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    for (;;) {
-        char *grown = realloc(*out, capacity + 1);
-        if (grown == NULL)
-            break;
-        *out = grown;
-        *length += fread(*out + *length, 1, capacity - *length, file);
-        if (*length < capacity)
-            break;
-        capacity *= 2;
-    }
-    sl_status status = ferror(file) != 0 ? sl_fail(err, SL_IO, "%s: cannot be read: %s", path, strerror(errno))
-                       : *length == capacity || *out == NULL
-                           ? sl_fail(err, SL_NO_MEMORY, "%s: out of memory after %zu bytes", path, *length)
-                           : SL_OK;
-    if (file != stdin)
-        (void)fclose(file); /* it was only read */
-    if (status != SL_OK) {
-        free(*out);
-        *out = NULL;
-        return status;
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    ssize_t got;
+    do {
+        if (cli_interrupted())
+            return -1;
+        if (poll(&ready, 1, 1000) > 0 && ((got = read(fd, to, capacity)) >= 0 || errno != EINTR))
+            return got;
+    } while (true);
+}
+
+static sl_status read_all(int fd, const char *path, char **out, size_t *length, sl_error *err)
+{
+    size_t capacity = 0;
+    for (ssize_t got = 1; got != 0; *length += (size_t)got) {
+        if (*length == capacity) {
+            capacity = capacity == 0 ? 1 << 16 : 2 * capacity;
+            char *grown = realloc(*out, capacity + 1);
+            if (grown == NULL)
+                return sl_fail(err, SL_NO_MEMORY, "%s: out of memory after %zu bytes", path, *length);
+            *out = grown;
+        }
+        got = read_some(fd, *out + *length, capacity - *length);
+        if (got < 0)
+            return cli_interrupted() ? sl_fail(err, SL_INTERRUPTED, "interrupted")
+                                     : sl_fail(err, SL_IO, "%s: cannot be read: %s", path, strerror(errno));
     }
     (*out)[*length] = '\0';
     return SL_OK;
+}
+
+sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *err)
+{
+    int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    *out = NULL;
+    *length = 0;
+    if (fd < 0)
+        return sl_fail(err, SL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    sl_status status = read_all(fd, path, out, length, err);
+    if (fd != STDIN_FILENO)
+        (void)close(fd); /* it was only read */
+    if (status != SL_OK) {
+        free(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 bool cli_progress(void *what, uint64_t done, uint64_t total)

@@ -100,8 +100,6 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
 static sl_status prompt_text(cli_run_state *s, char **out, size_t *length, sl_error *err)
 {
     const cli_args *a = s->args;
-    if ((a->prompt == NULL) == (a->file == NULL))
-        return sl_fail(err, SL_INVALID, "give the prompt once: -p TEXT or -f FILE");
     if (a->file != NULL)
         return cli_read_file(a->file, out, length, err);
     *out = strdup(a->prompt);
@@ -153,11 +151,22 @@ static void on_prompt(void *ctx, size_t done, size_t total)
 
 /* ---- the command ---- */
 
+/* Wrong usage that can be seen without a model is told before one is opened, and before notes about opening it. */
+static sl_status check_usage(const cli_args *a, sl_error *err)
+{
+    if ((a->prompt == NULL) == (a->file == NULL))
+        return sl_fail(err, SL_INVALID, "give the prompt once: -p TEXT or -f FILE");
+    if (a->predict == 0)
+        return sl_fail(err, SL_INVALID, "-n 0: it must be at least 1, or -1 for no limit");
+    return SL_OK;
+}
+
 static sl_status open_all(cli_run_state *s, sl_error *err)
 {
     sl_engine_options options;
     uint64_t start = sl_now_ns();
     SL_TRY(cli_engine_options(s->args, s->warnings, &options, err));
+    SL_TRY(check_usage(s->args, err));
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     cli_catch_interrupt(s->engine);
     SL_TRY(tokenize_prompt(s, err));
@@ -176,8 +185,6 @@ static sl_status generate(cli_run_state *s, sl_error *err)
         return sl_fail(err, SL_IO, "no random seed to be had from the system: %s; -s gives one", strerror(errno));
     if (!a->seed_given)
         s->seed &= UINT32_MAX;
-    if (a->predict == 0)
-        return sl_fail(err, SL_INVALID, "-n 0: it must be at least 1, or -1 for no limit");
     sl_request request = {.prompt = s->prompt,
                           .prompt_count = s->prompt_count,
                           .max_tokens = a->predict < 0 ? 0 : (uint32_t)a->predict,
