@@ -91,11 +91,11 @@ typedef struct sl_arch {
     bool rope_halves;      /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
     bool rope_factors;     /* rope_freqs.weight may be there */
     bool embedding_scaled; /* rows of the embedding times sqrt(d) */
+    bool windows;          /* the file may say how many positions a query sees */
     sl_activation activation;
-    bool windows;                    /* the file may say how many positions a query sees; then */
     uint32_t window_period;          /* the last of every window_period layers sees all the same; 0: none does */
-    double window_rope_base;         /* rotary base of layers with a window; 0: the file's, as the others */
     uint32_t share_layers;           /* a model of so many layers divides scores by sqrt(d / heads), not by sqrt(head_dim); 0: none does */
+    double window_rope_base;         /* rotary base of layers with a window; 0: the file's, as the others */
     const sl_op *layer;              /* ends with SL_OP_END */
     const sl_op *head;               /* from the residual to the logits */
     const char *const *ignored_keys; /* known keys that do not change the arithmetic; NULL-terminated */
