@@ -31,6 +31,13 @@ typedef struct goldens {
     golden_row rows[GOLDENS_MAX];
 } goldens;
 
+static void *allocate(size_t bytes)
+{
+    void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    assert_non_null(memory);
+    return memory;
+}
+
 static void read_row(FILE *file, golden_row *row)
 {
     char stored[2 * BYTES_MAX + 1], values[8 * COLS + 1];
@@ -87,10 +94,8 @@ static void there_is_a_row_for_every_quantised_format_we_support(void **state)
 /* Packs the row as each of a panel's rows in turn; the other rows are absent. */
 static void check_row(const sl_kernels *kernels, const golden_row *golden)
 {
-    float *values = aligned_alloc(64, COLS * sizeof *values);
-    uint8_t *panel = aligned_alloc(64, sl_panel_bytes(golden->type, COLS));
-    assert_non_null(values);
-    assert_non_null(panel);
+    float *values = allocate(COLS * sizeof *values);
+    uint8_t *panel = allocate(sl_panel_bytes(golden->type, COLS));
     kernels->dequantize_row(golden->type, golden->bytes, COLS, values);
     for (uint32_t at = 0; at <= SL_PANEL_ROWS; at++) {
         for (size_t k = 0; k < COLS; k++)
@@ -131,8 +136,7 @@ static void products_are_those_of_the_values_that_rows_mean(void **state)
     for (size_t i = 0; i < g->count; i++) {
         const golden_row *golden = &g->rows[i];
         const uint8_t *rows[SL_PANEL_ROWS] = {[3] = golden->bytes};
-        uint8_t *panel = aligned_alloc(64, sl_panel_bytes(golden->type, COLS));
-        assert_non_null(panel);
+        uint8_t *panel = allocate(sl_panel_bytes(golden->type, COLS));
         sl_kernels_for(SL_ISA_SCALAR)->pack(golden->type, rows, COLS, panel);
         sl_kernels_for(SL_ISA_SCALAR)->matmul(golden->type, panel, SL_PANEL_ROWS, &x, out, SL_PANEL_ROWS);
         double exact = 0, size = 0;
