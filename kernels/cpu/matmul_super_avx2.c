@@ -237,9 +237,10 @@ INLINE void multiply_line(uint32_t type, int rows, const uint8_t *words, const u
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             __m256i product = multiply_word(weights, type == SL_TYPE_IQ4_XS, x->q[b][row + r] + 4 * w);
-            pairs[r] = w % chunk == 0 ? product : _mm256_add_epi16(pairs[r], product);
+            pairs[r] = w % chunk == 0 ? product : in_order(_mm256_add_epi16(pairs[r], product));
             if (w % chunk == chunk - 1)
-                isum[r] = _mm256_add_epi32(isum[r], _mm256_madd_epi16(pairs[r], u->scale[line * (size_t)subs + (size_t)(w * subs / 8)]));
+                isum[r] = in_order(
+                    _mm256_add_epi32(isum[r], _mm256_madd_epi16(pairs[r], u->scale[line * (size_t)subs + (size_t)(w * subs / 8)])));
         }
     }
 #pragma GCC unroll 4
