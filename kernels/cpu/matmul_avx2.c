@@ -10,37 +10,13 @@
  * panel are eight integer sums; with a word of weights, one of activations and the constants they fill the sixteen registers, so the
  * fp32 sums, which are touched once per block, stay in the L1 cache. A broadcast word of activations serves both halves. */
 #if defined(__x86_64__)
-#include "kernels/cpu/walk.h"
+#include "kernels/cpu/matmul_lanes_avx2.h"
 
-#include <immintrin.h>
-
-#define INLINE      static inline __attribute__((always_inline))
-#define MAX_ROWS    4
-#define HALF        8  /* rows of a panel in a register: half of them */
 #define FLOAT_AHEAD 64 /* elements between the weight in use and the one that is prefetched */
 
 INLINE size_t block_quant_bytes(uint32_t type)
 {
     return type == SL_TYPE_Q8_0 ? 512 : 256;
-}
-
-INLINE __m256 load_f16(const uint8_t *p)
-{
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-}
-
-INLINE __m256i broadcast_word(const int8_t *p)
-{
-    int32_t word;
-    __builtin_memcpy(&word, p, sizeof word);
-    return _mm256_set1_epi32(word);
-}
-
-/* Keeps `v` as it is at this point: gcc would otherwise sum the products of a block as a tree, for which registers do not suffice. */
-INLINE __m256i in_order(__m256i v)
-{
-    __asm__("" : "+x"(v));
-    return v;
 }
 
 /* The tile that comes next, asked for block by block. The requests are spread evenly over the visits that a panel of the tile in hand gets, one
@@ -156,17 +132,6 @@ INLINE void multiply_block(uint32_t type, int rows, const sli_act_tile *x, size_
     }
 }
 
-/* Adds acc to the totals of one row, one half of the lanes. */
-INLINE void add_to_total(float *total, __m256 acc)
-{
-    _mm256_store_ps(total, _mm256_add_ps(_mm256_load_ps(total), acc));
-}
-
-INLINE sli_weight_parts parts_of_panel(const sli_weight_parts *parts, size_t offset)
-{
-    return (sli_weight_parts){parts->quants + offset, parts->scales + offset, parts->minima + offset};
-}
-
 /* Rows [row, row + rows) of a panel of the tile: one segment after the other. */
 INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size_t panel, size_t row, prefetch *next)
 {
@@ -181,9 +146,14 @@ INLINE void multiply_rows(uint32_t type, int rows, const sli_quant_step *s, size
             prefetch_block(type, next);
             multiply_block(type, rows, s->x, row, &now, b, acc);
         }
-#pragma GCC unroll 16
-        for (int i = 0; i < 2 * rows; i++)
-            add_to_total(s->totals[panel][row + i / 2] + i % 2 * HALF, _mm256_load_ps(acc[i / 2] + i % 2 * HALF));
+#pragma GCC unroll 2
+        for (size_t half = 0; half < 2; half++) {
+            __m256 sum[MAX_ROWS];
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                sum[r] = _mm256_load_ps(acc[r] + half * HALF);
+            add_to_totals(rows, s->totals[panel], row, half, sum);
+        }
     }
 }
 
@@ -259,9 +229,7 @@ INLINE void multiply_float_rows(uint32_t type, int rows, const sli_float_step *s
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++)
         sum[r] = _mm256_add_ps(_mm256_add_ps(acc[r][0], acc[r][1]), _mm256_add_ps(acc[r][2], acc[r][3]));
-#pragma GCC unroll 16
-    for (int r = 0; r < rows; r++)
-        add_to_total(s->totals[row + r] + half * HALF, sum[r]);
+    add_to_totals(rows, s->totals, row, half, sum);
 }
 
 INLINE void multiply_float_segment(uint32_t type, const sli_float_step *s)

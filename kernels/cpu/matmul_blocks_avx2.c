@@ -51,10 +51,9 @@ INLINE void multiply_block(uint32_t type, int rows, const sli_act_tile *x, size_
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             __m256i product = multiply_word(weights, type == SL_TYPE_IQ4_NL, x->q[b][row + r] + 4 * w);
-            pairs[r] = w % chunk == 0 ? product : _mm256_add_epi16(pairs[r], product);
-            IN_ORDER(pairs[r]);
+            pairs[r] = w % chunk == 0 ? product : in_order(_mm256_add_epi16(pairs[r], product));
             if (w % chunk == chunk - 1)
-                isum[r] = _mm256_add_epi32(isum[r], _mm256_madd_epi16(pairs[r], ones));
+                isum[r] = in_order(_mm256_add_epi32(isum[r], _mm256_madd_epi16(pairs[r], ones)));
         }
     }
     __m256 scale = load_f16(parts->scales + at), min = load_f16(parts->minima + at);

@@ -1,4 +1,4 @@
-/* kernels/cpu/matmul_lanes_avx2.h: what the AVX2 products of the further formats share: loads, broadcasts, prefetching and how a block of
+/* kernels/cpu/matmul_lanes_avx2.h: what the AVX2 products share: loads, broadcasts, prefetching and how a block of
  * activations meets eight rows of weights.
  *
  * AVX2 multiplies unsigned by signed bytes into 16-bit pair sums (VPMADDUBSW), which saturate. So words of weights are summed in 16 bits
@@ -49,6 +49,13 @@ INLINE __m256i multiply_word(__m256i weights, bool weights_are_signed, const int
     if (weights_are_signed)
         return _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(broadcast_word(x), weights));
     return _mm256_maddubs_epi16(weights, broadcast_word(x));
+}
+
+/* Keeps `v` as it is at this point: gcc would otherwise sum the products of a block as a tree, for which registers do not suffice. */
+INLINE __m256i in_order(__m256i v)
+{
+    __asm__("" : "+x"(v));
+    return v;
 }
 
 /* Adds acc to the totals of rows [row, row + rows), one half of the lanes. */

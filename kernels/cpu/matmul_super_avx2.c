@@ -242,10 +242,10 @@ INLINE void multiply_lines(uint32_t type, int lines, int rows, const uint8_t *wo
             if (w % chunk == 0 && has_offset(type))
                 pairs[i] = broadcast_word(x->half_start[act_row][block][w / 4]);
             pairs[i] = w % chunk == 0 && !has_offset(type) ? product : _mm256_add_epi16(pairs[i], product);
-            IN_ORDER(pairs[i]);
+            pairs[i] = in_order(pairs[i]);
             if (w % chunk == chunk - 1) {
                 __m256i scaled = _mm256_madd_epi16(pairs[i], scale[l * subs + w * subs / 8]);
-                isum[i] = w < chunk ? scaled : _mm256_add_epi32(isum[i], scaled);
+                isum[i] = w < chunk ? scaled : in_order(_mm256_add_epi32(isum[i], scaled));
             }
         }
     }
