@@ -23,9 +23,6 @@
 #define HALF     8  /* rows of a panel in a register */
 #define WORD     64 /* bytes of a word of all rows of a panel */
 
-/* Keeps the compiler from moving the loads and products of later words before this sum: they would not find registers. */
-#define IN_ORDER(v) __asm__("" : "+x"(v))
-
 INLINE __m256 load_f16(const uint8_t *p)
 {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
