@@ -17,7 +17,7 @@
 
 #define SLI_NO_PLACE UINT32_MAX
 #define SLI_NO_SLOT  UINT32_MAX
-#define SLI_FADE     2 /* about four tokens; measured on made-up traces only (bench/SPEED.md, "Bundles") */
+#define SLI_FADE     4 /* about sixteen tokens; measured on a real trace (bench/SPEED.md, "Bundles") */
 
 typedef struct sli_ledger {
     uint32_t *place_of; /* by slot; SLI_NO_PLACE: free */

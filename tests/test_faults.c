@@ -261,7 +261,7 @@ static outcome run(const sl_engine_options *options, bool resume)
 /* A model of which little stays, so that reads go on in each pass. */
 static sl_engine_options tight(char **path)
 {
-    tiny_model model = {.layers = 2, .d = 256, .ff = 512, .heads = 4, .kv_heads = 2, .head_dim = 64, .vocab = 387, .context = 64};
+    tiny_model model = {.layers = 2, .d = 256, .ff = 1024, .heads = 4, .kv_heads = 2, .head_dim = 64, .vocab = 387, .context = 64};
     sl_error err = {0};
     *path = tiny_path("faults.gguf");
     model.types[0] = SL_TYPE_Q8_0;
