@@ -40,7 +40,7 @@ typedef struct sli_sparsity {
 
     const sli_predictor *stored; /* the engine's; NULL: none */
 
-    atomic_ullong dropped; /* members left out because they were late */
+    atomic_ullong dropped;           /* members left out because they were late */
     atomic_ullong sets, members;     /* chosen so far; neurons in them */
     atomic_ullong compared, in_both; /* members that were compared with the exact set, and those in both */
 } sli_sparsity;

@@ -12,8 +12,9 @@
 #define COLS_MAX 1600
 #define GUARD    12345.75f
 
-static const uint32_t all_types[] = {SL_TYPE_F32,  SL_TYPE_F16,  SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_Q8_0,   SL_TYPE_Q5_0,  SL_TYPE_Q5_1,
-                                     SL_TYPE_Q2_K, SL_TYPE_Q3_K, SL_TYPE_Q4_K, SL_TYPE_Q5_K, SL_TYPE_Q6_K, SL_TYPE_IQ4_NL, SL_TYPE_IQ4_XS};
+static const uint32_t all_types[] = {SL_TYPE_F32,  SL_TYPE_F16,  SL_TYPE_BF16, SL_TYPE_Q4_0,   SL_TYPE_Q4_1,
+                                     SL_TYPE_Q8_0, SL_TYPE_Q5_0, SL_TYPE_Q5_1, SL_TYPE_Q2_K,   SL_TYPE_Q3_K,
+                                     SL_TYPE_Q4_K, SL_TYPE_Q5_K, SL_TYPE_Q6_K, SL_TYPE_IQ4_NL, SL_TYPE_IQ4_XS};
 #define TYPE_COUNT (sizeof all_types / sizeof *all_types)
 
 /* A matrix in all its forms, a row of activations, and a set. */

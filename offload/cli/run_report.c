@@ -57,8 +57,9 @@ static void print_advice(const cli_run_state *s, const sl_engine_info *info)
     char left_out[24], ffn[24];
     sl_format_size(info->ffn_bytes, ffn);
     sl_format_size((uint64_t)((1 - EXAMPLE_DENSITY) * (double)info->ffn_bytes), left_out);
-    fprintf(stderr, "        sluice pack, then calibrate: --sparsity fine --density %.1f leaves out %s of the %s of feed-forwards for each token, "
-                    "approximately the same text\n",
+    fprintf(stderr,
+            "        sluice pack, then calibrate: --sparsity fine --density %.1f leaves out %s of the %s of feed-forwards for each token, "
+            "approximately the same text\n",
             EXAMPLE_DENSITY, left_out, ffn);
 }
 

@@ -22,9 +22,9 @@ json_t *cli_json_sparsity(const sl_engine *engine)
     sl_engine_describe(engine, &info);
     sl_engine_measure(engine, &stats);
     json_t *recall = stats.neurons_compared > 0 ? json_real(recall_of(&stats)) : json_null();
-    return json_pack("{s:s, s:s, s:f, s:f, s:O, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "mode", info.sparsity, "predictor", info.predictor, "density_asked",
-                     info.density, "density_reached", density_of(&info, &stats), "recall", recall, "precision", recall, "predictor_bytes",
-                     (json_int_t)info.predictor_bytes, "rows_needed", (json_int_t)stats.neurons_needed, "rows_resident",
+    return json_pack("{s:s, s:s, s:f, s:f, s:O, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "mode", info.sparsity, "predictor", info.predictor,
+                     "density_asked", info.density, "density_reached", density_of(&info, &stats), "recall", recall, "precision", recall,
+                     "predictor_bytes", (json_int_t)info.predictor_bytes, "rows_needed", (json_int_t)stats.neurons_needed, "rows_resident",
                      (json_int_t)stats.neurons_resident, "rows_read", (json_int_t)stats.neurons_read, "rows_late",
                      (json_int_t)stats.neurons_late, "rows_dropped", (json_int_t)stats.neurons_dropped);
 }
