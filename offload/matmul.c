@@ -14,6 +14,7 @@ typedef struct piece {
 } piece;
 
 #define PIECES_MAX 256
+#define LYING_ROWS 64 /* rows of one call: enough to fetch ahead */
 
 typedef struct gathering {
     sl_engine *engine;
@@ -40,6 +41,19 @@ static void multiply_panels(const gathering *g, const piece *p, const uint8_t *p
     g->engine->kernels->matmul(p->matrix->type, panels, rows, &g->acts, p->out + first_row, p->matrix->rows);
 }
 
+/* One row of activations times rows that only pass by: where they lie, as packing them would take longer than multiplying. */
+static void multiply_lying(const gathering *g, const piece *p, uint32_t first, uint32_t end)
+{
+    const uint8_t *rows[LYING_ROWS];
+    uint32_t end_row = end * SL_PANEL_ROWS;
+    for (uint32_t row = first * SL_PANEL_ROWS; row < end_row; row += LYING_ROWS) {
+        uint32_t n = end_row - row < LYING_ROWS ? end_row - row : LYING_ROWS;
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] = p->staged + (size_t)(row + i) * p->matrix->row_bytes;
+        g->engine->kernels->dot_rows(p->matrix->type, rows, n, &g->acts, p->out + row);
+    }
+}
+
 /* Panels [first, end) of a piece, all whole. */
 static void multiply_whole(const gathering *g, const piece *p, uint32_t first, uint32_t end, uint8_t *scratch)
 {
@@ -50,6 +64,10 @@ static void multiply_whole(const gathering *g, const piece *p, uint32_t first, u
             pack_panel(g, p, i, p->home + i * panel_bytes);
         if (first < end)
             multiply_panels(g, p, panels, first, end - first);
+        return;
+    }
+    if (g->acts.rows == 1) {
+        multiply_lying(g, p, first, end);
         return;
     }
     for (uint32_t i = first; i < end; i += SLI_PACK_PANELS) {
