@@ -193,7 +193,7 @@ static void any_budget_gives_the_same_logits(void **state)
             sl_engine_info info;
             sl_engine_describe(engine, &info);
             sl_engine_close(engine);
-            if (more == 0)
+            if (more == 0 && GROWTH <= MIB)
                 assert_true(info.streamed_bytes > info.weight_bytes / 2);
             assert_true(info.streamed_bytes <= streamed_before);
             streamed_before = info.streamed_bytes;
