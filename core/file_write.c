@@ -88,7 +88,7 @@ void sl_file_writer_discard(sl_file_writer *w)
 {
     if (!w)
         return;
-    if (w->fd >= 0) /* only then is the partial file ours */
+    if (w->fd >= 0 && w->partial_path != NULL) /* only then is the partial file ours */
         (void)unlink(w->partial_path);
     free_writer(w);
 }

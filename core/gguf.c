@@ -259,12 +259,12 @@ const sl_gguf_tensor *sl_gguf_find_tensor(const sl_gguf *g, const char *name)
     return sl_gguf_find_tensor_named(g, (sl_str){name, strlen(name)});
 }
 
-const sl_gguf_tensor *sl_gguf_find_tensor_named(const sl_gguf *g, sl_str wanted)
+const sl_gguf_tensor *sl_gguf_find_tensor_named(const sl_gguf *g, sl_str name)
 {
     for (size_t low = 0, high = g->tensor_count; low < high;) {
         size_t middle = low + (high - low) / 2;
         const sl_gguf_tensor *t = &g->tensors[g->tensors_by_name[middle]];
-        int order = sli_str_compare(wanted, t->name);
+        int order = sli_str_compare(name, t->name);
         if (order == 0)
             return t;
         if (order < 0)

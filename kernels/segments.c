@@ -2,6 +2,7 @@
 #include "kernels/segments.h"
 #include "kernels/columns.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define SEGMENT     SLI_SEGMENT_ELEMENTS
@@ -82,6 +83,7 @@ void sli_pack_columns_by_segment(const sli_segment_kernels *k, const sl_columns 
     _Alignas(64) uint8_t part[PANEL_BYTES];
     sli_layout layout = sli_layout_of(w->type);
     uint32_t group = first_row / GROUP * GROUP, lanes = w->rows - first_row;
+    assert(layout.elements > 0); /* a quantised format */
     for (size_t first = 0; first < w->cols; first += SEGMENT) {
         size_t count = segment_count(w->cols, first);
         join_segment(w, w->column + first, first, count, group, rows);

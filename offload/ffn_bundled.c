@@ -5,6 +5,7 @@
 #include "offload/ffn_bundled.h"
 #include "kernels/columns.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { GATE, UP, GLU, DOWN };
@@ -168,6 +169,7 @@ sl_status sli_bundled_gate_up(const sli_ffn *f, sl_error *err)
 {
     const sli_matrix *m = &f->matrices[GATE];
     gathering g = {.ffn = f, .layer = sli_bundled_of(&f->engine->bundled, f->layer)};
+    assert(g.layer != NULL);
     const sl_packed_layer *l = g.layer->packed;
     bool quantized = sl_format_of(l->gate_type)->quantized || sl_format_of(l->up_type)->quantized;
     sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[GATE].src), f->rows, m->cols, quantized, &g.acts);

@@ -5,6 +5,7 @@
 #include "core/os.h"
 #include "offload/sparsity.h"
 
+#include <assert.h>
 #include <string.h>
 
 enum { GATE, UP, GLU, DOWN };
@@ -62,6 +63,7 @@ static const uint32_t *choose(const sli_ffn *f, const float *x)
 /* Places of the members, ascending. O(ff): a mark for each, then a walk. */
 static void find_places(sli_bundled *b, const sparse_row *row)
 {
+    assert(row->layer != NULL);
     uint32_t ff = row->layer->packed->ff, n = 0;
     memset(b->wanted, 0, ff * sizeof *b->wanted);
     for (uint32_t i = 0; i < row->count; i++)

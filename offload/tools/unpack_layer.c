@@ -3,6 +3,7 @@
 #include "kernels/columns.h"
 #include "offload/tools/pack_layer.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,7 @@ static sl_status gather_pass(gathering *g, const sl_gguf_tensor *bundles, sl_err
 {
     uint64_t used = 0;
     sl_status status = SL_OK;
+    assert(g->first >= 0 && g->first < PARTS);
     g->end = g->first;
     g->place = 0;
     while (g->end < PARTS && status == SL_OK) {
