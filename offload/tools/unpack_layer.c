@@ -3,7 +3,6 @@
 #include "kernels/columns.h"
 #include "offload/tools/pack_layer.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,31 +98,28 @@ static sl_status load_meta(gathering *g, const sl_gguf_tensor *section, sl_error
 /* One pass over the bundles, from part g->first on; moves that on to the first part that did not fit. */
 static sl_status gather_pass(gathering *g, const sl_gguf_tensor *bundles, sl_error *err)
 {
-    uint64_t used = 0;
-    sl_status status = SL_OK;
-    assert(g->first >= 0 && g->first < PARTS);
-    g->end = g->first;
+    uint64_t used = 0, at = 0;
     g->place = 0;
-    while (g->end < PARTS && status == SL_OK) {
+    for (g->end = g->first; g->end < PARTS; g->end++) {
         uint64_t bytes = (uint64_t)g->shape->ff * g->bytes[g->end];
         if (g->end > g->first && used + bytes > g->work_bytes)
             break;
-        g->rows[g->end] = malloc((size_t)bytes);
-        if (!g->rows[g->end])
-            status = no_memory(g, bytes, err);
         used += bytes;
-        g->end++;
     }
-    if (status == SL_OK)
-        status = sli_pack_stream_section(g->source, bundles, g->shape->stride, gather_bundles, g, err);
+    uint8_t *memory = malloc((size_t)used);
+    if (!memory)
+        return no_memory(g, used, err);
+    for (int part = g->first; part < g->end; at += (uint64_t)g->shape->ff * g->bytes[part++])
+        g->rows[part] = memory + at;
+    sl_status status = sli_pack_stream_section(g->source, bundles, g->shape->stride, gather_bundles, g, err);
     for (int part = g->first; part < g->end; part++) {
         if (status == SL_OK)
             status = sl_file_writer_seek(g->out, g->matrices[part]->offset, err);
         if (status == SL_OK)
             status = part == DOWN ? join_down(g, err) : write_pieces(g, g->rows[part], g->matrices[part]->bytes, err);
-        free(g->rows[part]);
         g->rows[part] = NULL;
     }
+    free(memory);
     g->first = g->end;
     return status;
 }
