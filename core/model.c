@@ -441,3 +441,14 @@ void sl_model_close(sl_model *model)
     free(model->tensors);
     free(model);
 }
+
+uint64_t sl_model_ffn_bytes(const sl_model *model, uint32_t layer)
+{
+    static const sl_tensor_role roles[] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+        const sl_gguf_tensor *tensor = sl_model_tensor(model, roles[i], layer);
+        bytes += tensor != NULL ? tensor->bytes : 0;
+    }
+    return bytes;
+}

@@ -129,6 +129,9 @@ uint32_t sl_model_width(const sl_model *model, sl_buffer buffer); /* floats per 
 /* The first row of its weight that a product uses (as many as its dst is wide), and how many the whole weight has. */
 uint32_t sl_model_slice(const sl_model *model, const sl_op *op, uint32_t *all_rows);
 
+/* Bytes of a layer's gate, up and down (fused: in one tensor). */
+uint64_t sl_model_ffn_bytes(const sl_model *model, uint32_t layer);
+
 /* Positions that a layer's queries see, 0: all. */
 static inline uint32_t sl_model_window(const sl_model *model, uint32_t layer)
 {

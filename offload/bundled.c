@@ -1,69 +1,52 @@
 /* offload/bundled.c: see bundled.h. One arena, whose size follows from the packed file alone. */
 #include "offload/bundled.h"
+#include "core/layout.h"
 #include "core/os.h"
 
 #include <string.h>
 
 #define SMALL_STRIDE 4096 /* bundles of which several share a page are worth reading through a wider gap (bench/SPEED.md, "Bundles") */
 
-typedef struct layout {
-    uint8_t *base;
-    size_t used;
-} layout;
-
-static void *place(layout *l, size_t bytes)
-{
-    void *at = l->base == NULL ? NULL : l->base + l->used;
-    l->used += (bytes + 63) & ~(size_t)63;
-    return at;
-}
-
-static const sl_packed_layer *bundled_layer(const sl_packed *packed, uint32_t layer)
-{
-    const sl_packed_layer *l = packed == NULL ? NULL : sl_packed_layer_at(packed, layer);
-    return l != NULL && l->bundled ? l : NULL;
-}
-
 static size_t largest_column(const sl_model *model, const sl_packed *packed)
 {
     size_t largest = 0;
     for (uint32_t i = 0; i < model->layers; i++) {
-        const sl_packed_layer *layer = bundled_layer(packed, i);
+        const sl_packed_layer *layer = sli_bundled_layer_at(packed, i);
         if (layer != NULL && layer->column_bytes > largest)
             largest = layer->column_bytes;
     }
     return largest;
 }
 
-static void lay_out(layout *l, const sl_model *model, const sl_packed *packed, sli_bundled *b)
+static void lay_out(sl_layout *l, const sl_model *model, const sl_packed *packed, sli_bundled *b)
 {
     size_t ff = model->ff;
-    b->layers = place(l, model->layers * sizeof *b->layers);
+    b->layers = sl_layout_place(l, model->layers * sizeof *b->layers);
     for (uint32_t i = 0; i < model->layers; i++) {
-        const sl_packed_layer *layer = bundled_layer(packed, i);
+        const sl_packed_layer *layer = sli_bundled_layer_at(packed, i);
         sli_bundled_layer out = {.packed = layer};
         if (layer != NULL) {
-            out.place_of = place(l, ff * sizeof *out.place_of);
-            out.meta = place(l, layer->meta_bytes);
+            out.place_of = sl_layout_place(l, ff * sizeof *out.place_of);
+            out.meta = sl_layout_place(l, layer->meta_bytes);
         }
         if (l->base != NULL)
             b->layers[i] = out;
     }
-    b->columns = place(l, ff * largest_column(model, packed));
-    b->column_at = place(l, ff * sizeof *b->column_at);
-    b->everyone = place(l, ff * sizeof *b->everyone);
-    b->wanted = place(l, ff * sizeof *b->wanted);
-    b->places = place(l, ff * sizeof *b->places);
-    b->addresses = place(l, ff * sizeof *b->addresses);
-    b->gate_rows = place(l, ff * sizeof *b->gate_rows);
-    b->up_rows = place(l, ff * sizeof *b->up_rows);
-    b->gate = place(l, ff * sizeof *b->gate);
-    b->up = place(l, ff * sizeof *b->up);
+    b->columns = sl_layout_place(l, ff * largest_column(model, packed));
+    b->column_at = sl_layout_place(l, ff * sizeof *b->column_at);
+    b->everyone = sl_layout_place(l, ff * sizeof *b->everyone);
+    b->wanted = sl_layout_place(l, ff * sizeof *b->wanted);
+    b->places = sl_layout_place(l, ff * sizeof *b->places);
+    b->addresses = sl_layout_place(l, ff * sizeof *b->addresses);
+    b->gate_rows = sl_layout_place(l, ff * sizeof *b->gate_rows);
+    b->up_rows = sl_layout_place(l, ff * sizeof *b->up_rows);
+    b->gate = sl_layout_place(l, ff * sizeof *b->gate);
+    b->up = sl_layout_place(l, ff * sizeof *b->up);
 }
 
 uint64_t sli_bundled_price(const sl_model *model, const sl_packed *packed)
 {
-    layout l = {0};
+    sl_layout l = {0};
     sli_bundled unused = {0};
     if (largest_column(model, packed) == 0)
         return 0;
@@ -73,7 +56,7 @@ uint64_t sli_bundled_price(const sl_model *model, const sl_packed *packed)
 
 sl_status sli_bundled_create(const sl_model *model, const sl_packed *packed, sli_bundled *out, sl_error *err)
 {
-    layout l = {0};
+    sl_layout l = {0};
     memset(out, 0, sizeof *out);
     if (largest_column(model, packed) == 0)
         return SL_OK;
@@ -82,7 +65,7 @@ sl_status sli_bundled_create(const sl_model *model, const sl_packed *packed, sli
     out->arena = sl_pages_alloc(l.used);
     if (out->arena == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu bytes beside the packed neurons", l.used);
-    l = (layout){.base = out->arena};
+    l = (sl_layout){.base = out->arena};
     lay_out(&l, model, packed, out);
     for (uint32_t i = 0; i < model->layers; i++)
         for (uint32_t p = 0; out->layers[i].packed != NULL && p < model->ff; p++)
@@ -108,7 +91,7 @@ sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *pack
                                 .request_bytes = SL_BUNDLES_REQUEST_BYTES,
                                 .policy = policy};
     for (uint32_t i = 0; i < model->layers; i++) {
-        const sl_packed_layer *layer = bundled_layer(packed, i);
+        const sl_packed_layer *layer = sli_bundled_layer_at(packed, i);
         layers[i] = (sl_bundle_layer){0};
         if (layer == NULL)
             continue;

@@ -34,6 +34,13 @@ typedef struct sli_bundled {
     float *gate, *up;
 } sli_bundled;
 
+/* A layer that is bundled, or NULL. */
+static inline const sl_packed_layer *sli_bundled_layer_at(const sl_packed *packed, uint32_t layer)
+{
+    const sl_packed_layer *l = packed == NULL ? NULL : sl_packed_layer_at(packed, layer);
+    return l != NULL && l->bundled ? l : NULL;
+}
+
 /* Bytes of all that, as allocated; 0 for a stock file (packed NULL). Pure. */
 uint64_t sli_bundled_price(const sl_model *model, const sl_packed *packed);
 /* Allocates, and fills all but meta. `packed` outlives it. */

@@ -2,18 +2,6 @@
 #include "core/os.h"
 #include "offload/engine.h"
 
-static uint64_t ffn_bytes(const sl_model *model)
-{
-    static const sl_tensor_role roles[] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
-    uint64_t bytes = 0;
-    for (uint32_t layer = 0; layer < model->layers; layer++)
-        for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
-            const sl_gguf_tensor *tensor = sl_model_tensor(model, roles[i], layer);
-            bytes += tensor != NULL ? tensor->bytes : 0;
-        }
-    return bytes;
-}
-
 /* Bundles that sparse rows fetch count by the cache's slots, everything else by its home. */
 static uint64_t unkept_bytes(const sl_engine *e)
 {
@@ -67,7 +55,8 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->bundled_bytes = e->price.bundled_bytes;
     out->cache_bytes = e->price.cache_bytes;
     out->packed = e->packed != NULL;
-    out->ffn_bytes = ffn_bytes(e->model);
+    for (uint32_t layer = 0; layer < e->model->layers; layer++)
+        out->ffn_bytes += sl_model_ffn_bytes(e->model, layer);
     out->staging_bytes = e->price.staging_bytes;
     out->table_bytes = e->price.table_bytes;
     out->resident_bytes = e->price.resident_bytes;

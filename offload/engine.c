@@ -127,8 +127,6 @@ static sl_status choose_sets(sl_engine *e, sl_error *err)
 
 static sl_status choose_sparsity(sl_engine *e, sl_error *err)
 {
-    if (e->options.late_drop)
-        sli_note(e, "late neurons are left out (--late drop): the text will depend on the disk's speed");
     if (e->options.sparsity == SL_SPARSITY_OFF)
         return SL_OK;
     if (e->options.density == 0)
@@ -216,8 +214,9 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor = e->options.predictor,
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed};
-    if (e->options.late_drop && !fetches_sets(e))
-        sli_note(e, "nothing can be late here: all neurons are read in any case");
+    if (e->options.late_drop)
+        sli_note(e, fetches_sets(e) ? "late neurons are left out (--late drop): the text will depend on the disk's speed"
+                                    : "nothing can be late here: all neurons are read in any case");
     if (fetches_sets(e)) {
         wishes.keep = e->keep;
         wishes.cache_policy = CACHE_POLICY;

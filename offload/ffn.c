@@ -7,23 +7,16 @@
 
 #include <string.h>
 
-enum { GATE, UP, GLU, DOWN };
-
 static bool is_feed_forward(const sl_op *ops)
 {
-    return ops[GATE].kind == SL_OP_MATMUL && ops[GATE].dst == SL_BUF_GATE && ops[UP].kind == SL_OP_MATMUL && ops[UP].dst == SL_BUF_UP &&
-           ops[GLU].kind == SL_OP_GLU && ops[DOWN].kind == SL_OP_MATMUL && ops[DOWN].src == SL_BUF_GATE;
+    return ops[SLI_FFN_GATE].kind == SL_OP_MATMUL && ops[SLI_FFN_GATE].dst == SL_BUF_GATE && ops[SLI_FFN_UP].kind == SL_OP_MATMUL &&
+           ops[SLI_FFN_UP].dst == SL_BUF_UP && ops[SLI_FFN_GLU].kind == SL_OP_GLU && ops[SLI_FFN_DOWN].kind == SL_OP_MATMUL &&
+           ops[SLI_FFN_DOWN].src == SL_BUF_GATE;
 }
 
 bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops, uint32_t layer)
 {
     return (engine->sparsity.mode != SL_SPARSITY_OFF || sli_bundled_of(&engine->bundled, layer) != NULL) && is_feed_forward(ops);
-}
-
-static void share_of(uint32_t all, unsigned index, unsigned count, uint32_t *begin, uint32_t *end)
-{
-    *begin = (uint32_t)((uint64_t)all * index / count);
-    *end = (uint32_t)((uint64_t)all * (index + 1) / count);
 }
 
 /* ---- rows with sets ---- */
@@ -40,7 +33,7 @@ static void clear_others(float *h, uint32_t ff, const uint32_t *members, uint32_
 
 static const float *input_row(const sli_ffn *f, uint32_t row)
 {
-    return sli_ffn_buffer(f, f->ops[GATE].src) + (size_t)row * f->engine->model->d;
+    return sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src) + (size_t)row * f->engine->model->d;
 }
 
 /* gate becomes the activations of the row's set, zero elsewhere. */
@@ -48,8 +41,8 @@ static void mask_row(const sli_ffn *f, uint32_t row, const uint32_t *coarse, uns
 {
     sli_sparsity *s = &f->engine->sparsity;
     const sl_kernels *kernels = f->engine->kernels;
-    float *gate = sli_ffn_buffer(f, f->ops[GATE].dst) + (size_t)row * s->ff;
-    const float *up = sli_ffn_buffer(f, f->ops[UP].dst) + (size_t)row * s->ff;
+    float *gate = sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst) + (size_t)row * s->ff;
+    const float *up = sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst) + (size_t)row * s->ff;
     const uint32_t *members = coarse;
     if (coarse == NULL && s->predictor == SL_PREDICTOR_STORED)
         members = sli_sparsity_predict(s, f->layer, input_row(f, row), thread);
@@ -63,7 +56,7 @@ static void mask_row(const sli_ffn *f, uint32_t row, const uint32_t *coarse, uns
         members = sli_sparsity_top(s, f->layer, gate, thread);
     sli_sparsity_compare(s, f->layer, members, gate, thread);
     clear_others(gate, s->ff, members, s->keep[f->layer]);
-    sli_sparsity_count(s, f->layer);
+    sli_sparsity_count(s, s->keep[f->layer]);
 }
 
 typedef struct mask_job {
@@ -75,7 +68,7 @@ static void mask_share(void *arg, unsigned index, unsigned count)
 {
     const mask_job *job = arg;
     uint32_t begin, end;
-    share_of(job->ffn->rows, index, count, &begin, &end);
+    sli_share(job->ffn->rows, 1, index, count, &begin, &end);
     for (uint32_t row = begin; row < end; row++)
         mask_row(job->ffn, row, job->coarse, index);
 }
@@ -98,7 +91,7 @@ static void compare_rows(const sli_ffn *f, uint32_t begin, uint32_t end, unsigne
     if (f->rows > ROWS_COMPARED && begin < f->rows - ROWS_COMPARED)
         begin = f->rows - ROWS_COMPARED;
     for (uint32_t row = begin; row < end; row++) {
-        const float *h = sli_ffn_buffer(f, f->ops[GLU].dst) + (size_t)row * s->ff;
+        const float *h = sli_ffn_buffer(f, f->ops[SLI_FFN_GLU].dst) + (size_t)row * s->ff;
         sli_sparsity_compare(s, f->layer, sli_sparsity_predict(s, f->layer, input_row(f, row), thread), h, thread);
     }
 }
@@ -108,9 +101,9 @@ static void activate_share(void *arg, unsigned index, unsigned count)
     const sli_ffn *f = arg;
     sli_sparsity *s = &f->engine->sparsity;
     uint32_t begin, end, ff = f->engine->model->ff;
-    share_of(f->rows, index, count, &begin, &end);
-    float *gate = sli_ffn_buffer(f, f->ops[GATE].dst);
-    const float *up = sli_ffn_buffer(f, f->ops[UP].dst);
+    sli_share(f->rows, 1, index, count, &begin, &end);
+    float *gate = sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst);
+    const float *up = sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst);
     size_t at = (size_t)begin * ff;
     f->engine->kernels->glu(sli_ffn_activation(f), gate + at, up + at, (size_t)(end - begin) * ff, gate + at);
     if (s->mode == SL_SPARSITY_COARSE)
@@ -124,8 +117,8 @@ static void see_share(void *arg, unsigned index, unsigned count)
     const sli_ffn *f = arg;
     sli_sparsity *s = &f->engine->sparsity;
     uint32_t first, last;
-    share_of(s->ff, index, count, &first, &last);
-    sli_coarse_see(s, f->layer, sli_ffn_buffer(f, f->ops[GATE].dst), f->rows, first, last);
+    sli_share(s->ff, 1, index, count, &first, &last);
+    sli_coarse_see(s, f->layer, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst), f->rows, first, last);
 }
 
 static void activate_all(sli_ffn *f)
@@ -144,9 +137,9 @@ static sl_status gate_up(const sli_ffn *f, sl_error *err)
 {
     if (sli_bundled_of(&f->engine->bundled, f->layer) != NULL)
         return sli_bundled_gate_up(f, err);
-    sli_product in[2] = {{&f->matrices[GATE], f->vectors[2 * GATE + 1], sli_ffn_buffer(f, f->ops[GATE].dst)},
-                         {&f->matrices[UP], f->vectors[2 * UP + 1], sli_ffn_buffer(f, f->ops[UP].dst)}};
-    return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[GATE].src), f->rows, in, 2, err);
+    sli_product in[2] = {{&f->matrices[SLI_FFN_GATE], f->vectors[2 * SLI_FFN_GATE + 1], sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst)},
+                         {&f->matrices[SLI_FFN_UP], f->vectors[2 * SLI_FFN_UP + 1], sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst)}};
+    return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src), f->rows, in, 2, err);
 }
 
 static sl_status down(const sli_ffn *f, sl_error *err)
@@ -155,8 +148,8 @@ static sl_status down(const sli_ffn *f, sl_error *err)
         sli_bundled_down(f);
         return SL_OK;
     }
-    sli_product out = {&f->matrices[DOWN], f->vectors[2 * DOWN + 1], sli_ffn_buffer(f, f->ops[DOWN].dst)};
-    return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[DOWN].src), f->rows, &out, 1, err);
+    sli_product out = {&f->matrices[SLI_FFN_DOWN], f->vectors[2 * SLI_FFN_DOWN + 1], sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].dst)};
+    return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].src), f->rows, &out, 1, err);
 }
 
 sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err)

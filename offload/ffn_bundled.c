@@ -8,8 +8,6 @@
 #include <assert.h>
 #include <string.h>
 
-enum { GATE, UP, GLU, DOWN };
-
 #define GROUP      SL_PANEL_ROWS
 #define PIECES_MAX 256
 
@@ -92,15 +90,15 @@ static void run_group(const gathering *g, const piece *p, uint32_t group, uint8_
         up[i] = gate[i] + l->gate_bytes;
         keep_column(g, p, first + i);
     }
-    multiply_group(g, l->gate_type, gate, neurons, count, sli_ffn_buffer(f, f->ops[GATE].dst), memory);
-    multiply_group(g, l->up_type, up, neurons, count, sli_ffn_buffer(f, f->ops[UP].dst), memory);
+    multiply_group(g, l->gate_type, gate, neurons, count, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst), memory);
+    multiply_group(g, l->up_type, up, neurons, count, sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst), memory);
 }
 
 static void gate_up_share(void *arg, unsigned index, unsigned count)
 {
     const gathering *g = arg;
-    uint32_t begin = (uint32_t)((uint64_t)g->groups * index / count), end = (uint32_t)((uint64_t)g->groups * (index + 1) / count);
-    uint32_t at = 0;
+    uint32_t begin, end, at = 0;
+    sli_share(g->groups, 1, index, count, &begin, &end);
     for (uint32_t i = 0; i < g->count && at < end; at += g->pieces[i].groups, i++)
         for (uint32_t group = begin > at ? begin - at : 0; group < g->pieces[i].groups && at + group < end; group++)
             run_group(g, &g->pieces[i], group, memory_of(g->ffn, index));
@@ -167,12 +165,12 @@ static sl_status gather_unit(gathering *g, const sli_matrix *m, uint32_t index, 
 
 sl_status sli_bundled_gate_up(const sli_ffn *f, sl_error *err)
 {
-    const sli_matrix *m = &f->matrices[GATE];
+    const sli_matrix *m = &f->matrices[SLI_FFN_GATE];
     gathering g = {.ffn = f, .layer = sli_bundled_of(&f->engine->bundled, f->layer)};
     assert(g.layer != NULL);
     const sl_packed_layer *l = g.layer->packed;
     bool quantized = sl_format_of(l->gate_type)->quantized || sl_format_of(l->up_type)->quantized;
-    sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[GATE].src), f->rows, m->cols, quantized, &g.acts);
+    sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src), f->rows, m->cols, quantized, &g.acts);
     sl_status status = SL_OK;
     for (uint32_t u = 0; u < m->unit_count && status == SL_OK; u++)
         status = gather_unit(&g, m, u, err);
@@ -195,9 +193,8 @@ static void down_share(void *arg, unsigned index, unsigned count)
 {
     const down_job *j = arg;
     const sl_kernels *kernels = j->ffn->engine->kernels;
-    uint32_t rows = j->columns.rows, groups = (rows + 31) / 32;
-    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * 32, end = (uint32_t)((uint64_t)groups * (index + 1) / count) * 32;
-    end = end < rows ? end : rows;
+    uint32_t rows = j->columns.rows, begin, end;
+    sli_share(rows, SL_COLUMN_GROUP, index, count, &begin, &end);
     if (j->acts.rows == 1 && begin < end) {
         kernels->matmul_columns(&j->columns, &j->acts, begin, end, j->out);
         return;
@@ -217,7 +214,7 @@ void sli_bundled_down(const sli_ffn *f)
     const sli_bundled *b = &f->engine->bundled;
     const sli_bundled_layer *layer = sli_bundled_of(b, f->layer);
     const sl_packed_layer *l = layer->packed;
-    down_job job = {.ffn = f, .out = sli_ffn_buffer(f, f->ops[DOWN].dst)};
+    down_job job = {.ffn = f, .out = sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].dst)};
     job.columns = (sl_columns){.type = l->down_type,
                                .rows = l->d,
                                .cols = l->ff,
@@ -225,6 +222,7 @@ void sli_bundled_down(const sli_ffn *f)
                                .count = l->ff,
                                .member = b->everyone,
                                .column = b->column_at};
-    sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[DOWN].src), f->rows, l->ff, sl_format_of(l->down_type)->quantized, &job.acts);
+    sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].src), f->rows, l->ff, sl_format_of(l->down_type)->quantized,
+                       &job.acts);
     sl_threads_run(f->engine->threads, down_share, &job);
 }

@@ -2,13 +2,11 @@
  *
  *     set -> places -> fetch (cache, disk) -> gate and up of the members -> activations -> down over the members' columns */
 #include "offload/ffn_sparse.h"
-#include "core/os.h"
+#include "kernels/columns.h"
 #include "offload/sparsity.h"
 
 #include <assert.h>
 #include <string.h>
-
-enum { GATE, UP, GLU, DOWN };
 
 typedef struct sparse_row {
     const sli_ffn *ffn;
@@ -40,10 +38,9 @@ typedef struct score_job {
 static void score_share(void *arg, unsigned index, unsigned count)
 {
     const score_job *job = arg;
-    uint32_t groups = (job->ff + SLI_PREDICTOR_ALIGN - 1) / SLI_PREDICTOR_ALIGN;
-    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * SLI_PREDICTOR_ALIGN;
-    uint32_t end = (uint32_t)((uint64_t)groups * (index + 1) / count) * SLI_PREDICTOR_ALIGN;
-    sli_predictor_scores(&job->row, begin, end < job->ff ? end : job->ff, job->scores);
+    uint32_t begin, end;
+    sli_share(job->ff, SLI_PREDICTOR_ALIGN, index, count, &begin, &end);
+    sli_predictor_scores(&job->row, begin, end, job->scores);
 }
 
 /* The set of a row whose normed input is x. */
@@ -115,10 +112,8 @@ static void gate_up_share(void *arg, unsigned index, unsigned count)
     const sl_engine *e = row->ffn->engine;
     const sli_bundled *b = &e->bundled;
     const sl_packed_layer *l = row->layer->packed;
-    uint32_t groups = (row->count + MEMBERS_SHARED - 1) / MEMBERS_SHARED;
-    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * MEMBERS_SHARED;
-    uint32_t end = (uint32_t)((uint64_t)groups * (index + 1) / count) * MEMBERS_SHARED;
-    end = end < row->count ? end : row->count;
+    uint32_t begin, end;
+    sli_share(row->count, MEMBERS_SHARED, index, count, &begin, &end);
     if (begin >= end)
         return;
     e->kernels->dot_rows(l->gate_type, b->gate_rows + begin, end - begin, &row->acts, b->gate + begin);
@@ -129,11 +124,11 @@ static void gate_up_share(void *arg, unsigned index, unsigned count)
 static void down_share(void *arg, unsigned index, unsigned count)
 {
     const sparse_row *row = arg;
-    uint32_t groups = (row->columns.rows + 31) / 32, rows = row->columns.rows;
-    uint32_t begin = (uint32_t)((uint64_t)groups * index / count) * 32, end = (uint32_t)((uint64_t)groups * (index + 1) / count) * 32;
-    end = end < rows ? end : rows;
+    uint32_t begin, end;
+    sli_share(row->columns.rows, SL_COLUMN_GROUP, index, count, &begin, &end);
     if (begin < end)
-        row->ffn->engine->kernels->matmul_columns(&row->columns, &row->acts, begin, end, sli_ffn_buffer(row->ffn, row->ffn->ops[DOWN].dst));
+        row->ffn->engine->kernels->matmul_columns(&row->columns, &row->acts, begin, end,
+                                                  sli_ffn_buffer(row->ffn, row->ffn->ops[SLI_FFN_DOWN].dst));
 }
 
 static void compute(sparse_row *row)
@@ -143,9 +138,9 @@ static void compute(sparse_row *row)
     const sli_bundled *b = &e->bundled;
     const sl_packed_layer *l = row->layer->packed;
     bool quantized = sl_format_of(l->gate_type)->quantized || sl_format_of(l->up_type)->quantized;
-    sli_prepare_source(e, sli_ffn_buffer(f, f->ops[GATE].src), 1, l->d, quantized, &row->acts);
+    sli_prepare_source(e, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src), 1, l->d, quantized, &row->acts);
     sl_threads_run(e->threads, gate_up_share, row);
-    float *h = sli_ffn_buffer(f, f->ops[DOWN].src);
+    float *h = sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].src);
     memset(h, 0, l->ff * sizeof *h);
     for (uint32_t i = 0; i < row->count; i++)
         h[row->members[i]] = b->gate[i];
@@ -191,7 +186,7 @@ sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
     sl_engine *e = f->engine;
     sli_bundled *b = &e->bundled;
     sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
-    row.members = choose(f, sli_ffn_buffer(f, f->ops[GATE].src));
+    row.members = choose(f, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src));
     find_places(b, &row);
     if (e->options.late_drop)
         drop_late(b, &row);
@@ -200,7 +195,7 @@ sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
     prefetch_next(f);
     compute(&row);
     sl_bundles_done(e->bundles, f->layer);
-    sli_sparsity_count(&e->sparsity, f->layer);
+    sli_sparsity_count(&e->sparsity, row.count);
     if (atomic_load_explicit(&e->interrupted, memory_order_relaxed))
         return sl_fail(err, SL_INTERRUPTED, "interrupted");
     return SL_OK;

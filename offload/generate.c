@@ -216,8 +216,8 @@ static sl_status prefill(generation *g, sl_error *err)
         if (r->on_prompt != NULL && status == SL_OK)
             r->on_prompt(r->ctx, done, r->prompt_count);
     }
-    if (status != SL_OK)
-        g->session->position = start;
+    if (status != SL_OK && start < g->session->position)
+        SL_TRY(sl_session_truncate(g->session, start, err));
     return status;
 }
 

@@ -1,22 +1,11 @@
 /* offload/scratch.c: the activations of a pass and each thread's working memory, one arena whose size is known beforehand.
  *
  * Query, key, value and attended heads live only in the first half of a layer, gate and up only in the second, so they share memory. */
+#include "core/layout.h"
 #include "core/os.h"
 #include "offload/ffn_bundled.h"
 
 #include <string.h>
-
-typedef struct layout {
-    uint8_t *base;
-    size_t used;
-} layout;
-
-static void *place(layout *l, size_t bytes)
-{
-    void *at = l->base == NULL ? NULL : l->base + l->used;
-    l->used += (bytes + 63) & ~(size_t)63;
-    return at;
-}
 
 static size_t max_size(size_t a, size_t b)
 {
@@ -24,7 +13,7 @@ static size_t max_size(size_t a, size_t b)
 }
 
 /* The two halves of a layer, over the same memory; leaves l->used behind the larger one. */
-static void lay_halves(layout *l, const sl_model *model, size_t rows, float *buffers[])
+static void lay_halves(sl_layout *l, const sl_model *model, size_t rows, float *buffers[])
 {
     static const sl_buffer halves[2][5] = {{SL_BUF_Q, SL_BUF_K, SL_BUF_V, SL_BUF_ATTENDED, SL_BUF_COUNT},
                                            {SL_BUF_GATE, SL_BUF_UP, SL_BUF_COUNT, SL_BUF_COUNT, SL_BUF_COUNT}};
@@ -32,38 +21,38 @@ static void lay_halves(layout *l, const sl_model *model, size_t rows, float *buf
     for (int half = 0; half < 2; half++) {
         l->used = start;
         for (const sl_buffer *b = halves[half]; *b != SL_BUF_COUNT; b++)
-            buffers[*b] = place(l, rows * sl_model_width(model, *b) * sizeof(float));
+            buffers[*b] = sl_layout_place(l, rows * sl_model_width(model, *b) * sizeof(float));
         end = max_size(end, l->used);
     }
     l->used = end;
 }
 
-static void lay_out(layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
+static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
 {
     size_t rows = shape->batch;
     size_t widest = max_size(max_size(model->d, model->ff), sl_model_width(model, SL_BUF_Q));
-    s->buffers[SL_BUF_RESIDUAL] = place(l, rows * model->d * sizeof(float));
-    s->buffers[SL_BUF_NORMED] = place(l, rows * model->d * sizeof(float));
+    s->buffers[SL_BUF_RESIDUAL] = sl_layout_place(l, rows * model->d * sizeof(float));
+    s->buffers[SL_BUF_NORMED] = sl_layout_place(l, rows * model->d * sizeof(float));
     lay_halves(l, model, rows, s->buffers);
-    s->buffers[SL_BUF_LOGITS] = place(l, (size_t)shape->logits_rows * model->vocab * sizeof(float));
-    s->acts.q = place(l, rows * widest);
-    s->acts.d = place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(float));
-    s->acts.sum = place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(int32_t));
+    s->buffers[SL_BUF_LOGITS] = sl_layout_place(l, (size_t)shape->logits_rows * model->vocab * sizeof(float));
+    s->acts.q = sl_layout_place(l, rows * widest);
+    s->acts.d = sl_layout_place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(float));
+    s->acts.sum = sl_layout_place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(int32_t));
     size_t rope_bytes = sl_model_rope_tables(model) * rows * model->rope_dim / 2 * sizeof(float);
-    s->rope_cos = place(l, rope_bytes);
-    s->rope_sin = place(l, rope_bytes);
-    s->embed_rows = place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
+    s->rope_cos = sl_layout_place(l, rope_bytes);
+    s->rope_sin = sl_layout_place(l, rope_bytes);
+    s->embed_rows = sl_layout_place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
     s->thread_bytes = max_size(SLI_PACK_PANELS * ((shape->largest_panel_bytes + 63) & ~(size_t)63),
                                sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads));
     if (shape->bundled)
         s->thread_bytes = max_size(s->thread_bytes, sli_bundled_thread_bytes(shape->batch, shape->largest_panel_bytes));
     s->thread_bytes = (s->thread_bytes + 4095) & ~(size_t)4095;
-    s->thread_memory = place(l, s->thread_bytes * shape->threads);
+    s->thread_memory = sl_layout_place(l, s->thread_bytes * shape->threads);
 }
 
 static size_t size_of(const sl_model *model, const sli_scratch_shape *shape)
 {
-    layout l = {0};
+    sl_layout l = {0};
     sli_scratch unused = {0};
     lay_out(&l, model, shape, &unused);
     return l.used;
@@ -81,7 +70,7 @@ sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *sha
     out->arena = sl_pages_alloc(out->arena_bytes);
     if (out->arena == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu bytes of activations", out->arena_bytes);
-    layout l = {.base = out->arena};
+    sl_layout l = {.base = out->arena};
     lay_out(&l, model, shape, out);
     return SL_OK;
 }

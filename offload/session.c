@@ -82,6 +82,8 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
     sl_engine *e = s->engine;
     uint32_t start = s->position;
     SL_TRY(check_tokens(s, tokens, count, flags, err));
+    if ((flags & SL_EVAL_SPARSE) == 0)
+        sli_coarse_mark(&e->sparsity);
     for (size_t done = 0; done < count;) {
         uint32_t rows = (uint32_t)(count - done < e->price.batch ? count - done : e->price.batch);
         bool last = done + rows == count, wanted = last && (flags & SL_EVAL_LOGITS) != 0;
@@ -90,6 +92,8 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
         sl_status status = sli_execute(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {
             s->position = start;
+            if (!kind.sparse)
+                sli_coarse_back(&e->sparsity);
             sl_pager_retry(e->pager); /* the cause may be gone when the caller tries again */
             if (status == SL_INTERRUPTED)
                 atomic_store(&e->interrupted, false); /* the request is answered: the next call runs again */

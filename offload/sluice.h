@@ -130,7 +130,7 @@ SL_MUST_USE sl_status sl_engine_chat_prompt(const sl_engine *engine, const char 
 SL_MUST_USE sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err);
 void sl_session_close(sl_session *session);
 uint32_t sl_session_position(const sl_session *session); /* tokens in the cache */
-/* Forgets the tokens from `position` on. */
+/* Forgets the tokens from `position` on. With coarse sparsity what they showed keeps its part in the sets, unless position is 0. */
 SL_MUST_USE sl_status sl_session_truncate(sl_session *session, uint32_t position, sl_error *err);
 
 typedef enum sl_eval_flags {

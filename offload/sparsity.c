@@ -1,47 +1,32 @@
 /* offload/sparsity.c: see sparsity.h. */
 #include "offload/sparsity.h"
+#include "core/layout.h"
 #include "core/os.h"
 #include "offload/select.h"
 
 #include <math.h>
 #include <string.h>
 
-typedef struct layout {
-    uint8_t *base;
-    size_t used;
-} layout;
-
-static size_t round_up(size_t bytes)
-{
-    return (bytes + 63) & ~(size_t)63;
-}
-
-static void *place(layout *l, size_t bytes)
-{
-    void *at = l->base == NULL ? NULL : l->base + l->used;
-    l->used += round_up(bytes);
-    return at;
-}
-
-static void lay_out(layout *l, const sl_model *model, const sli_sparsity_shape *shape, sli_sparsity *s)
+static void lay_out(sl_layout *l, const sl_model *model, const sli_sparsity_shape *shape, sli_sparsity *s)
 {
     size_t ff = model->ff, layers = model->layers;
     bool coarse = shape->mode == SL_SPARSITY_COARSE, gate = !coarse && shape->predictor == SL_PREDICTOR_GATE;
-    s->keep = place(l, layers * sizeof *s->keep);
-    s->evidence = place(l, coarse ? layers * ff * sizeof *s->evidence : 0);
-    s->row_inverse = place(l, coarse ? shape->batch * sizeof *s->row_inverse : 0);
-    s->chosen = place(l, coarse ? layers * ff * sizeof *s->chosen : 0);
-    s->ones = place(l, gate ? ff * sizeof *s->ones : 0);
+    s->keep = sl_layout_place(l, layers * sizeof *s->keep);
+    s->evidence = sl_layout_place(l, coarse ? layers * ff * sizeof *s->evidence : 0);
+    s->marked = sl_layout_place(l, coarse ? layers * ff * sizeof *s->marked : 0);
+    s->row_inverse = sl_layout_place(l, coarse ? shape->batch * sizeof *s->row_inverse : 0);
+    s->chosen = sl_layout_place(l, coarse ? layers * ff * sizeof *s->chosen : 0);
+    s->ones = sl_layout_place(l, gate ? ff * sizeof *s->ones : 0);
     bool stored = !coarse && shape->predictor == SL_PREDICTOR_STORED;
-    s->thread_input_bytes = stored ? round_up(model->d * sizeof(float)) + round_up(sli_predictor_row_bytes(model->d)) : 0;
-    s->thread_inputs = place(l, shape->threads * s->thread_input_bytes);
-    s->thread_scores = place(l, shape->threads * ff * sizeof *s->thread_scores);
-    s->thread_members = place(l, shape->threads * 2 * ff * sizeof *s->thread_members);
+    s->thread_input_bytes = stored ? sl_layout_round(model->d * sizeof(float)) + sl_layout_round(sli_predictor_row_bytes(model->d)) : 0;
+    s->thread_inputs = sl_layout_place(l, shape->threads * s->thread_input_bytes);
+    s->thread_scores = sl_layout_place(l, shape->threads * ff * sizeof *s->thread_scores);
+    s->thread_members = sl_layout_place(l, shape->threads * 2 * ff * sizeof *s->thread_members);
 }
 
 uint64_t sli_sparsity_price(const sl_model *model, const sli_sparsity_shape *shape)
 {
-    layout l = {0};
+    sl_layout l = {0};
     sli_sparsity unused = {0};
     if (shape->mode == SL_SPARSITY_OFF)
         return 0;
@@ -59,7 +44,7 @@ uint32_t sli_sparsity_keep(uint32_t ff, double density)
 sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *shape, const uint32_t *keep, sli_sparsity *out,
                               sl_error *err)
 {
-    layout l = {0};
+    sl_layout l = {0};
     memset(out, 0, sizeof *out);
     if (shape->mode == SL_SPARSITY_OFF)
         return SL_OK;
@@ -68,7 +53,7 @@ sl_status sli_sparsity_create(const sl_model *model, const sli_sparsity_shape *s
     out->arena = sl_pages_alloc(l.used);
     if (out->arena == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu bytes of neuron sets", l.used);
-    l = (layout){.base = out->arena};
+    l = (sl_layout){.base = out->arena};
     lay_out(&l, model, shape, out);
     out->mode = shape->mode;
     out->predictor = shape->predictor;
@@ -106,17 +91,17 @@ void sli_sparsity_compare(sli_sparsity *s, uint32_t layer, const uint32_t *membe
     atomic_fetch_add_explicit(&s->in_both, sli_select_common(members, keep, exact, keep), memory_order_relaxed);
 }
 
-void sli_sparsity_count(sli_sparsity *s, uint32_t layer)
+void sli_sparsity_count(sli_sparsity *s, uint32_t members)
 {
     atomic_fetch_add_explicit(&s->sets, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&s->members, s->keep[layer], memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->members, members, memory_order_relaxed);
 }
 
 void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread, sli_predictor_row *row)
 {
     float *copy = (float *)(void *)(s->thread_inputs + thread * s->thread_input_bytes); /* aligned, as rows of a batch need not be */
     memcpy(copy, x, s->d * sizeof *x);
-    sli_predictor_begin(s->stored, layer, copy, (uint8_t *)copy + round_up(s->d * sizeof *x), row);
+    sli_predictor_begin(s->stored, layer, copy, (uint8_t *)copy + sl_layout_round(s->d * sizeof *x), row);
 }
 
 float *sli_sparsity_scores(const sli_sparsity *s, unsigned thread)
@@ -140,6 +125,25 @@ void sli_coarse_reset(sli_sparsity *s)
     if (s->mode != SL_SPARSITY_COARSE)
         return;
     memset(s->evidence, 0, (size_t)s->layers * s->ff * sizeof *s->evidence);
+    s->chosen_valid = false;
+}
+
+static size_t evidence_bytes(const sli_sparsity *s)
+{
+    return (size_t)s->layers * s->ff * sizeof *s->evidence;
+}
+
+void sli_coarse_mark(sli_sparsity *s)
+{
+    if (s->mode == SL_SPARSITY_COARSE)
+        memcpy(s->marked, s->evidence, evidence_bytes(s));
+}
+
+void sli_coarse_back(sli_sparsity *s)
+{
+    if (s->mode != SL_SPARSITY_COARSE)
+        return;
+    memcpy(s->evidence, s->marked, evidence_bytes(s));
     s->chosen_valid = false;
 }
 

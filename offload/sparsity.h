@@ -2,7 +2,7 @@
  *
  *   coarse   one set per layer, from the activations of the rows that were computed dense so far (the prompt)
  *   fine     one set per row and layer, by a score: the stored predictor's guess of |act(gate) * up| * ||down column||, the exact
- *            value (oracle), or |act(gate)| (gate, the paper's)
+ *            |act(gate) * up| (oracle; a stock file has no norms at hand), or |act(gate)| (gate, the paper's)
  *
  * A set of a layer has keep[layer] neurons and is a function of the tokens and the options alone, never of budget, batch or threads. Only
  * rows that are evaluated as sparse have sets; prompts are dense.
@@ -27,6 +27,7 @@ typedef struct sli_sparsity {
 
     /* coarse */
     float *evidence;    /* [layer][ff] sum over the dense rows so far of (h / |h|)^2 */
+    float *marked;      /* the evidence when the eval that is under way began */
     float *row_inverse; /* [batch] 1 / |h| of the rows in hand */
     uint32_t *chosen;   /* [layer][ff]: keep[layer] members, ascending */
     bool chosen_valid;
@@ -71,13 +72,16 @@ float *sli_sparsity_scores(const sli_sparsity *s, unsigned thread);
 const uint32_t *sli_sparsity_predict(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread);
 /* Counts how many of a set's members the exact activations `h` would have chosen, too. */
 void sli_sparsity_compare(sli_sparsity *s, uint32_t layer, const uint32_t *members, const float *h, unsigned thread);
-/* Counts a set that is used. */
-void sli_sparsity_count(sli_sparsity *s, uint32_t layer);
+/* Counts a set that is used, of so many members. */
+void sli_sparsity_count(sli_sparsity *s, uint32_t members);
 
 /* ---- coarse (GRIFFIN, section 4.2) ---- */
 
 /* Forgets what was seen: a sequence begins. */
 void sli_coarse_reset(sli_sparsity *s);
+/* What an eval saw counts only when it succeeds: mark before it, back after a failure. */
+void sli_coarse_mark(sli_sparsity *s);
+void sli_coarse_back(sli_sparsity *s);
 /* Norms of rows [begin, end) of h[rows][ff]; then, when all are there, the evidence of neurons [first, last) of a layer. Rows count in order,
  * so that the sums depend neither on batches nor on threads. */
 void sli_coarse_norms(sli_sparsity *s, const float *h, uint32_t begin, uint32_t end);

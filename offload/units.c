@@ -62,19 +62,13 @@ static void add_units(sli_units *u, sli_matrix *m)
     }
 }
 
-static const sl_packed_layer *bundled_layer(const sl_packed *packed, uint32_t layer)
-{
-    const sl_packed_layer *l = packed == NULL ? NULL : sl_packed_layer_at(packed, layer);
-    return l != NULL && l->bundled ? l : NULL;
-}
-
 static void add_op(const sl_model *model, const sl_packed *packed, const sl_op *op, uint32_t layer, uint32_t unit_bytes, sli_units *u,
                    sli_matrix *m)
 {
     if (op->kind != SL_OP_MATMUL)
         return;
     const sl_gguf_tensor *tensor = sl_model_tensor(model, op->weight, layer);
-    const sl_packed_layer *bundled = bundled_layer(packed, layer);
+    const sl_packed_layer *bundled = sli_bundled_layer_at(packed, layer);
     uint32_t all_rows, first = sl_model_slice(model, op, &all_rows);
     size_t panel = sl_panel_bytes(tensor->type, tensor->shape[0]);
     if (panel > u->largest_panel_bytes)
@@ -106,7 +100,7 @@ uint32_t sli_units_of_layers(const sl_model *model, const sl_packed *packed, con
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (uint32_t op = 0; op < u->layer_ops; op++) {
             const sli_matrix *m = sli_units_layer(u, layer, op);
-            bool bundled = model->arch->layer[op].weight == SL_ROLE_FFN_GATE && bundled_layer(packed, layer) != NULL;
+            bool bundled = model->arch->layer[op].weight == SL_ROLE_FFN_GATE && sli_bundled_layer_at(packed, layer) != NULL;
             for (uint32_t i = 0; i < m->unit_count && (bundles || !bundled); i++)
                 order[n++] = m->first_unit + i;
         }

@@ -26,7 +26,7 @@
 #define SL_BUNDLE_ALIGNMENT 64
 
 typedef enum sl_bundle_policy {
-    SL_BUNDLES_STATIC,   /* the first places of the storage order (hot first), for ever */
+    SL_BUNDLES_STATIC,   /* the first places of the storage order, for ever: of use where that is hot first */
     SL_BUNDLES_LRU,      /* what was used last */
     SL_BUNDLES_FREQUENT, /* what was used most lately: uses that fade; none is given up for one that is not used more */
 } sl_bundle_policy;

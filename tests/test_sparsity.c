@@ -157,6 +157,44 @@ static void going_back_to_the_start_forgets_what_was_seen(void **unused)
     sl_engine_close(engine);
 }
 
+/* Interrupts the engine in the middle of a pass. */
+static void interrupt_at_second_layer(void *ctx, uint32_t layer, const float *x, uint32_t rows)
+{
+    (void)x;
+    (void)rows;
+    if (layer == 1)
+        sl_engine_interrupt(ctx);
+}
+
+/* What was seen by a pass that did not end must not be counted twice when it is tried again. */
+static void a_prompt_that_is_tried_again_chooses_the_same_neurons(void **unused)
+{
+    sl_engine_options options = options_of(SL_SPARSITY_COARSE, SL_PREDICTOR_STORED, 0.3);
+    const sl_token_id before[] = {40, 41, 42}, prompt[] = {5, 6, 7, 200, 300, 301, 302, 9}, next = 11;
+    float evidence[2][2 * 96];
+    (void)unused;
+    for (int broken = 0; broken < 2; broken++) {
+        sl_engine *engine;
+        sl_session *session;
+        sl_error err = {0};
+        options.batch = 3;
+        check(sl_engine_open(&options, &engine, &err), &err);
+        check(sl_session_open(engine, &session, &err), &err);
+        check(sl_session_eval(session, before, 3, 0, NULL, &err), &err);
+        if (broken) {
+            engine->observer = (sli_observer){interrupt_at_second_layer, engine};
+            assert_int_equal(sl_session_eval(session, prompt, 8, 0, NULL, &err), SL_INTERRUPTED);
+            engine->observer = (sli_observer){0};
+        }
+        check(sl_session_eval(session, prompt, 8, 0, NULL, &err), &err);
+        check(sl_session_eval(session, &next, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE, NULL, &err), &err);
+        memcpy(evidence[broken], engine->sparsity.evidence, sizeof evidence[broken]);
+        sl_session_close(session);
+        sl_engine_close(engine);
+    }
+    assert_memory_equal(evidence[0], evidence[1], sizeof evidence[0]);
+}
+
 static void impossible_wishes_are_refused(void **unused)
 {
     sl_engine *engine;
@@ -189,6 +227,7 @@ int main(void)
         cmocka_unit_test(coarse_sets_are_those_of_the_paper),
         cmocka_unit_test(what_was_chosen_is_counted),
         cmocka_unit_test(going_back_to_the_start_forgets_what_was_seen),
+        cmocka_unit_test(a_prompt_that_is_tried_again_chooses_the_same_neurons),
         cmocka_unit_test(impossible_wishes_are_refused),
     };
     return cmocka_run_group_tests(tests, write_model, forget_model);

@@ -120,18 +120,10 @@ static sl_status read_text(work *w, sl_error *err)
 
 /* ---- preparing ---- */
 
-static uint64_t layer_ffn_bytes(const sl_model *m, uint32_t layer)
-{
-    uint64_t bytes = 0;
-    for (sl_tensor_role role = SL_ROLE_FFN_GATE; role <= SL_ROLE_FFN_DOWN; role++)
-        bytes += sl_model_tensor(m, role, layer)->bytes;
-    return bytes;
-}
-
 static sl_status list_candidates(work *w, const sl_model *m, sl_error *err)
 {
     for (uint32_t i = 0; i < m->layers; i++)
-        w->out->ffn_bytes += layer_ffn_bytes(m, i);
+        w->out->ffn_bytes += sl_model_ffn_bytes(m, i);
     assert(m->layers > 0);
     uint64_t budget = w->options->predictor_bytes;
     if (budget == 0)
@@ -310,7 +302,7 @@ static uint32_t gap_bundles(const work *w)
     const sl_gguf_tensor *gate = sl_model_tensor(m, SL_ROLE_FFN_GATE, layer), *up = sl_model_tensor(m, SL_ROLE_FFN_UP, layer);
     size_t bytes = sl_row_bytes(gate->type, m->d) + sl_row_bytes(up->type, m->d) +
                    sl_column_bytes(sl_model_tensor(m, SL_ROLE_FFN_DOWN, layer)->type, m->d);
-    return (uint32_t)(GAP_BYTES / ((bytes + SL_BUNDLE_ALIGNMENT - 1) / SL_BUNDLE_ALIGNMENT * SL_BUNDLE_ALIGNMENT));
+    return (uint32_t)(GAP_BYTES / ((bytes + SL_PACK_STRIDE - 1) / SL_PACK_STRIDE * SL_PACK_STRIDE));
 }
 
 /* Counts the reads that held-out rows need in an order. */

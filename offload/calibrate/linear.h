@@ -20,7 +20,7 @@ typedef struct sli_linear sli_linear;
 SL_MUST_USE sl_status sli_linear_open(unsigned threads, sli_linear **out, sl_error *err);
 void sli_linear_close(sli_linear *linear); /* NULL is fine */
 
-/* What the library may take for itself; measured with two threads, which have buffers each. */
+/* What the library may take for itself, buffers of its threads included: an allowance, not a measurement. */
 #define SLI_LINEAR_BYTES ((uint64_t)96 << 20)
 
 /* A factor of a product as it lies in memory; `turned`: its transpose is meant. */

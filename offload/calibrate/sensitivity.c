@@ -114,10 +114,9 @@ sl_status sli_sensitivity(const sl_engine_options *options, const sl_token_id *t
     m.other = malloc(m.vocab * sizeof *m.other);
     if (m.dense == NULL || m.other == NULL)
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for logits");
-    else if (engine->context >= own.context &&
-             engine->price.batch >= SCORED_ROWS) /* else there is no room for it; layers then count the same */
+    else
         status = sl_session_open(engine, &m.session, err);
-    if (status == SL_OK && m.session != NULL)
+    if (status == SL_OK)
         status = measure_layers(engine, &m, watch, kl, err);
     sl_session_close(m.session);
     sl_engine_close(engine);
