@@ -97,11 +97,6 @@ const char *sl_file_writer_path(const sl_file_writer *w)
 {
     return w->path;
 }
-const char *sl_file_writer_partial_path(const sl_file_writer *w)
-{
-    return w->partial_path;
-}
-
 uint64_t sl_file_writer_bytes(const sl_file_writer *w)
 {
     struct stat st;

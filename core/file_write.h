@@ -22,8 +22,7 @@ typedef struct sl_file_writer sl_file_writer;
 SL_MUST_USE sl_status sl_file_writer_create(const char *path, sl_file_writer **out, sl_error *err);
 /* Bytes that are in the partial file: more than 0 where an earlier writer was killed or kept it. */
 uint64_t sl_file_writer_bytes(const sl_file_writer *w);
-const char *sl_file_writer_path(const sl_file_writer *w);         /* the final name */
-const char *sl_file_writer_partial_path(const sl_file_writer *w); /* the one until then */
+const char *sl_file_writer_path(const sl_file_writer *w); /* the final name */
 
 /* Makes it `file_bytes` long and reserves them (posix_fallocate), so that a full disk is found at once. What was there is emptied first
  * unless `keep_data`. The position is 0 afterwards. */

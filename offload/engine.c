@@ -384,7 +384,11 @@ static sl_status open_bundles(sl_engine *e, sl_error *err)
     size_t staging_bytes;
     void *staging = sl_bundles_staging(e->bundles, &staging_bytes);
     SL_TRY(open_tier(e, BUNDLES_DEPTH, staging, staging_bytes, &tier, err));
-    return sl_bundles_attach(e->bundles, tier, err);
+    SL_TRY(sl_bundles_attach(e->bundles, tier, err));
+    const char *said = sl_pager_tier(e->pager)->note, *more = sl_bundles_tier(e->bundles)->note;
+    if (more[0] != '\0' && strcmp(said, more) != 0)
+        sli_note(e, "reads of single neurons: %s", more);
+    return SL_OK;
 }
 
 static sl_status open_weights(sl_engine *e, sl_error *err)

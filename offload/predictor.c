@@ -1,5 +1,6 @@
 /* offload/predictor.c: see predictor.h. */
 #include "offload/predictor.h"
+#include "core/layout.h"
 #include "core/os.h"
 #include "offload/guess.h"
 
@@ -22,17 +23,12 @@ static const sl_gguf_tensor *find(const sl_gguf *file, uint32_t layer_index)
     return sl_gguf_find_tensor(file, name);
 }
 
-static size_t align_up(size_t bytes)
-{
-    return (bytes + SLI_GUESS_ALIGN - 1) / SLI_GUESS_ALIGN * SLI_GUESS_ALIGN;
-}
-
 static uint64_t arena_bytes_of(const sl_gguf *file, uint32_t layers)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < layers; i++) {
         const sl_gguf_tensor *t = find(file, i);
-        bytes += t == NULL ? 0 : align_up(t->bytes);
+        bytes += t == NULL ? 0 : sl_layout_round(t->bytes);
     }
     return bytes;
 }
@@ -41,16 +37,6 @@ uint64_t sli_predictor_price(const sl_gguf *file, uint32_t layers)
 {
     uint64_t bytes = arena_bytes_of(file, layers);
     return bytes == 0 ? 0 : sl_pages_round(bytes) + sizeof(sli_predictor) + layers * sizeof(sli_guess);
-}
-
-uint64_t sli_predictor_stored_bytes(const sl_gguf *file, uint32_t layers)
-{
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < layers; i++) {
-        const sl_gguf_tensor *t = find(file, i);
-        bytes += t == NULL ? 0 : t->bytes;
-    }
-    return bytes;
 }
 
 /* ---- opening ---- */
@@ -87,7 +73,7 @@ sl_status sli_predictor_open(const sl_gguf *file, const sli_predictor_shape *sha
     size_t at = 0;
     for (uint32_t i = 0; i < shape->layers && status == SL_OK; i++) {
         status = load_layer(p, file, reader, i, arena + at, err);
-        at += status == SL_OK ? align_up(find(file, i)->bytes) : 0;
+        at += status == SL_OK ? sl_layout_round(find(file, i)->bytes) : 0;
     }
     if (status != SL_OK) {
         sli_predictor_close(p);

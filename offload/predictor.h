@@ -32,8 +32,6 @@ typedef struct sli_predictor_shape {
 
 /* Whether the file has predictors (of any version), and what they cost: all that open allocates, rounded as it is allocated; 0 without. Pure. */
 uint64_t sli_predictor_price(const sl_gguf *file, uint32_t layers);
-/* Bytes of the predictors as stored. */
-uint64_t sli_predictor_stored_bytes(const sl_gguf *file, uint32_t layers);
 
 /* Reads the whole data of a tensor to `to` and checks it, as the caller does for other sections. */
 typedef struct sli_predictor_reader {

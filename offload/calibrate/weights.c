@@ -1,7 +1,9 @@
 /* offload/calibrate/weights.c: see weights.h. */
 #include "offload/calibrate/weights.h"
+#include "core/layout.h"
 #include "core/os.h"
 #include "kernels/columns.h"
+#include "offload/engine.h"
 #include "offload/tools/pack.h"
 
 #include <errno.h>
@@ -50,8 +52,8 @@ static sizes sizes_of(const sli_weights *w)
     for (uint32_t i = 0; i < m->layers; i++) {
         s.rows[0] = larger(s.rows[0], sl_model_tensor(m, SL_ROLE_FFN_GATE, i)->bytes);
         s.rows[1] = larger(s.rows[1], sl_model_tensor(m, SL_ROLE_FFN_UP, i)->bytes);
-        const sl_packed_layer *l = w->packed == NULL ? NULL : sl_packed_layer_at(w->packed, i);
-        if (l != NULL && l->bundled) {
+        const sl_packed_layer *l = sli_bundled_layer_at(w->packed, i);
+        if (l != NULL) {
             s.columns = larger(s.columns, (size_t)l->column_bytes * m->ff);
             s.meta = larger(s.meta, l->meta_bytes);
             s.piece = larger(s.piece, l->stride);
@@ -61,27 +63,21 @@ static sizes sizes_of(const sli_weights *w)
     return s;
 }
 
-static void *take(uint8_t *base, size_t *used, size_t bytes)
-{
-    void *at = base == NULL ? NULL : base + *used;
-    *used += (bytes + 63) / 64 * 64;
-    return at;
-}
-
 static size_t place(sli_weights *w, uint8_t *base)
 {
     sizes s = sizes_of(w);
-    size_t used = 0, ff = w->model->ff;
-    w->rows[0] = take(base, &used, s.rows[0]);
-    w->rows[1] = take(base, &used, s.rows[1]);
-    w->columns = take(base, &used, s.columns);
-    w->meta = take(base, &used, s.meta);
-    w->piece = take(base, &used, s.piece);
-    w->row = take(base, &used, larger(ff, w->model->d) * sizeof(float));
-    w->norms = take(base, &used, ff * sizeof(float));
-    w->column_at = take(base, &used, ff * sizeof *w->column_at);
+    size_t ff = w->model->ff;
+    sl_layout l = {.base = base};
+    w->rows[0] = sl_layout_place(&l, s.rows[0]);
+    w->rows[1] = sl_layout_place(&l, s.rows[1]);
+    w->columns = sl_layout_place(&l, s.columns);
+    w->meta = sl_layout_place(&l, s.meta);
+    w->piece = sl_layout_place(&l, s.piece);
+    w->row = sl_layout_place(&l, larger(ff, w->model->d) * sizeof(float));
+    w->norms = sl_layout_place(&l, ff * sizeof(float));
+    w->column_at = sl_layout_place(&l, ff * sizeof *w->column_at);
     w->piece_bytes = s.piece;
-    return used;
+    return l.used;
 }
 
 static sl_status open_parts(sli_weights *w, const char *path, sl_error *err)
@@ -162,11 +158,6 @@ static sl_status read_at(const sli_weights *w, void *to, size_t bytes, uint64_t 
     return SL_OK;
 }
 
-static uint64_t offset_of(const sli_weights *w, const sl_gguf_tensor *t)
-{
-    return w->packed == NULL ? t->offset : sl_packed_locate(w->packed, t);
-}
-
 static void add_squares(sli_weights *w, uint32_t type, const uint8_t *row)
 {
     w->kernels->dequantize_row(type, row, w->model->ff, w->row);
@@ -180,11 +171,11 @@ static sl_status load_plain(sli_weights *w, uint32_t layer, sl_error *err)
     const sl_gguf_tensor *down = sl_model_tensor(w->model, SL_ROLE_FFN_DOWN, layer);
     size_t row_bytes = sl_row_bytes(down->type, w->model->ff);
     uint32_t at_once = (uint32_t)(w->piece_bytes / row_bytes);
-    SL_TRY(read_at(w, w->rows[0], gate->bytes, offset_of(w, gate), err));
-    SL_TRY(read_at(w, w->rows[1], up->bytes, offset_of(w, up), err));
+    SL_TRY(read_at(w, w->rows[0], gate->bytes, sli_tensor_offset(w->packed, gate), err));
+    SL_TRY(read_at(w, w->rows[1], up->bytes, sli_tensor_offset(w->packed, up), err));
     for (uint32_t at = 0; at < w->model->d; at += at_once) {
         uint32_t n = w->model->d - at < at_once ? w->model->d - at : at_once;
-        SL_TRY(read_at(w, w->piece, n * row_bytes, offset_of(w, down) + at * row_bytes, err));
+        SL_TRY(read_at(w, w->piece, n * row_bytes, sli_tensor_offset(w->packed, down) + at * row_bytes, err));
         for (uint32_t i = 0; i < n; i++)
             add_squares(w, down->type, w->piece + i * row_bytes);
     }
@@ -223,11 +214,11 @@ static sl_status load_bundles(sli_weights *w, const sl_packed_layer *l, sl_error
 
 sl_status sli_weights_load(sli_weights *w, uint32_t layer, sl_error *err)
 {
-    const sl_packed_layer *l = w->packed == NULL ? NULL : sl_packed_layer_at(w->packed, layer);
+    const sl_packed_layer *l = sli_bundled_layer_at(w->packed, layer);
     w->type[0] = sl_model_tensor(w->model, SL_ROLE_FFN_GATE, layer)->type;
     w->type[1] = sl_model_tensor(w->model, SL_ROLE_FFN_UP, layer)->type;
     memset(w->norms, 0, w->model->ff * sizeof *w->norms);
-    if (l != NULL && l->bundled)
+    if (l != NULL)
         SL_TRY(load_bundles(w, l, err));
     else
         SL_TRY(load_plain(w, layer, err));
