@@ -81,7 +81,9 @@ static void work_columns(bench *b, uint32_t thread)
 {
     for (size_t layer = 0; layer < b->layers; layer++) {
         sl_columns w = layer_of(b, layer);
-        b->kernels->matmul_columns(&w, &b->hidden, share(b->opt.rows, 64, thread, b), share(b->opt.rows, 64, thread + 1, b), b->out);
+        sl_acts one = b->hidden;
+        one.rows = 1;
+        b->kernels->matmul_columns(&w, &one, share(b->opt.rows, 64, thread, b), share(b->opt.rows, 64, thread + 1, b), b->out);
     }
 }
 
@@ -286,37 +288,46 @@ static double seconds_since(uint64_t start)
     return (double)(sl_now_ns() - start) * 1e-9;
 }
 
-/* One layer's down product for many rows: panels from columns as they are needed, and panels that are there. */
-static void report_batch(bench *b)
+/* A layer's down matrix as panels. */
+static void fill_panels(const bench *b, const sl_columns *w)
 {
-    size_t panel_bytes = sl_panel_bytes(b->opt.type, b->opt.cols);
-    double pack = 1e9, packed = 1e9, there = 1e9;
+    size_t row_bytes = sl_row_bytes(b->opt.type, b->opt.cols), panel_bytes = sl_panel_bytes(b->opt.type, b->opt.cols);
+    uint8_t *joined = malloc(SL_COLUMN_GROUP * row_bytes);
+    for (uint32_t first = 0; joined && first < b->opt.rows; first += SL_PANEL_ROWS) {
+        const uint8_t *rows[SL_PANEL_ROWS] = {0};
+        uint32_t group = first / SL_COLUMN_GROUP * SL_COLUMN_GROUP, left = b->opt.rows - group;
+        sl_columns_join(b->opt.type, w->column, w->meta, b->opt.rows, b->opt.cols, group, left < SL_COLUMN_GROUP ? left : SL_COLUMN_GROUP,
+                        joined);
+        for (uint32_t r = 0; r < SL_PANEL_ROWS && first + r < b->opt.rows; r++)
+            rows[r] = joined + (first - group + r) * row_bytes;
+        b->kernels->pack(b->opt.type, rows, b->opt.cols, b->panels + first / SL_PANEL_ROWS * panel_bytes);
+    }
+    free(joined);
+}
+
+/* One layer's down product for many rows: from columns, and from panels that are there. */
+static void report_batch(bench *b, uint32_t rows)
+{
+    double from_columns = 1e9, from_panels = 1e9;
+    sl_acts hidden = b->hidden;
     choose(b, 1.0);
     point_at_columns(b);
+    sl_columns w = layer_of(b, 0);
+    fill_panels(b, &w);
+    hidden.rows = rows;
     for (uint32_t pass = 0; pass <= b->opt.passes; pass++) {
-        sl_columns w = layer_of(b, pass % b->layers);
-        double packing = 0;
+        w = layer_of(b, pass % b->layers);
         uint64_t start = sl_now_ns();
-        for (uint32_t first = 0; first < b->opt.rows; first += SL_PANEL_ROWS) {
-            uint64_t before = sl_now_ns();
-            b->kernels->pack_columns(&w, first, b->panels);
-            packing += seconds_since(before);
-            b->kernels->matmul(b->opt.type, b->panels, SL_PANEL_ROWS, &b->hidden, b->out + first, b->opt.rows);
-        }
-        packed = seconds_since(start) < packed ? seconds_since(start) : packed;
-        pack = packing < pack ? packing : pack;
+        b->kernels->matmul_columns(&w, &hidden, 0, b->opt.rows, b->out);
+        double columns_s = seconds_since(start);
+        start = sl_now_ns();
+        b->kernels->matmul(b->opt.type, b->panels, b->opt.rows, &hidden, b->out, b->opt.rows);
+        double panels_s = seconds_since(start);
+        from_columns = columns_s < from_columns ? columns_s : from_columns;
+        from_panels = panels_s < from_panels ? panels_s : from_panels;
     }
-    for (uint32_t first = 0; first < b->opt.rows; first += SL_PANEL_ROWS) {
-        sl_columns w = layer_of(b, 0);
-        b->kernels->pack_columns(&w, first, b->panels + first / SL_PANEL_ROWS * panel_bytes);
-    }
-    for (uint32_t pass = 0; pass <= b->opt.passes; pass++) {
-        uint64_t start = sl_now_ns();
-        b->kernels->matmul(b->opt.type, b->panels, b->opt.rows, &b->hidden, b->out, b->opt.rows);
-        there = seconds_since(start) < there ? seconds_since(start) : there;
-    }
-    printf("%u rows of activations, one thread: %.2f ms from columns (%.2f of it packing, %.2f GB/s), %.2f ms from panels\n", BATCH_ROWS,
-           packed * 1e3, pack * 1e3, (double)b->opt.cols * (double)b->column_bytes / pack * 1e-9, there * 1e3);
+    printf("%u rows of activations, one thread: %.2f ms from columns (%.2f GB/s of them), %.2f ms from panels\n", rows, from_columns * 1e3,
+           (double)b->opt.cols * (double)b->column_bytes / from_columns * 1e-9, from_panels * 1e3);
 }
 
 static void report_cutting(bench *b)
@@ -395,7 +406,8 @@ int main(int argc, char **argv)
     printf("%s %s, d %u, ff %u, %zu layers of %.1f MiB, %u threads, %u passes\n", sl_isa_name(b.opt.isa), sl_format_of(b.opt.type)->name,
            b.opt.rows, b.opt.cols, b.layers, (double)b.stride * b.opt.cols / 0x1p20, b.opt.threads, b.opt.passes);
     report_sets(&b);
-    report_batch(&b);
+    report_batch(&b, 8);
+    report_batch(&b, BATCH_ROWS);
     report_cutting(&b);
     b.work = NULL;
     pthread_barrier_wait(&b.begin);

@@ -1,14 +1,11 @@
 /* kernels/columns.c: see columns.h.
  *
- * What a format is, here, is a row of a table: its planes (which bits of which byte belong to element j) and the spans of bytes that the block
- * shares. All of GGUF's integer formats place a plane in one way: `run` neighbouring elements lie in neighbouring bytes; the next `run`
- * elements lie in the same bytes, `bits` further up; when the bytes are full, the next `run` bytes follow. A column's own groups of 32 rows are
- * placed by the same rule, with a run of 4 * bits. So both directions are one unpacking, one transposition and one packing, which all
- * formats share.
+ * What a format is, here, is a row of a table (cut.h): its planes and the spans of bytes that the block shares. Planes and the groups of a column are
+ * placed by one rule, so both directions are one unpacking, one transposition and one packing, which all formats share.
  *
  * The unit of work is one block in 32 rows: at most 256 x 32 integers, 8 KiB on the stack. Blocks are the outer loop, so that the columns being
  * written are few and are written from end to end. */
-#include "kernels/columns.h"
+#include "kernels/cut.h"
 
 #include <assert.h>
 #include <string.h>
@@ -17,23 +14,7 @@
 #define GROUP     SL_COLUMN_GROUP
 #define BLOCK_MAX 256
 
-typedef struct plane {
-    uint8_t bits;   /* of an element: 8, 4, 2, 1; 0: there is no such plane */
-    uint8_t run;    /* elements in neighbouring bytes, see above */
-    uint8_t offset; /* first byte in the block */
-} plane;
-
-typedef struct span {
-    uint8_t offset, bytes;
-} span;
-
-typedef struct cut {
-    uint16_t block;  /* elements; 0: the type cannot be cut */
-    plane planes[2]; /* lowest bits first; none for float types */
-    span meta[2];    /* even bytes each, in the order of the block */
-} cut;
-
-static const cut cuts[SL_TYPE_LIMIT] = {
+static const sli_cut cuts[SL_TYPE_LIMIT] = {
     [SL_TYPE_F32] = {.block = 1},
     [SL_TYPE_F16] = {.block = 1},
     [SL_TYPE_BF16] = {.block = 1},
@@ -53,7 +34,7 @@ static const cut cuts[SL_TYPE_LIMIT] = {
 
 /* One matrix, or the rows of it that a call is about. */
 typedef struct job {
-    const cut *cut;
+    const sli_cut *cut;
     uint32_t rows, cols; /* of the whole matrix */
     uint32_t first_row, row_count;
     size_t row_bytes, block_bytes; /* in the file */
@@ -61,6 +42,11 @@ typedef struct job {
 
 /* The integers of a plane: neuron by neuron, 32 rows each. */
 typedef uint8_t values[BLOCK_MAX][GROUP];
+
+const sli_cut *sli_cut_of(uint32_t type)
+{
+    return &cuts[type];
+}
 
 uint32_t sl_column_block(uint32_t type)
 {
@@ -72,17 +58,12 @@ uint32_t sl_column_meta_words(uint32_t type)
     return (uint32_t)(cuts[type].meta[0].bytes + cuts[type].meta[1].bytes) / 2;
 }
 
-static size_t plane_bytes(plane p, uint32_t rows)
-{
-    return (size_t)(rows + GROUP - 1) / GROUP * 4 * p.bits;
-}
-
 size_t sl_column_bytes(uint32_t type, uint32_t rows)
 {
-    const cut *c = &cuts[type];
+    const sli_cut *c = &cuts[type];
     if (c->planes[0].bits == 0)
         return sl_row_bytes(type, rows);
-    return plane_bytes(c->planes[0], rows) + plane_bytes(c->planes[1], rows);
+    return sli_plane_bytes(c->planes[0], rows) + sli_plane_bytes(c->planes[1], rows);
 }
 
 size_t sl_column_meta_bytes(uint32_t type, uint32_t rows, uint32_t cols)
@@ -108,7 +89,7 @@ static job job_of(uint32_t type, uint32_t rows, uint32_t cols, uint32_t first_ro
 /* ---- integers, between a block's bytes, values, and a column's bytes; `bits` is a constant in each instance ---- */
 
 /* One row of a block: element j's bits at values[j][row]. */
-INLINE void take_row(uint32_t bits, const plane *p, uint32_t block, const uint8_t *bytes, uint32_t row, values v)
+INLINE void take_row(uint32_t bits, const sli_plane *p, uint32_t block, const uint8_t *bytes, uint32_t row, values v)
 {
     const uint32_t fields = 8 / bits, mask = (1u << bits) - 1;
     for (uint32_t first = 0; first < block; first += p->run * fields, bytes += p->run)
@@ -117,7 +98,7 @@ INLINE void take_row(uint32_t bits, const plane *p, uint32_t block, const uint8_
                 v[first + f * p->run + i][row] = (uint8_t)(bytes[i] >> f * bits & mask);
 }
 
-INLINE void give_row(uint32_t bits, const plane *p, uint32_t block, values v, uint32_t row, uint8_t *bytes)
+INLINE void give_row(uint32_t bits, const sli_plane *p, uint32_t block, values v, uint32_t row, uint8_t *bytes)
 {
     const uint32_t fields = 8 / bits;
     for (uint32_t first = 0; first < block; first += p->run * fields, bytes += p->run)
@@ -148,7 +129,7 @@ INLINE void take_group(uint32_t bits, const uint8_t *restrict group, uint8_t v[G
 }
 
 /* One plane of one block in up to 32 rows: from the matrix to the columns, each of which is at its plane's group. */
-INLINE void split_plane(uint32_t bits, const plane *p, const job *j, const uint8_t *block, uint32_t rows, uint8_t *const *columns,
+INLINE void split_plane(uint32_t bits, const sli_plane *p, const job *j, const uint8_t *block, uint32_t rows, uint8_t *const *columns,
                         size_t at)
 {
     values v;
@@ -160,7 +141,8 @@ INLINE void split_plane(uint32_t bits, const plane *p, const job *j, const uint8
         give_group(bits, v[n], columns[n] + at);
 }
 
-INLINE void join_plane(uint32_t bits, const plane *p, const job *j, const uint8_t *const *columns, size_t at, uint32_t rows, uint8_t *block)
+INLINE void join_plane(uint32_t bits, const sli_plane *p, const job *j, const uint8_t *const *columns, size_t at, uint32_t rows,
+                       uint8_t *block)
 {
     values v;
     for (uint32_t n = 0; n < j->cut->block; n++)
@@ -172,7 +154,7 @@ INLINE void join_plane(uint32_t bits, const plane *p, const job *j, const uint8_
 static void split_integers(const job *j, const uint8_t *block, uint32_t row, uint32_t rows, uint8_t *const *columns)
 {
     size_t plane_at = 0;
-    for (const plane *p = j->cut->planes; p < j->cut->planes + 2; p++) {
+    for (const sli_plane *p = j->cut->planes; p < j->cut->planes + 2; p++) {
         size_t at = plane_at + (size_t)row / GROUP * 4 * p->bits;
         switch (p->bits) {
         case 8: split_plane(8, p, j, block, rows, columns, at); break;
@@ -181,14 +163,14 @@ static void split_integers(const job *j, const uint8_t *block, uint32_t row, uin
         case 1: split_plane(1, p, j, block, rows, columns, at); break;
         default: break;
         }
-        plane_at += plane_bytes(*p, j->rows);
+        plane_at += sli_plane_bytes(*p, j->rows);
     }
 }
 
 static void join_integers(const job *j, const uint8_t *const *columns, uint32_t row, uint32_t rows, uint8_t *block)
 {
     size_t plane_at = 0;
-    for (const plane *p = j->cut->planes; p < j->cut->planes + 2; p++) {
+    for (const sli_plane *p = j->cut->planes; p < j->cut->planes + 2; p++) {
         size_t at = plane_at + (size_t)row / GROUP * 4 * p->bits;
         switch (p->bits) {
         case 8: join_plane(8, p, j, columns, at, rows, block); break;
@@ -197,7 +179,7 @@ static void join_integers(const job *j, const uint8_t *const *columns, uint32_t 
         case 1: join_plane(1, p, j, columns, at, rows, block); break;
         default: break;
         }
-        plane_at += plane_bytes(*p, j->rows);
+        plane_at += sli_plane_bytes(*p, j->rows);
     }
 }
 
@@ -212,7 +194,7 @@ static size_t meta_at(const job *j, uint32_t b)
 static void split_meta(const job *j, const uint8_t *block, uint32_t row, uint32_t rows, uint8_t *meta)
 {
     uint8_t *word = meta + 2 * (size_t)row;
-    for (const span *s = j->cut->meta; s < j->cut->meta + 2; s++)
+    for (const sli_span *s = j->cut->meta; s < j->cut->meta + 2; s++)
         for (uint32_t i = 0; i < s->bytes; i += 2, word += 2 * (size_t)j->rows)
             for (uint32_t r = 0; r < rows; r++)
                 memcpy(word + 2 * (size_t)r, block + r * j->row_bytes + s->offset + i, 2);
@@ -221,7 +203,7 @@ static void split_meta(const job *j, const uint8_t *block, uint32_t row, uint32_
 static void join_meta(const job *j, const uint8_t *meta, uint32_t row, uint32_t rows, uint8_t *block)
 {
     const uint8_t *word = meta + 2 * (size_t)row;
-    for (const span *s = j->cut->meta; s < j->cut->meta + 2; s++)
+    for (const sli_span *s = j->cut->meta; s < j->cut->meta + 2; s++)
         for (uint32_t i = 0; i < s->bytes; i += 2, word += 2 * (size_t)j->rows)
             for (uint32_t r = 0; r < rows; r++)
                 memcpy(block + r * j->row_bytes + s->offset + i, word + 2 * (size_t)r, 2);

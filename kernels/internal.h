@@ -17,7 +17,6 @@
     void sli_pack_##isa_name(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel);                      \
     void sli_matmul_##isa_name(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);  \
     void sli_dot_rows_##isa_name(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);                 \
-    void sli_pack_columns_##isa_name(const sl_columns *w, uint32_t first_row, uint8_t *panel);                                             \
     void sli_matmul_columns_##isa_name(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);           \
     void sli_dot_signs_##isa_name(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);                  \
     void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
@@ -39,6 +38,13 @@ SLI_DECLARE_KERNELS(avx512);
 /* The formats that matmul_avx2.c leaves to files of their own. */
 void sli_matmul_blocks_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 void sli_matmul_super_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+
+/* Blocks (of float types: elements) [first_block, first_block + blocks) of rows [first_row, first_row + 16) as a panel of their own; columns[0] is
+ * the column of the first block's first neuron, first_row a multiple of 16. Rows that the matrix does not have are zero bytes. */
+void sli_pack_blocks_ref(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
+                         uint8_t *panel);
+void sli_pack_blocks_avx2(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
+                          uint8_t *panel);
 
 #define SLI_SEGMENT_BLOCKS   8   /* D2: blocks of 32 whose products share one accumulator */
 #define SLI_SEGMENT_ELEMENTS 256 /* D3: elements of a segment; also a super-block */

@@ -121,11 +121,8 @@ typedef struct sl_kernels {
      * D2 or D3. What matmul gives for the same rows. */
     void (*dot_rows)(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);
 
-    /* A matrix by columns. pack_columns: the panel of rows [first_row, first_row + 16), as pack would make it (first_row is a multiple of
-     * 16; rows beyond w->rows are zero bytes); every neuron is a member. matmul_columns: out[r] for r in [row_begin, row_end) over the
-     * members alone (D8); row_begin is a multiple of 32; x has one row of w->cols, with zeros where a neuron is no member. A share of rows
-     * that is a multiple of 64 is fastest. */
-    void (*pack_columns)(const sl_columns *w, uint32_t first_row, uint8_t *panel);
+    /* out[a * w->rows + r] for all rows a of x and r in [row_begin, row_end): a matrix by columns, over the members alone (D8). row_begin is a
+     * multiple of 32; x has w->cols, with zeros where a neuron is no member. A share of rows that is a multiple of 64 is fastest. */
     void (*matmul_columns)(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);
 
     /* out[r], r in [row_begin, row_end), is row r of the signs times x's single row (D9). row_begin is a multiple of 32, row_end too unless it is w->rows. */

@@ -25,12 +25,13 @@ typedef struct gathering {
     const sli_bundled_layer *layer;
     sl_acts acts;
     uint32_t count, groups;
+    uint64_t held_bytes; /* staged */
     piece pieces[PIECES_MAX];
 } gathering;
 
 size_t sli_bundled_thread_bytes(uint32_t rows, size_t largest_panel_bytes)
 {
-    return SLI_PACK_PANELS * ((largest_panel_bytes + 63) & ~(size_t)63) + (size_t)rows * GROUP * sizeof(float);
+    return ((largest_panel_bytes + 63) & ~(size_t)63) + (size_t)rows * GROUP * sizeof(float);
 }
 
 /* ---- one thread's share ---- */
@@ -120,6 +121,7 @@ static void release_held(gathering *g)
         if (g->pieces[i].staged)
             sl_pager_release(g->ffn->engine->pager, g->pieces[i].unit);
     g->count = g->groups = 0;
+    g->held_bytes = 0;
 }
 
 static sl_status flush(gathering *g, sl_error *err)
@@ -149,14 +151,15 @@ static sl_status gather_unit(gathering *g, const sli_matrix *m, uint32_t index, 
     p.groups = (p.count + GROUP - 1) / GROUP;
     p.home = (uint8_t *)(uintptr_t)sl_pager_resident(pager, p.unit);
     p.data = p.home;
-    if (p.home == NULL || g->count == PIECES_MAX)
-        SL_TRY(flush(g, err)); /* the wait, if there is one, comes after all that can be done without it */
+    if (g->count == PIECES_MAX || (p.home == NULL && sli_gathered_enough(g->ffn->engine, p.unit, g->held_bytes)))
+        SL_TRY(flush(g, err));
     if (p.home == NULL) {
         sl_view view;
         SL_TRY(sl_pager_acquire(pager, p.unit, &view, err));
         p.staged = view.staged != NULL;
         p.data = p.staged ? view.staged : view.home;
         p.home = view.home;
+        g->held_bytes += p.staged ? (uint64_t)p.count * m->row_bytes : 0;
     }
     g->groups += p.groups;
     g->pieces[g->count++] = p;
@@ -193,20 +196,10 @@ static void down_share(void *arg, unsigned index, unsigned count)
 {
     const down_job *j = arg;
     const sl_kernels *kernels = j->ffn->engine->kernels;
-    uint32_t rows = j->columns.rows, begin, end;
-    sli_share(rows, SL_COLUMN_GROUP, index, count, &begin, &end);
-    if (j->acts.rows == 1 && begin < end) {
+    uint32_t begin, end;
+    sli_share(j->columns.rows, SL_COLUMN_GROUP, index, count, &begin, &end);
+    if (begin < end)
         kernels->matmul_columns(&j->columns, &j->acts, begin, end, j->out);
-        return;
-    }
-    uint8_t *memory = memory_of(j->ffn, index);
-    size_t panel_bytes = sl_panel_bytes(j->columns.type, j->columns.cols);
-    for (uint32_t row = begin; row < end; row += SLI_PACK_PANELS * SL_PANEL_ROWS) {
-        uint32_t n = end - row < SLI_PACK_PANELS * SL_PANEL_ROWS ? end - row : SLI_PACK_PANELS * SL_PANEL_ROWS;
-        for (uint32_t r = 0; r < n; r += SL_PANEL_ROWS)
-            kernels->pack_columns(&j->columns, row + r, memory + r / SL_PANEL_ROWS * panel_bytes);
-        kernels->matmul(j->columns.type, memory, n, &j->acts, j->out + row, rows);
-    }
 }
 
 void sli_bundled_down(const sli_ffn *f)

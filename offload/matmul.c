@@ -15,11 +15,13 @@ typedef struct piece {
 
 #define PIECES_MAX 256
 #define LYING_ROWS 64 /* rows of one call: enough to fetch ahead */
+#define HELD_SHARE 4  /* of the ring, one part in so many: what is held by those who compute */
 
 typedef struct gathering {
     sl_engine *engine;
     sl_acts acts;
     uint32_t count, panels;
+    uint64_t held_bytes; /* staged */
     piece pieces[PIECES_MAX];
 } gathering;
 
@@ -115,6 +117,12 @@ static void release_held(gathering *g)
         if (g->pieces[i].staged != NULL)
             sl_pager_release(g->engine->pager, g->pieces[i].unit);
     g->count = g->panels = 0;
+    g->held_bytes = 0;
+}
+
+bool sli_gathered_enough(const sl_engine *engine, sl_unit_id unit, uint64_t held_bytes)
+{
+    return !sl_pager_ready(engine->pager, unit) || held_bytes >= engine->price.staging_bytes / HELD_SHARE;
 }
 
 static sl_status flush(gathering *g, sl_error *err)
@@ -153,17 +161,14 @@ static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t 
     p.panels = (p.rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
 
     p.home = (uint8_t *)(uintptr_t)sl_pager_resident(g->engine->pager, p.unit);
-    if (p.home == NULL || g->count == PIECES_MAX) {
-        /* The wait, if there is one, comes after all that can be done without it. */
-        sl_status status = flush(g, err);
-        if (status != SL_OK)
-            return status;
-    }
+    if (g->count == PIECES_MAX || (p.home == NULL && sli_gathered_enough(g->engine, p.unit, g->held_bytes)))
+        SL_TRY(flush(g, err));
     if (p.home == NULL) {
         sl_view view;
         SL_TRY(sl_pager_acquire(g->engine->pager, p.unit, &view, err));
         p.staged = view.staged;
         p.home = view.home;
+        g->held_bytes += view.staged != NULL ? (uint64_t)p.rows * m->row_bytes : 0;
     }
     g->panels += p.panels;
     if (!follows(g, &p))
@@ -209,6 +214,7 @@ sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const
     gathering g;
     g.engine = engine;
     g.count = g.panels = 0;
+    g.held_bytes = 0;
     bool quantized = false;
     for (uint32_t i = 0; i < count; i++)
         quantized |= sl_format_of(products[i].matrix->type)->quantized;

@@ -1,6 +1,6 @@
 /* offload/matmul.h: products of one source with several matrices, over whatever of their units is in memory.
  *
- * Consecutive products with the same source (query, key, value; gate, up) are one run. Resident units are gathered until one must be waited
+ * Consecutive products with the same source (query, key, value; gate, up) are one run. Units that are there are gathered until one must be waited
  * for; what was gathered is computed before the wait, so that computing hides reading. Every output is computed by one thread, in
  * the kernels' fixed order: how the work was gathered or divided cannot show in the result. */
 #ifndef SL_OFFLOAD_MATMUL_H
@@ -19,6 +19,10 @@ typedef struct sli_product {
 /* out = matrix . src (+ bias) for `rows` rows of src; all matrices have the same cols. Quantises src when a matrix asks for it. */
 SL_MUST_USE sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const sli_product *products, uint32_t count,
                                    sl_error *err);
+
+/* Whether what was gathered has to be computed before a unit can join it: the unit is not there yet, and the wait comes after all that can be
+ * done without it; or the staged units that are held, `held_bytes` of them, leave the ring too little room to read ahead. */
+bool sli_gathered_enough(const sl_engine *engine, sl_unit_id unit, uint64_t held_bytes);
 
 /* Rows of a product's input as the kernels take them: fp32 where they lie, and quantised into the engine's memory (D1) when asked. */
 void sli_prepare_source(sl_engine *engine, const float *src, uint32_t rows, uint32_t cols, bool quantized, sl_acts *out);

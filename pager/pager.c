@@ -310,6 +310,13 @@ void sl_pager_retry(sl_pager *pager)
     pager->plan.next = pager->plan.head; /* entries that were passed over for a failed unit have their turn again */
 }
 
+bool sl_pager_ready(sl_pager *pager, sl_unit_id unit)
+{
+    sl_pager_poll(pager);
+    sli_unit_state state = pager->units.unit[unit].state;
+    return state == SLI_RESIDENT || state == SLI_STAGED;
+}
+
 const uint8_t *sl_pager_resident(const sl_pager *pager, sl_unit_id unit)
 {
     const sli_unit *u = &pager->units.unit[unit];

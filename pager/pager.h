@@ -79,6 +79,8 @@ void sl_pager_release(sl_pager *pager, sl_unit_id unit);
 void sl_pager_poll(sl_pager *pager);
 void sl_pager_retry(sl_pager *pager); /* FAILED -> ABSENT, for all */
 
+/* Whether acquire would give the unit at once. Collects finished reads first; never waits. */
+bool sl_pager_ready(sl_pager *pager, sl_unit_id unit);
 /* RESIDENT home of a unit or NULL: a look without a pin, valid until the pager is destroyed. */
 const uint8_t *sl_pager_resident(const sl_pager *pager, sl_unit_id unit);
 

@@ -121,7 +121,13 @@ static void model_acquire(bench *b, model *m, sl_unit_id id, bool settle)
 {
     sl_view view;
     sl_error err;
+    bool ready = sl_pager_ready(b->pager, id);
+    uint64_t waited_ns = sl_pager_statistics(b->pager).wait_ns;
     sl_status status = sl_pager_acquire(b->pager, id, &view, &err);
+    if (ready) {
+        assert_int_equal(status, SL_OK);
+        assert_true(sl_pager_statistics(b->pager).wait_ns == waited_ns);
+    }
     if (status == SL_IO) {
         assert_true(m->may_fail);
         assert_non_null(strstr(err.message, "synthetic device fails"));

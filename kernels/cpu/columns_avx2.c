@@ -338,7 +338,7 @@ static void multiply_floats(const sl_columns *w, const sl_acts *x, size_t row_be
     }
 }
 
-/* Formats that have tiles here; the others go segment by segment. */
+/* Formats that have tiles here, for one row; others, and several rows, go segment by segment. */
 static bool is_tiled(uint32_t type)
 {
     return type == SL_TYPE_Q4_0 || type == SL_TYPE_Q4_1 || type == SL_TYPE_Q8_0 || sli_layout_of(type).words == 0;
@@ -346,9 +346,9 @@ static bool is_tiled(uint32_t type)
 
 void sli_matmul_columns_avx2(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out)
 {
-    static const sli_segment_kernels by_segment = {sli_pack_avx2, sli_matmul_avx2};
+    static const sli_segment_kernels by_segment = {.pack_blocks = sli_pack_blocks_avx2, .matmul = sli_matmul_avx2};
     uint32_t whole_end = row_begin + (row_end - row_begin) / SL_COLUMN_GROUP * SL_COLUMN_GROUP;
-    if (!is_tiled(w->type)) {
+    if (x->rows > 1 || !is_tiled(w->type)) {
         sli_matmul_columns_by_segment(&by_segment, w, x, row_begin, row_end, out);
         return;
     }

@@ -202,7 +202,7 @@ static multiply_fn multiply_of(uint32_t type)
 
 void sli_dot_rows_avx2(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out)
 {
-    static const sli_segment_kernels by_segment = {sli_pack_avx2, sli_matmul_avx2};
+    static const sli_segment_kernels by_segment = {.pack = sli_pack_avx2, .matmul = sli_matmul_avx2};
     multiply_fn multiply = multiply_of(type);
     if (multiply == NULL) {
         sli_dot_rows_by_segment(&by_segment, type, rows, count, x, out);

@@ -4,8 +4,11 @@
 #include "kernels/segments.h"
 
 #include <math.h>
+#include <string.h>
 
-static const sli_segment_kernels by_segment = {sli_pack_ref, sli_matmul_ref};
+#define BLOCK_BYTES_MAX 210 /* of Q6_K */
+
+static const sli_segment_kernels by_segment = {.pack_blocks = sli_pack_blocks_ref, .matmul = sli_matmul_ref};
 
 /* Formats of one plane and blocks of 32, for which D8 is written out; the others go segment by segment. */
 static bool is_written_out(uint32_t type)
@@ -67,7 +70,7 @@ static float float_row(const sl_columns *w, const sl_acts *x, size_t r)
 void sli_matmul_columns_ref(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out)
 {
     bool quantized = sli_layout_of(w->type).words != 0;
-    if (quantized && !is_written_out(w->type)) {
+    if (x->rows > 1 || (quantized && !is_written_out(w->type))) {
         sli_matmul_columns_by_segment(&by_segment, w, x, row_begin, row_end, out);
         return;
     }
@@ -75,45 +78,43 @@ void sli_matmul_columns_ref(const sl_columns *w, const sl_acts *x, uint32_t row_
         out[r] = quantized ? quantized_row(w, x, r) : float_row(w, x, r);
 }
 
-/* Byte `i` of row r's quants in block b, as the file has it. */
-static uint8_t quant_byte(const sl_columns *w, size_t b, size_t i, size_t r)
-{
-    const uint8_t *const *column = w->column + b * SL_ACT_BLOCK;
-    if (w->type == SL_TYPE_Q8_0)
-        return raw_of_row(w->type, column[i], r);
-    return (uint8_t)(raw_of_row(w->type, column[i], r) | raw_of_row(w->type, column[16 + i], r) << 4);
-}
+/* ---- panels ---- */
 
-/* Row `first_row + lane` in the panel; the panel was zeroed. */
-static void pack_quantized_row(const sl_columns *w, size_t first_row, size_t lane, uint8_t *panel)
+static void pack_floats(const sl_columns *w, const uint8_t *const *columns, size_t count, uint32_t first_row, uint8_t *panel)
 {
-    sli_layout layout = sli_layout_of(w->type);
-    size_t blocks = w->cols / SL_ACT_BLOCK, r = first_row + lane;
-    uint8_t *scales = panel + blocks * layout.words * 4 * SL_PANEL_ROWS, *minima = scales + blocks * 2 * SL_PANEL_ROWS;
-    for (size_t b = 0; b < blocks; b++) {
-        for (size_t i = 0; i < (size_t)layout.words * 4; i++)
-            panel[((b * layout.words + i / 4) * SL_PANEL_ROWS + lane) * 4 + i % 4] = quant_byte(w, b, i, r);
-        memcpy(scales + (b * SL_PANEL_ROWS + lane) * 2, sli_column_meta(w, b, 0, r), 2);
-        if (layout.has_min)
-            memcpy(minima + (b * SL_PANEL_ROWS + lane) * 2, sli_column_meta(w, b, 1, r), 2);
-    }
-}
-
-void sli_pack_columns_ref(const sl_columns *w, uint32_t first_row, uint8_t *panel)
-{
-    if (sli_layout_of(w->type).words && !is_written_out(w->type)) {
-        sli_pack_columns_by_segment(&by_segment, w, first_row, panel);
-        return;
-    }
     size_t lanes = w->rows - first_row < SL_PANEL_ROWS ? w->rows - first_row : SL_PANEL_ROWS;
     size_t element_bytes = sl_format_of(w->type)->block_bytes;
-    memset(panel, 0, sl_panel_bytes(w->type, w->cols));
-    for (size_t lane = 0; lane < lanes; lane++) {
-        if (sli_layout_of(w->type).words) {
-            pack_quantized_row(w, first_row, lane, panel);
-            continue;
-        }
-        for (size_t k = 0; k < w->cols; k++)
-            memcpy(panel + (k * SL_PANEL_ROWS + lane) * element_bytes, w->column[k] + (first_row + lane) * element_bytes, element_bytes);
+    memset(panel, 0, count * SL_PANEL_ROWS * element_bytes);
+    for (size_t k = 0; k < count; k++)
+        memcpy(panel + k * SL_PANEL_ROWS * element_bytes, columns[k] + first_row * element_bytes, lanes * element_bytes);
+}
+
+/* The block in the file's form, then packed like any other. */
+static void pack_block(const sl_columns *w, const uint8_t *const *columns, size_t block, uint32_t first_row, uint8_t *panel)
+{
+    const uint8_t *at[SL_PANEL_ROWS] = {0};
+    uint8_t rows[SL_COLUMN_GROUP][BLOCK_BYTES_MAX];
+    uint32_t group = first_row / SL_COLUMN_GROUP * SL_COLUMN_GROUP;
+    sl_columns_join_block(w->type, columns, w->meta, w->rows, w->cols, (uint32_t)block, group, rows[0], BLOCK_BYTES_MAX);
+    for (uint32_t lane = 0; lane < SL_PANEL_ROWS && first_row + lane < w->rows; lane++)
+        at[lane] = rows[first_row - group + lane];
+    sli_pack_ref(w->type, at, sli_layout_of(w->type).elements, panel);
+}
+
+void sli_pack_blocks_ref(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
+                         uint8_t *panel)
+{
+    sli_layout layout = sli_layout_of(w->type);
+    uint8_t one[SL_PANEL_ROWS * BLOCK_BYTES_MAX];
+    size_t words = (size_t)layout.words * 4 * SL_PANEL_ROWS, halves = 2 * SL_PANEL_ROWS;
+    if (layout.words == 0) {
+        pack_floats(w, columns, blocks, first_row, panel);
+        return;
+    }
+    for (size_t b = 0; b < blocks; b++) {
+        pack_block(w, columns + b * layout.elements, first_block + b, first_row, one);
+        memcpy(panel + b * words, one, words);
+        for (size_t i = 0; i < layout.halves; i++)
+            memcpy(panel + blocks * words + (i * blocks + b) * halves, one + words + i * halves, halves);
     }
 }

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-static const sli_segment_kernels by_segment = {sli_pack_ref, sli_matmul_ref};
+static const sli_segment_kernels by_segment = {.pack = sli_pack_ref, .matmul = sli_matmul_ref};
 
 static float dot_float(uint32_t type, const uint8_t *row, const sl_acts *x)
 {
