@@ -66,12 +66,23 @@ static void density_is_divided_exactly_and_by_need(void **state)
 #define NEURONS  96
 #define CLUSTERS 6
 
+static void check_permutation(const uint32_t *order)
+{
+    bool seen[NEURONS] = {0};
+    for (uint32_t i = 0; i < NEURONS; i++) {
+        assert_true(order[i] < NEURONS && !seen[order[i]]);
+        seen[order[i]] = true;
+    }
+}
+
 /* Neurons i, i + 6, i + 12 ... fire together, in rows of their own; neuron 7 always fires and neuron 90 never does. */
 static void neurons_that_fire_together_are_stored_together(void **state)
 {
     (void)state;
     uint64_t histories[NEURONS] = {0}, random = 1;
-    uint32_t order[NEURONS], scratch[NEURONS], place[NEURONS], breaks = 0;
+    float heat[NEURONS];
+    sli_order_facts facts = {heat, histories, NEURONS, 1};
+    uint32_t order[NEURONS], scratch[NEURONS], breaks = 0;
     uint64_t patterns[CLUSTERS];
     sl_threads *threads;
     assert_int_equal(sl_threads_create(1, &threads, NULL), SL_OK);
@@ -79,19 +90,46 @@ static void neurons_that_fire_together_are_stored_together(void **state)
         patterns[c] = next_random(&random) & next_random(&random);
     for (uint32_t i = 0; i < NEURONS; i++)
         histories[i] = i == 7 ? UINT64_MAX : i == 90 ? 0 : patterns[i % CLUSTERS] ^ (uint64_t)1 << next_random(&random) % 64;
-    sli_order_chain(threads, histories, NEURONS, 1, order, scratch);
-    memset(place, 0xff, sizeof place);
     for (uint32_t i = 0; i < NEURONS; i++)
-        place[order[i]] = i;
-    for (uint32_t i = 0; i < NEURONS; i++)
-        assert_true(place[i] < NEURONS); /* a permutation */
+        heat[i] = (float)__builtin_popcountll(histories[i]);
+    sli_order_tiered(threads, &facts, 1, order, scratch);
+    check_permutation(order);
     assert_int_equal(order[0], 7);
     for (uint32_t i = 2; i < NEURONS; i++)
         breaks += order[i] % CLUSTERS != order[i - 1] % CLUSTERS;
     assert_true(breaks <= CLUSTERS + 1);
-    sli_order_hot_first(histories, NEURONS, 1, order, scratch);
+    sli_order_tiered(threads, &facts, NEURONS, order, scratch);
+    check_permutation(order);
     assert_int_equal(order[0], 7);
     assert_int_equal(order[NEURONS - 1], 90);
+    sl_threads_destroy(threads);
+}
+
+/* Three clusters, and the first half of the neurons is hotter than any of the second half. */
+static void what_is_hottest_is_stored_first_and_within_a_tier_together(void **state)
+{
+    (void)state;
+    const uint64_t often[3] = {0x00000000ffffffff, 0x0000ffffffff0000, 0xffffffff00000000};
+    uint64_t histories[NEURONS];
+    float heat[NEURONS];
+    sli_order_facts facts = {heat, histories, NEURONS, 1};
+    uint32_t order[NEURONS], scratch[NEURONS];
+    sl_threads *threads;
+    assert_int_equal(sl_threads_create(1, &threads, NULL), SL_OK);
+    for (uint32_t i = 0; i < NEURONS; i++)
+        histories[i] = (i < NEURONS / 2 ? often[i % 3] : often[i % 3] & 0x5555555555555555) & ~((uint64_t)1 << i % 5 * 3);
+    for (uint32_t i = 0; i < NEURONS; i++)
+        heat[i] = (i < NEURONS / 2 ? 10.0f : 1.0f) + (float)(i * 7 % 5);
+    sli_order_tiered(threads, &facts, 2, order, scratch);
+    check_permutation(order);
+    for (uint32_t half = 0; half < 2; half++) {
+        uint32_t breaks = 0;
+        for (uint32_t i = half * NEURONS / 2; i < (half + 1) * NEURONS / 2; i++) {
+            assert_true(order[i] / (NEURONS / 2) == half);
+            breaks += i % (NEURONS / 2) != 0 && order[i] % 3 != order[i - 1] % 3;
+        }
+        assert_int_equal(breaks, 2);
+    }
     sl_threads_destroy(threads);
 }
 
@@ -392,6 +430,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(density_is_divided_exactly_and_by_need),
         cmocka_unit_test(neurons_that_fire_together_are_stored_together),
+        cmocka_unit_test(what_is_hottest_is_stored_first_and_within_a_tier_together),
         cmocka_unit_test(reads_are_counted_with_and_without_gaps),
         cmocka_unit_test(inputs_of_low_rank_are_found_by_a_low_rank_guess),
         cmocka_unit_test(more_bits_of_a_copy_lose_less),

@@ -15,7 +15,7 @@
 
 #define PREDICTOR_SHARE 0.15 /* of the feed-forwards' bytes, by default */
 #define ORDER_DENSITY   0.3
-#define GAP_BYTES       4096u
+#define GAP_BYTES       SL_BUNDLES_GAP_BYTES
 #define TEXT_PER_TOKEN  16u /* bytes of text that are tokenised for each token wanted: more than any text needs */
 
 /* Everything in hand, in the order in which it is made. */
@@ -305,11 +305,11 @@ static uint32_t gap_bundles(const work *w)
     return (uint32_t)(GAP_BYTES / ((bytes + SL_PACK_STRIDE - 1) / SL_PACK_STRIDE * SL_PACK_STRIDE));
 }
 
-/* Counts the reads that held-out rows need in an order. */
+/* Counts the reads that held-out rows need in an order, and what of their sets comes first in it. */
 static void count_reads(work *w, sli_calibrate_order which, const uint32_t *order)
 {
     const sli_lesson *l = &w->lesson;
-    uint64_t runs = 0, places = 0;
+    uint64_t runs = 0, places = 0, first = 0;
     for (uint32_t row = l->fit_rows; row < l->fit_rows + l->held_rows; row++) {
         sli_select_top(l->scores + (size_t)row * l->ff, l->ff, w->out->wanted, w->members);
         memset(w->wanted, 0, l->ff);
@@ -318,25 +318,38 @@ static void count_reads(work *w, sli_calibrate_order which, const uint32_t *orde
         sli_reads reads = sli_order_reads(order, w->wanted, l->ff, gap_bundles(w));
         runs += reads.runs;
         places += reads.places;
+        for (uint32_t place = 0; place < l->ff / 5; place++)
+            first += w->wanted[order[place]];
     }
     w->out->runs[which] += (double)runs / l->held_rows / w->out->layers;
     w->out->places[which] += (double)places / l->held_rows / w->out->layers;
+    w->out->first_fifth[which] += (double)first / l->held_rows / w->out->wanted / w->out->layers;
+}
+
+/* A neuron's heat is its mean score. How many sets it is in would hit a little more; this keeps more of the energy (bench/SPEED.md). */
+static void take_heat(const sli_lesson *l, float *heat)
+{
+    memset(heat, 0, l->ff * sizeof *heat);
+    for (uint32_t row = 0; row < l->fit_rows; row++)
+        l->kernels->add(heat, l->scores + (size_t)row * l->ff, l->ff);
 }
 
 static void find_order(work *w, uint32_t *order)
 {
     sli_lesson *l = &w->lesson;
-    uint32_t words = (l->fit_rows + 63) / 64, *other = w->members + l->ff, *scratch = (uint32_t *)(void *)w->scores;
-    write_histories(w, words);
-    sli_order_hot_first(w->histories, l->ff, words, other, scratch);
+    uint32_t *other = w->members + l->ff, *scratch = (uint32_t *)(void *)w->scores;
+    sli_order_facts facts = {w->scores + l->ff, w->histories, l->ff, (l->fit_rows + 63) / 64};
+    take_heat(l, w->scores + l->ff);
+    write_histories(w, facts.words);
+    sli_order_tiered(w->threads, &facts, l->ff, other, scratch);
     count_reads(w, SLI_ORDER_HOT, other);
     for (uint32_t i = 0; i < l->ff; i++)
         other[i] = i;
     count_reads(w, SLI_ORDER_FILE, other);
     shuffle(other, l->ff);
     count_reads(w, SLI_ORDER_RANDOM, other);
-    sli_order_chain(w->threads, w->histories, l->ff, words, order, scratch);
-    count_reads(w, SLI_ORDER_CHAIN, order);
+    sli_order_tiered(w->threads, &facts, SLI_ORDER_TIERS, order, scratch);
+    count_reads(w, SLI_ORDER_TIERED, order);
 }
 
 static sl_status fit_layer(work *w, uint32_t layer, sl_error *err)

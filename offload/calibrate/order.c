@@ -3,6 +3,8 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define SHARES_MAX 64 /* threads that may search */
 
@@ -12,7 +14,7 @@ typedef struct nearest {
 
 typedef struct search {
     const uint64_t *histories;
-    const uint32_t *left;
+    uint32_t *left;
     uint32_t count, words, from;
     nearest found[SHARES_MAX];
 } search;
@@ -22,14 +24,6 @@ static uint32_t distance(const uint64_t *a, const uint64_t *b, uint32_t words)
     uint32_t sum = 0;
     for (uint32_t w = 0; w < words; w++)
         sum += (uint32_t)__builtin_popcountll(a[w] ^ b[w]);
-    return sum;
-}
-
-static uint32_t weight(const uint64_t *a, uint32_t words)
-{
-    uint32_t sum = 0;
-    for (uint32_t w = 0; w < words; w++)
-        sum += (uint32_t)__builtin_popcountll(a[w]);
     return sum;
 }
 
@@ -65,34 +59,39 @@ static uint32_t find_nearest(sl_threads *threads, search *s)
     return best.index;
 }
 
-void sli_order_chain(sl_threads *threads, const uint64_t *histories, uint32_t neurons, uint32_t words, uint32_t *order, uint32_t *scratch)
+static int hotter_first(const void *left, const void *right, void *heat_of)
 {
-    uint32_t hottest = 0, most = 0;
-    for (uint32_t i = 0; i < neurons; i++) {
-        uint32_t fires = weight(histories + (size_t)i * words, words);
-        scratch[i] = i;
-        if (fires > most) {
-            most = fires;
-            hottest = i;
-        }
-    }
-    search s = {.histories = histories, .left = scratch, .count = neurons, .words = words};
-    for (uint32_t place = 0, next = hottest; place < neurons; place++) {
-        order[place] = s.from = scratch[next];
-        scratch[next] = scratch[--s.count];
-        next = s.count > 0 ? find_nearest(threads, &s) : 0;
+    const float *heat = heat_of;
+    uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    if (heat[a] != heat[b])
+        return heat[a] > heat[b] ? -1 : 1;
+    return a < b ? -1 : a > b;
+}
+
+/* Puts those that are left on a path that begins with the one nearest to s->from. */
+static void chain(sl_threads *threads, search *s, uint32_t *order)
+{
+    while (s->count > 0) {
+        uint32_t next = find_nearest(threads, s);
+        *order++ = s->from = s->left[next];
+        s->left[next] = s->left[--s->count];
     }
 }
 
-void sli_order_hot_first(const uint64_t *histories, uint32_t neurons, uint32_t words, uint32_t *order, uint32_t *scratch)
+void sli_order_tiered(sl_threads *threads, const sli_order_facts *facts, uint32_t tiers, uint32_t *order, uint32_t *scratch)
 {
-    for (uint32_t i = 0; i < neurons; i++)
-        scratch[i] = weight(histories + (size_t)i * words, words);
-    uint32_t at = 0;
-    for (uint32_t fires = 64 * words + 1; fires-- > 0;)
-        for (uint32_t i = 0; i < neurons; i++)
-            if (scratch[i] == fires)
-                order[at++] = i;
+    search s = {.histories = facts->histories, .left = scratch, .words = facts->words};
+    for (uint32_t i = 0; i < facts->neurons; i++)
+        order[i] = i;
+    qsort_r(order, facts->neurons, sizeof *order, hotter_first, (void *)(uintptr_t)facts->heat);
+    s.from = order[0];
+    for (uint32_t tier = 0; tier < tiers; tier++) {
+        uint32_t first = (uint32_t)((uint64_t)facts->neurons * tier / tiers),
+                 end = (uint32_t)((uint64_t)facts->neurons * (tier + 1) / tiers);
+        s.count = end - first;
+        memcpy(scratch, order + first, s.count * sizeof *scratch);
+        chain(threads, &s, order + first);
+    }
 }
 
 sli_reads sli_order_reads(const uint32_t *order, const uint8_t *wanted, uint32_t neurons, uint32_t gap)

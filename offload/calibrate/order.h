@@ -1,9 +1,10 @@
 /* offload/calibrate/order.h: in which order a layer's neurons are stored, so that those of a set lie together. Pure.
  *
- * A neuron's history is one bit for each row: whether it was in the row's set. Between two neighbours in storage a run of wanted neurons begins or ends
- * for each row in which their histories differ. So the order is a path through all neurons on which the sum of those differences is small: from the
- * neuron that fires most on to the nearest one that is left, each time. What fires always comes first, what fires together follows each other, and what never
- * fires comes last.
+ * Two things are wanted of an order. Its first places should be those that matter most: what stays in memory without being asked about is a prefix.
+ * And what fires together should lie together. A neuron's history is one bit for each row: whether it was in the row's set; between two neighbours in
+ * storage a run of wanted neurons begins or ends for each row in which their histories differ. So neurons are sorted by their heat, cut into tiers of
+ * equal size, and within a tier follow a path on which the sum of those differences is small: on to the nearest one that is left, each time, from the
+ * last neuron of the tier before.
  *
  * Threads: pure; `threads` share the search for the nearest. */
 #ifndef SL_OFFLOAD_CALIBRATE_ORDER_H
@@ -11,10 +12,16 @@
 
 #include "core/threads.h"
 
-/* histories: [neurons][words]. order[place] = neuron. scratch: [neurons] words of 32 bits. */
-void sli_order_chain(sl_threads *threads, const uint64_t *histories, uint32_t neurons, uint32_t words, uint32_t *order, uint32_t *scratch);
-/* The order by how often neurons fire, for comparison. */
-void sli_order_hot_first(const uint64_t *histories, uint32_t neurons, uint32_t words, uint32_t *order, uint32_t *scratch);
+#define SLI_ORDER_TIERS 16u /* measured: bench/SPEED.md, "Sparsity, the whole program" */
+
+typedef struct sli_order_facts {
+    const float *heat;         /* [neurons] what matters more has more; finite */
+    const uint64_t *histories; /* [neurons][words] */
+    uint32_t neurons, words;
+} sli_order_facts;
+
+/* order[place] = neuron. scratch: [neurons]. With one tier all is one path; with one for each neuron the order is by heat alone. */
+void sli_order_tiered(sl_threads *threads, const sli_order_facts *facts, uint32_t tiers, uint32_t *order, uint32_t *scratch);
 
 typedef struct sli_reads {
     uint64_t runs;   /* reads after coalescing */

@@ -85,7 +85,7 @@ static sl_status work(calibrating *c, sl_error *err)
 
 /* ---- what was found ---- */
 
-static const char *const order_names[SLI_ORDER_COUNT] = {"chained", "hot first", "file", "random"};
+static const char *const order_names[SLI_ORDER_COUNT] = {"tiered", "hot first", "file", "random"};
 
 static json_t *json_quality(const sli_quality *q)
 {
@@ -102,8 +102,8 @@ static json_t *json_found(const calibrating *c)
                                                "bytes", (json_int_t)f->table[i].bytes, "share", f->table[i].share, "fits", f->table[i].fits,
                                                "chosen", i == f->chosen, "quality", json_quality(&f->table[i].quality)));
     for (int i = 0; i < SLI_ORDER_COUNT; i++)
-        json_array_append_new(orders,
-                              json_pack("{s:s, s:f, s:f}", "order", order_names[i], "reads", f->runs[i], "rows_read", f->places[i]));
+        json_array_append_new(orders, json_pack("{s:s, s:f, s:f, s:f}", "order", order_names[i], "reads", f->runs[i], "rows_read",
+                                                f->places[i], "first_fifth", f->first_fifth[i]));
     return json_pack("{s:s, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:f, s:f, s:I, s:O}", "file", c->out_path, "tokens", (json_int_t)f->tokens,
                      "predictor_bytes", (json_int_t)f->predictor_bytes, "ffn_bytes", (json_int_t)f->ffn_bytes, "share",
                      (double)f->predictor_bytes / (double)f->ffn_bytes, "predictors", table, "quality", json_quality(&f->quality), "orders",
@@ -132,9 +132,9 @@ static void print_found(const calibrating *c)
     const sli_calibration *f = &c->found;
     char size[24], peak[24];
     print_table(f);
-    fprintf(stderr, "reads per layer and token for %u of %u neurons (rows read):", f->wanted, f->ff);
+    fprintf(stderr, "reads per layer and token for %u of %u neurons (rows read; share of them in the first fifth):", f->wanted, f->ff);
     for (int i = 0; i < SLI_ORDER_COUNT; i++)
-        fprintf(stderr, "%s %s %.0f (%.0f)", i == 0 ? "" : ",", order_names[i], f->runs[i], f->places[i]);
+        fprintf(stderr, "%s %s %.0f (%.0f; %.2f)", i == 0 ? "" : ",", order_names[i], f->runs[i], f->places[i], f->first_fifth[i]);
     sl_format_size(f->predictor_bytes, size);
     sl_format_size(sl_peak_rss_bytes(), peak);
     fprintf(
