@@ -40,6 +40,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->context = e->context;
     out->context_model = e->model->context;
     out->batch = e->price.batch;
+    out->draft_max = e->price.draft_max;
     out->layers = e->model->layers;
     out->d = e->model->d;
     out->ff = e->model->ff;

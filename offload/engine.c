@@ -6,6 +6,7 @@
 #include "core/mathx.h"
 #include "core/os.h"
 #include "offload/density.h"
+#include "offload/sirius.h"
 #include "offload/tools/pack.h"
 
 #include <stdarg.h>
@@ -210,13 +211,15 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .v_type = kv_type_of(e->options.v_type),
                          .io_alignment = IO_ALIGNMENT,
                          .all_logits = e->options.all_logits,
+                         .draft_max = e->options.draft_max < e->context ? e->options.draft_max : e->context - 1,
                          .sparsity = e->options.sparsity,
                          .predictor = e->options.predictor,
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed};
     if (e->options.late_drop)
-        sli_note(e, fetches_sets(e) ? "late neurons are left out (--late drop): the text will depend on the disk's speed"
-                                    : "nothing can be late here: all neurons are read in any case");
+        sli_note(e, !fetches_sets(e)           ? "nothing can be late here: all neurons are read in any case"
+                    : e->options.draft_max > 0 ? "late neurons are left out of drafts (--late drop)"
+                                               : "late neurons are left out (--late drop): the text will depend on the disk's speed");
     if (fetches_sets(e)) {
         wishes.keep = e->keep;
         wishes.cache_policy = CACHE_POLICY;
@@ -224,7 +227,7 @@ static sl_status price(sl_engine *e, sl_error *err)
         e->bundle_alignment = wishes.bundle_alignment;
     }
     wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
-                           e->context * sizeof(sl_token) * 2;
+                           e->context * sizeof(sl_token) * 2 + sli_sirius_bytes(wishes.draft_max);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
     if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)
@@ -401,8 +404,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));
     SL_TRY(open_pager(e, err));
-    sli_scratch_shape shape = {e->price.batch, e->options.all_logits ? e->price.batch : 1, sl_threads_count(e->threads),
-                               e->units.largest_panel_bytes, e->price.bundled_bytes > 0};
+    sli_scratch_shape shape = {e->price.batch, e->options.all_logits ? e->price.batch : 1 + e->price.draft_max,
+                               sl_threads_count(e->threads), e->units.largest_panel_bytes, e->price.bundled_bytes > 0};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));

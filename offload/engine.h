@@ -4,6 +4,8 @@
  *   engine.c    open and close in the order of the price list         kv.c        the cache's pages
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
+ *   sirius.c    drafts and dense checks                                drafter.c, lookup.c   who drafts
+ *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
  *   bundled.c, ffn_bundled.c, ffn_sparse.c    feed-forwards of a packed file: all of it, or the set's bundles alone
@@ -71,6 +73,7 @@ typedef struct sli_wishes {
     uint32_t k_type, v_type;          /* sl_type */
     uint32_t io_alignment;
     bool all_logits;
+    uint32_t draft_max; /* rows behind the first whose logits a pass may give; given up where the budget is tight */
     sl_sparsity sparsity;
     sl_predictor predictor;
     uint64_t predictor_bytes; /* of the stored one, when it is used */
@@ -82,7 +85,7 @@ typedef struct sli_wishes {
 } sli_wishes;
 
 typedef struct sli_price {
-    uint32_t batch, unit_bytes;
+    uint32_t batch, draft_max, unit_bytes;
     uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
     uint64_t sparsity_bytes;                                                                     /* sets of neurons */
     uint64_t predictor_bytes;
@@ -186,12 +189,19 @@ struct sl_session {
     sli_planned next_planned; /* what the pager already reads for */
 };
 
+/* Flags of sl_session_eval that only this folder gives. */
+enum {
+    SLI_EVAL_DENSE_NEXT = 1 << 16, /* with SL_EVAL_MORE: what follows is dense, also where the engine has sparsity */
+    SLI_EVAL_FADE = 1 << 17        /* of dense rows: what earlier ones showed of the neurons counts less from now on */
+};
+
 /* One pass over the weights for `rows` tokens at positions session->position.. ; does not advance the position. logits_rows: 0, 1 (the
  * last) or rows. */
 typedef struct sli_pass_kind {
     uint32_t logits_rows;
     bool sparse;    /* the rows have sets of neurons (engine->sparsity) */
-    bool plan_next; /* a pass with logits follows: of one sparse row where the engine has sparsity */
+    bool plan_next; /* a pass with logits follows: of one sparse row where the engine has sparsity, unless next_dense */
+    bool next_dense;
 } sli_pass_kind;
 SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
 

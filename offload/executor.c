@@ -343,7 +343,8 @@ static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
         SL_TRY(plan_pass(engine, what, head, 0, err));
     session->next_planned = SLI_PLANNED_NOTHING;
     if (kind->plan_next) {
-        sli_planned next = without_bundles(engine, engine->sparsity.mode != SL_SPARSITY_OFF, 1) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+        bool next_sparse = engine->sparsity.mode != SL_SPARSITY_OFF && !kind->next_dense;
+        sli_planned next = without_bundles(engine, next_sparse, 1) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
         SL_TRY(plan_pass(engine, next, true, head ? engine->units.count : engine->units.body_count, err));
         session->next_planned = next;
     }

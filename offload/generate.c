@@ -1,15 +1,12 @@
 /* offload/generate.c: from a prompt to text: sample, stop, stream.
  *
- * Text is handed out in whole UTF-8 characters, and held back while it could still become a stop string. */
+ * Text is handed out in whole UTF-8 characters, and held back while it could still become a stop string. Tokens come one by one from a pass over
+ * one row, or several from a check of drafts (sirius.h); what ends the text may lie among them, and then those behind it never were. */
 #include "core/os.h"
-#include "core/sampler.h"
-#include "offload/engine.h"
+#include "offload/sirius.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ENDERS_MAX 32
 
 typedef struct writer { /* the text so far */
     const sl_request *request;
@@ -23,10 +20,11 @@ typedef struct generation {
     sl_session *session;
     const sl_request *request;
     sl_result *result;
-    sl_sampler *sampler;
+    sli_picker picker;
+    sli_sirius sirius; /* with request->drafting */
+    bool drafting;
     writer out;
-    sl_token enders[ENDERS_MAX]; /* that --ignore-eos forbids */
-    size_t ender_count, capacity;
+    size_t capacity;
 } generation;
 
 const char *sl_stop_reason_name(sl_stop_reason reason)
@@ -124,12 +122,13 @@ static sl_status check_request(const sl_engine *e, const sl_request *r, sl_error
     return SL_OK;
 }
 
-static void find_enders(generation *g)
+static void forbid_enders(generation *g)
 {
     const sl_engine *e = g->session->engine;
-    for (uint32_t id = 0; g->request->ignore_eos && id < sl_tokenizer_size(e->tokenizer) && g->ender_count < ENDERS_MAX; id++)
+    sli_picker *p = &g->picker;
+    for (uint32_t id = 0; g->request->ignore_eos && id < sl_tokenizer_size(e->tokenizer) && p->forbidden_count < SLI_FORBIDDEN_MAX; id++)
         if (sl_tokenizer_ends_generation(e->tokenizer, (sl_token)id))
-            g->enders[g->ender_count++] = (sl_token)id;
+            p->forbidden[p->forbidden_count++] = (sl_token)id;
 }
 
 static sl_status begin(generation *g, sl_error *err)
@@ -150,54 +149,92 @@ static sl_status begin(generation *g, sl_error *err)
     g->out.text = malloc(g->out.capacity);
     if (g->result->tokens == NULL || g->out.text == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu tokens", g->capacity);
-    find_enders(g);
-    return sl_sampler_create(&sampling, s->engine->model->vocab, &g->sampler, err);
+    forbid_enders(g);
+    SL_TRY(sl_sampler_create(&sampling, s->engine->model->vocab, &g->picker.sampler, err));
+    g->drafting = r->drafting.tokens != 0;
+    return g->drafting ? sli_sirius_open(s, &r->drafting, &g->picker, &g->result->drafts, &g->sirius, err) : SL_OK;
 }
 
 /* ---- the loop ---- */
 
-static sl_token pick(generation *g, float *logits)
+static sl_token pick(generation *g)
 {
     sl_session *s = g->session;
-    for (size_t i = 0; i < g->ender_count; i++)
-        logits[g->enders[i]] = -INFINITY;
-    return sl_sampler_pick(g->sampler, logits, s->history, s->position, s->position);
+    return sli_pick(&g->picker, s->engine->scratch.buffers[SL_BUF_LOGITS], s->history, s->position);
 }
 
-/* What ends the generation after `token` was written, if anything does. */
+/* What ends the generation after the last token was written, if anything does. */
 static bool ended(const generation *g, sl_stop_reason *reason)
 {
-    const sl_session *s = g->session;
     if (g->out.stopped)
         *reason = SL_STOP_STRING;
     else if (g->out.declined)
         *reason = SL_STOP_CALLER;
     else if (g->request->max_tokens != 0 && g->result->count == g->request->max_tokens)
         *reason = SL_STOP_LENGTH;
-    else if (s->position == s->engine->context || g->result->count == g->capacity)
+    else if (g->result->count == g->capacity)
         *reason = SL_STOP_CONTEXT;
     else
         return false;
     return true;
 }
 
-static sl_status decode(generation *g, sl_error *err)
+/* Takes one token into the result; *done when nothing follows it. */
+static sl_status take(generation *g, sl_token token, bool *done, sl_error *err)
+{
+    const sl_tokenizer *t = g->session->engine->tokenizer;
+    *done = !g->request->ignore_eos && sl_tokenizer_ends_generation(t, token);
+    if (*done) {
+        g->result->reason = SL_STOP_EOS;
+        return SL_OK;
+    }
+    g->result->tokens[g->result->count++] = token;
+    SL_TRY(write_piece(&g->out, sl_tokenizer_piece(t, token, false), err));
+    *done = ended(g, &g->result->reason);
+    return SL_OK;
+}
+
+/* The session is at the last of `tokens`. When the text ends earlier, or cannot be written, it goes back to that one: as if tokens came singly. */
+static sl_status take_all(generation *g, const sl_token *tokens, uint32_t count, bool *done, sl_error *err)
 {
     sl_session *s = g->session;
+    sl_status status = SL_OK;
+    uint32_t i = 0;
+    *done = false;
+    for (; i < count && !*done && status == SL_OK; i++)
+        status = take(g, tokens[i], done, err);
+    s->position -= count - i;
+    return status;
+}
+
+/* The tokens that follow the result's last: one, or what a check gives. */
+static sl_status follow(generation *g, const sl_token **tokens, uint32_t *count, sl_token *one, sl_error *err)
+{
+    sl_session *s = g->session;
+    sl_token last = g->result->tokens[g->result->count - 1];
+    size_t left = g->capacity - g->result->count;
+    if (g->drafting) {
+        *tokens = g->sirius.given;
+        return sli_sirius_step(&g->sirius, last, left < UINT32_MAX ? (uint32_t)left : UINT32_MAX, count, err);
+    }
     unsigned sparse = s->engine->options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
-    for (;;) {
-        float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
-        sl_token token = pick(g, logits);
-        if (!g->request->ignore_eos && sl_tokenizer_ends_generation(s->engine->tokenizer, token)) {
-            g->result->reason = SL_STOP_EOS;
+    SL_TRY(sl_session_eval(s, &last, 1, SL_EVAL_LOGITS | sparse | (left > 1 ? SL_EVAL_MORE : 0), NULL, err));
+    *one = pick(g);
+    *tokens = one;
+    *count = 1;
+    return SL_OK;
+}
+
+static sl_status decode(generation *g, sl_error *err)
+{
+    sl_token one = pick(g);
+    const sl_token *tokens = &one;
+    uint32_t count = 1;
+    for (bool done;;) {
+        SL_TRY(take_all(g, tokens, count, &done, err));
+        if (done)
             return SL_OK;
-        }
-        g->result->tokens[g->result->count++] = token;
-        SL_TRY(write_piece(&g->out, sl_tokenizer_piece(s->engine->tokenizer, token, false), err));
-        if (ended(g, &g->result->reason))
-            return SL_OK;
-        bool more = g->request->max_tokens == 0 || g->result->count + 1 < g->request->max_tokens;
-        SL_TRY(sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | sparse | (more ? SL_EVAL_MORE : 0), NULL, err));
+        SL_TRY(follow(g, &tokens, &count, &one, err));
     }
 }
 
@@ -257,7 +294,8 @@ sl_status sl_generate(sl_session *session, const sl_request *request, sl_result 
         result->text = g.out.text;
         result->text_length = g.out.length;
     }
-    sl_sampler_destroy(g.sampler);
+    sli_sirius_close(&g.sirius);
+    sl_sampler_destroy(g.picker.sampler);
     return status;
 }
 
@@ -265,5 +303,6 @@ void sl_result_free(sl_result *result)
 {
     free(result->tokens);
     free(result->text);
+    free(result->drafts.accepted_by_depth);
     memset(result, 0, sizeof *result);
 }

@@ -28,11 +28,12 @@ typedef struct chooser {
     const sli_wishes *wishes;
     uint64_t kv_bytes;
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
+    uint32_t draft_max;             /* of the plan in hand */
 } chooser;
 
 static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t batch)
 {
-    sli_scratch_shape shape = {batch, c->wishes->all_logits ? batch : 1, c->wishes->threads, units->largest_panel_bytes,
+    sli_scratch_shape shape = {batch, c->wishes->all_logits ? batch : 1 + c->draft_max, c->wishes->threads, units->largest_panel_bytes,
                                sli_bundled_price(c->model, c->wishes->packed) > 0};
     return sli_scratch_price(c->model, &shape);
 }
@@ -68,6 +69,7 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     sl_pager_config config = pager_config(units, staging);
     sl_pager_cost cost = sl_pager_price(&config, c->wishes->io_alignment);
     p->batch = batch;
+    p->draft_max = c->draft_max;
     p->process_bytes = c->wishes->process_bytes;
     p->kv_bytes = c->kv_bytes;
     p->scratch_bytes = scratch_of(c, units, batch);
@@ -82,6 +84,12 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
                      p->cache_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;
 }
 
+/* The least batch that is chosen: a check is one pass. */
+static uint32_t least_batch(const chooser *c)
+{
+    return c->draft_max + 1 > BATCH_MIN ? c->draft_max + 1 : BATCH_MIN;
+}
+
 /* Largest batch of 512, 256, ... whose activations stay within `limit`; the minimum when none does. */
 static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t limit)
 {
@@ -90,7 +98,7 @@ static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t 
     uint32_t batch = BATCH_MAX;
     while (batch > BATCH_MIN && (batch / 2 >= c->wishes->context || scratch_of(c, units, batch) > limit))
         batch /= 2;
-    return batch;
+    return batch > least_batch(c) ? batch : least_batch(c);
 }
 
 /* The largest cache of bundles that what is left of the budget holds. */
@@ -148,7 +156,7 @@ static sl_status try_plan(const chooser *c, enum plan plan, sli_units *units, sl
 {
     uint64_t budget = c->wishes->budget_bytes;
     uint64_t least = sl_pager_staging_min(units->units, units->count, c->wishes->io_alignment);
-    uint32_t batch = c->wishes->batch != 0 ? c->wishes->batch : BATCH_MIN;
+    uint32_t batch = c->wishes->batch != 0 ? c->wishes->batch : least_batch(c);
     uint64_t staging = least;
     if (plan == PLAN_ALL_RESIDENT) {
         batch = choose_batch(c, units, UINT64_MAX);
@@ -183,7 +191,7 @@ static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
 static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *err)
 {
     sli_wishes wishes = *c->wishes;
-    chooser minimal = {c->model, &wishes, c->kv_bytes, c->bundle_layers};
+    chooser minimal = {c->model, &wishes, c->kv_bytes, c->bundle_layers, 0};
     sli_units units;
     sli_price p = {0};
     SL_TRY(sli_units_build(c->model, wishes.packed, UNIT_BYTES_MIN, &units, err));
@@ -195,10 +203,20 @@ static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *
     return SL_OK;
 }
 
-static sl_status choose_plan(const chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
+/* What a plan grants of the drafted rows that were wished for. */
+static uint32_t drafts_of(enum plan plan, const sli_wishes *w)
+{
+    uint32_t most = w->draft_max < w->context - 1 ? w->draft_max : w->context - 1;
+    if (plan == PLAN_MINIMAL || w->all_logits)
+        return 0;
+    return w->batch != 0 && w->batch - 1 < most ? w->batch - 1 : most;
+}
+
+static sl_status choose_plan(chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
 {
     const sli_wishes *wishes = c->wishes;
     for (enum plan plan = 0; plan < PLAN_COUNT; plan++) {
+        c->draft_max = drafts_of(plan, wishes);
         uint32_t unit_bytes = unit_bytes_of(plan, wishes->budget_bytes);
         SL_TRY(sli_units_build(c->model, wishes->packed, unit_bytes, units, err));
         price->unit_bytes = unit_bytes;
@@ -228,7 +246,7 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
 sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                           uint64_t *min_bytes, sl_error *err)
 {
-    chooser c = {model, wishes, sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type), NULL};
+    chooser c = {model, wishes, sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type), NULL, 0};
     *units = (sli_units){0};
     c.bundle_layers = malloc(model->layers * sizeof *c.bundle_layers);
     if (c.bundle_layers == NULL)

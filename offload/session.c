@@ -69,6 +69,8 @@ static sl_status check_tokens(const sl_session *s, const sl_token_id *tokens, si
                        e->context);
     if ((flags & SL_EVAL_LOGITS) != 0 && e->options.all_logits && count > e->price.batch)
         return sl_fail(err, SL_INVALID, "logits of %zu rows asked for; a batch has %u", count, e->price.batch);
+    if ((flags & SL_EVAL_ALL_LOGITS) != 0 && !e->options.all_logits && count > e->price.draft_max + 1)
+        return sl_fail(err, SL_INVALID, "logits of %zu rows asked for; the engine was opened for %u", count, e->price.draft_max + 1);
     if ((flags & SL_EVAL_SPARSE) != 0 && e->options.sparsity == SL_SPARSITY_OFF)
         return sl_fail(err, SL_INVALID, "sparse rows asked for; the engine was opened without sparsity");
     for (size_t i = 0; i < count; i++)
@@ -84,11 +86,19 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
     SL_TRY(check_tokens(s, tokens, count, flags, err));
     if ((flags & SL_EVAL_SPARSE) == 0)
         sli_coarse_mark(&e->sparsity);
+    if ((flags & SLI_EVAL_FADE) != 0)
+        sli_coarse_fade(&e->sparsity);
+    bool all = e->options.all_logits || (flags & SL_EVAL_ALL_LOGITS) != 0;
     for (size_t done = 0; done < count;) {
         uint32_t rows = (uint32_t)(count - done < e->price.batch ? count - done : e->price.batch);
         bool last = done + rows == count, wanted = last && (flags & SL_EVAL_LOGITS) != 0;
         bool next_full = last ? (flags & SL_EVAL_MORE) != 0 : count - done - rows <= e->price.batch && (flags & SL_EVAL_LOGITS) != 0;
-        sli_pass_kind kind = {!wanted ? 0 : e->options.all_logits ? rows : 1, (flags & SL_EVAL_SPARSE) != 0, next_full};
+        sli_pass_kind kind = {.logits_rows = !wanted ? 0
+                                             : all   ? rows
+                                                     : 1,
+                              .sparse = (flags & SL_EVAL_SPARSE) != 0,
+                              .plan_next = next_full,
+                              .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0};
         sl_status status = sli_execute(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {
             s->position = start;

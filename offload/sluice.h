@@ -48,6 +48,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t context;          /* positions; default min(the model's, 4096) */
     uint32_t batch;            /* rows of a pass; default: 512, less where the budget is tight (reported, and told through `note`) */
     bool all_logits;           /* sl_session_eval gives logits of every row, not of the last only */
+    uint32_t draft_max;        /* drafted tokens that a check may have; fewer, or none, where context, batch or a tight budget say so */
     uint32_t threads;          /* default: one per physical core */
     sl_kv_type k_type, v_type; /* default f16 */
     const char *isa;           /* "scalar", "avx2", "avx512"; default: the best that runs here */
@@ -76,7 +77,7 @@ typedef struct sl_engine_info {
     const char *arch;          /* "llama" */
     const char *backend, *isa; /* "cpu", "avx512" */
     const char *thread_binding;
-    uint32_t threads, context, context_model, batch, layers, d, ff, heads, kv_heads, vocab;
+    uint32_t threads, context, context_model, batch, draft_max, layers, d, ff, heads, kv_heads, vocab;
     int32_t bos; /* the token before each text, or -1 */
     uint64_t file_bytes, weight_bytes;
     uint64_t ram_budget_bytes;
@@ -134,9 +135,10 @@ uint32_t sl_session_position(const sl_session *session); /* tokens in the cache 
 SL_MUST_USE sl_status sl_session_truncate(sl_session *session, uint32_t position, sl_error *err);
 
 typedef enum sl_eval_flags {
-    SL_EVAL_LOGITS = 1, /* compute logits: of the last token, or of all with options.all_logits (count <= batch) */
-    SL_EVAL_MORE = 2,   /* a hint: another eval with logits follows; its reads start early */
-    SL_EVAL_SPARSE = 4, /* with options.sparsity: only the chosen neurons take part; each row has its own set, as if it came alone */
+    SL_EVAL_LOGITS = 1,     /* compute logits: of the last token, or of all with options.all_logits (count <= batch) */
+    SL_EVAL_MORE = 2,       /* a hint: another eval with logits follows; its reads start early */
+    SL_EVAL_SPARSE = 4,     /* with options.sparsity: only the chosen neurons take part; each row has its own set, as if it came alone */
+    SL_EVAL_ALL_LOGITS = 8, /* with SL_EVAL_LOGITS: of every row (count <= 1 + the engine's draft_max) */
 } sl_eval_flags;
 
 /* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until
@@ -145,6 +147,26 @@ SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *to
                                       sl_error *err);
 
 /* ---- generation ---- */
+
+/* Tokens are drafted and checked together by one dense pass, which reads the weights once for all of them. */
+typedef enum sl_accept {
+    SL_ACCEPT_EXACT = 0, /* what dense decoding picks, at any temperature: the text is the same as without drafts */
+    SL_ACCEPT_THRESHOLD  /* what dense decoding finds likely enough: another text, lossy */
+} sl_accept;
+typedef enum sl_drafter {
+    SL_DRAFTER_AUTO = 0, /* mixed with options.sparsity, else lookup */
+    SL_DRAFTER_LOOKUP,   /* what followed when the text went like this before; free */
+    SL_DRAFTER_MODEL,    /* the model itself, with options.sparsity */
+    SL_DRAFTER_MIXED     /* lookup where it promises more, else the model */
+} sl_drafter;
+#define SL_DRAFT_AUTO     (-1)
+#define SL_DRAFT_AUTO_MAX 8 /* tokens that it drafts at most */
+typedef struct sl_drafting {
+    int32_t tokens; /* of a draft, up to the engine's draft_max; 0: no drafts; SL_DRAFT_AUTO: as measured times and acceptance say */
+    sl_accept accept;
+    sl_drafter drafter;
+    float tau, tau_temperature; /* of SL_ACCEPT_THRESHOLD: the least probability, 0..1, at this temperature; the paper's: 0.1 at 0.6 */
+} sl_drafting;
 
 typedef struct sl_request {
     const sl_token_id *prompt; /* appended to the session first */
@@ -156,6 +178,7 @@ typedef struct sl_request {
     uint64_t seed;
     float temperature, top_p, min_p, repeat_penalty; /* 0 / 1 / 0 / 1: off */
     int32_t top_k, repeat_last_n;                    /* 0: off */
+    sl_drafting drafting;                            /* with it decoding is dense, and options.sparsity only drafts */
     /* Text as it comes, whole UTF-8 characters, never part of a stop string; return false to stop. */
     bool (*on_text)(void *ctx, const char *text, size_t length);
     /* Progress of a long prompt: rows done of all. May be NULL. */
@@ -173,6 +196,16 @@ typedef enum sl_stop_reason {
 } sl_stop_reason;
 const char *sl_stop_reason_name(sl_stop_reason reason); /* "eos", "stop", "length", "context", "caller", "interrupted" */
 
+typedef struct sl_draft_stats {
+    uint64_t checks, undrafted;  /* dense passes while decoding; those of them without a draft */
+    uint64_t drafted, accepted;  /* tokens; a check gives what it accepts, and one token more */
+    uint64_t drafted_by_lookup;  /* of the drafted */
+    uint64_t *accepted_by_depth; /* [depths]; how many first, second, … tokens of a draft were accepted */
+    uint32_t depths;
+    uint64_t bytes_read;             /* by checks */
+    double draft_s, check_s, wait_s; /* drafting; checking; of that, waiting for reads */
+} sl_draft_stats;
+
 typedef struct sl_result {
     sl_token_id *tokens; /* generated; free with sl_result_free */
     size_t count;
@@ -182,7 +215,8 @@ typedef struct sl_result {
     double prompt_s, decode_s; /* decode: from the first generated token to the last */
     uint64_t prompt_bytes_read, decode_bytes_read;
     double decode_wait_s;
-    size_t decode_tokens; /* that decode_s was spent on: count - 1 */
+    size_t decode_tokens;  /* that decode_s was spent on: count - 1 */
+    sl_draft_stats drafts; /* all zero without drafting */
 } sl_result;
 
 /* Generates. On SL_OK and on SL_INTERRUPTED or SL_IO the result holds what was generated so far. */

@@ -147,6 +147,18 @@ void sli_coarse_back(sli_sparsity *s)
     s->chosen_valid = false;
 }
 
+/* What a check leaves of earlier evidence: that of about ten checks counts. */
+#define FADE 0.9f
+
+void sli_coarse_fade(sli_sparsity *s)
+{
+    if (s->mode != SL_SPARSITY_COARSE)
+        return;
+    for (size_t i = 0; i < (size_t)s->layers * s->ff; i++)
+        s->evidence[i] *= FADE;
+    s->chosen_valid = false;
+}
+
 void sli_coarse_norms(sli_sparsity *s, const float *h, uint32_t begin, uint32_t end)
 {
     for (uint32_t row = begin; row < end; row++) {

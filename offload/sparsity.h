@@ -1,11 +1,12 @@
 /* offload/sparsity.h: which neurons of a feed-forward take part (papers: Sirius, arXiv 2409.03856, section 2; GRIFFIN, arXiv 2404.01365).
  *
- *   coarse   one set per layer, from the activations of the rows that were computed dense so far (the prompt)
+ *   coarse   one set per layer, from the activations of the rows that were computed dense so far: the prompt, and checks of drafts, at each of
+ *            which earlier evidence fades
  *   fine     one set per row and layer, by a score: the stored predictor's guess of |act(gate) * up| * ||down column||, the exact
  *            |act(gate) * up| (oracle; a stock file has no norms at hand), or |act(gate)| (gate, the paper's)
  *
  * A set of a layer has keep[layer] neurons and is a function of the tokens and the options alone, never of budget, batch or threads. Only
- * rows that are evaluated as sparse have sets; prompts are dense.
+ * rows that are evaluated as sparse have sets; prompts and checks are dense.
  *
  * Threads: functions on rows may run on many threads at once, each with its own `thread`; the others belong to the owner. */
 #ifndef SL_OFFLOAD_SPARSITY_H
@@ -82,6 +83,8 @@ void sli_coarse_reset(sli_sparsity *s);
 /* What an eval saw counts only when it succeeds: mark before it, back after a failure. */
 void sli_coarse_mark(sli_sparsity *s);
 void sli_coarse_back(sli_sparsity *s);
+/* Before the rows of a check: what was seen so far counts less, so that the sets follow the text. */
+void sli_coarse_fade(sli_sparsity *s);
 /* Norms of rows [begin, end) of h[rows][ff]; then, when all are there, the evidence of neurons [first, last) of a layer. Rows count in order,
  * so that the sums depend neither on batches nor on threads. */
 void sli_coarse_norms(sli_sparsity *s, const float *h, uint32_t begin, uint32_t end);

@@ -189,7 +189,9 @@ typedef struct outcome {
 
 static const sl_token_id prompt[] = {5, 99, 200, 7, 386};
 
-static sl_request request_of(const sl_token_id *tokens, size_t count, uint32_t most)
+enum { DRAFTS = 3 }; /* of an engine that has sets of neurons to draft with */
+
+static sl_request request_of(const sl_token_id *tokens, size_t count, uint32_t most, bool drafts)
 {
     static const char *const stop[] = {"never said"};
     return (sl_request){.prompt = tokens,
@@ -202,7 +204,8 @@ static sl_request request_of(const sl_token_id *tokens, size_t count, uint32_t m
                         .repeat_penalty = 1.1f,
                         .repeat_last_n = 8,
                         .temperature = 1.0f,
-                        .seed = 4};
+                        .seed = 4,
+                        .drafting = {.tokens = drafts ? DRAFTS : 0}};
 }
 
 static void keep(outcome *o, const sl_result *result)
@@ -213,12 +216,12 @@ static void keep(outcome *o, const sl_result *result)
 }
 
 /* Where a generation broke off: with the last token that it has, or, where the prompt had not been run, from the start. */
-static void go_on(sl_session *session, outcome *o)
+static void go_on(sl_session *session, outcome *o, bool drafts)
 {
     sl_result result;
     sl_error err = {0};
-    sl_request request = o->count > 0 ? request_of(&o->tokens[o->count - 1], 1, (uint32_t)(GENERATED - o->count))
-                                      : request_of(prompt, sizeof prompt / sizeof *prompt, GENERATED);
+    sl_request request = o->count > 0 ? request_of(&o->tokens[o->count - 1], 1, (uint32_t)(GENERATED - o->count), drafts)
+                                      : request_of(prompt, sizeof prompt / sizeof *prompt, GENERATED, drafts);
     assert_int_equal(sl_session_position(session), o->count > 0 ? sizeof prompt / sizeof *prompt + o->count - 1 : 0);
     if (sl_generate(session, &request, &result, &err) != SL_OK)
         fail_msg("after \"%s\": %s", o->message, err.message);
@@ -236,7 +239,7 @@ static outcome run(const sl_engine_options *options, bool resume)
     sl_token_id *ids = NULL;
     size_t count;
     sl_result result = {0};
-    sl_request request = request_of(prompt, sizeof prompt / sizeof *prompt, GENERATED);
+    sl_request request = request_of(prompt, sizeof prompt / sizeof *prompt, GENERATED, options->draft_max > 0);
     o.status = sl_engine_open(options, &engine, &err);
     if (o.status == SL_OK)
         o.status = sl_engine_tokenize(engine, "the other day, she was", 22, true, true, &ids, &count, &err);
@@ -250,7 +253,7 @@ static outcome run(const sl_engine_options *options, bool resume)
     memcpy(o.message, err.message, sizeof o.message);
     disarm();
     if (o.opened && o.status != SL_OK && resume)
-        go_on(session, &o);
+        go_on(session, &o, options->draft_max > 0);
     sl_result_free(&result);
     sl_session_close(session);
     sl_engine_close(engine);
@@ -289,13 +292,21 @@ static void check_complete(const outcome *o, const outcome *undisturbed, int cal
 
 /* ---- tests ---- */
 
-static void every_allocation_that_fails_is_reported_and_leaves_nothing_behind(void **state)
+/* The same with drafts, which must give the same tokens. */
+static sl_engine_options with_drafts(const sl_engine_options *options)
 {
-    (void)state;
-    char *path;
-    sl_engine_options options = tight(&path);
+    sl_engine_options drafting = *options;
+    drafting.draft_max = DRAFTS;
+    drafting.sparsity = SL_SPARSITY_COARSE;
+    drafting.ram_budget_bytes += GROWTH;
+    return drafting;
+}
+
+static void each_allocation_fails(sl_engine_options options, bool drafts)
+{
     outcome undisturbed = run(&options, false);
     assert_int_equal(undisturbed.status, SL_OK);
+    options = drafts ? with_drafts(&options) : options;
     int faults = 0, survived = 0;
     for (bool reached = true; reached; faults++) {
         holdings before = held();
@@ -312,16 +323,23 @@ static void every_allocation_that_fails_is_reported_and_leaves_nothing_behind(vo
     assert_true(faults > 50);
     /* A table that is only made smaller, two looks for a control group, and a reader thread of several. */
     assert_in_range(survived, 0, 4);
-    forget(path);
 }
 
-static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **state)
+static void every_allocation_that_fails_is_reported_and_leaves_nothing_behind(void **state)
 {
     (void)state;
     char *path;
     sl_engine_options options = tight(&path);
+    each_allocation_fails(options, false);
+    each_allocation_fails(options, true);
+    forget(path);
+}
+
+static void each_read_fails(sl_engine_options options, const char *path, bool drafts)
+{
     outcome undisturbed = run(&options, false);
     assert_int_equal(undisturbed.status, SL_OK);
+    options = drafts ? with_drafts(&options) : options;
     int faults = 0, of_opening = 0, of_prompt = 0, of_decoding = 0;
     for (bool reached = true; reached; faults++) {
         holdings before = held();
@@ -340,6 +358,15 @@ static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **s
     assert_true(of_opening >= 3 && of_prompt >= 10);
     assert_true(of_decoding >= 50 || GROWTH > (uint64_t)1 << 20);    /* with room for everything nothing streams */
     assert_true(of_opening + of_prompt + of_decoding >= faults - 5); /* all but reads ahead that were not needed any more */
+}
+
+static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **state)
+{
+    (void)state;
+    char *path;
+    sl_engine_options options = tight(&path);
+    each_read_fails(options, path, false);
+    each_read_fails(options, path, true);
     forget(path);
 }
 

@@ -1,6 +1,7 @@
 /* tests/test_generate.c: from a prompt to text: what is shown, when it ends, and that a seed means something.
  *
  * Most tests use a model whose every token has one successor, so that it says exactly what the test wrote down. */
+#include "offload/engine.h"
 #include "tests/tiny_model.h"
 
 #include <setjmp.h>
@@ -21,7 +22,9 @@ typedef struct stage {
     size_t length;
 } stage;
 
-static sl_engine *open_engine(const char *path, uint32_t context, bool vocabulary_only)
+enum { DRAFTS = 3 };
+
+static sl_engine *open_engine(const char *path, uint32_t context, bool vocabulary_only, bool drafts)
 {
     sl_engine *engine;
     sl_error err = {0};
@@ -30,6 +33,8 @@ static sl_engine *open_engine(const char *path, uint32_t context, bool vocabular
                                  .context = context,
                                  .batch = 4,
                                  .threads = 1,
+                                 .draft_max = drafts ? DRAFTS : 0,
+                                 .sparsity = drafts ? SL_SPARSITY_COARSE : SL_SPARSITY_OFF,
                                  .vocabulary_only = vocabulary_only};
     if (sl_engine_open(&options, &engine, &err) != SL_OK)
         fail_msg("%s", err.message);
@@ -69,7 +74,7 @@ static void write_model(const tiny_model *model, const char *path)
         fail_msg("%s", err.message);
 }
 
-/* After its last token a script begins again. */
+/* After its last token a script begins again. The layers add nothing, so that sets of neurons say the same, and every draft is right. */
 static stage open_stage(const char *pieces, uint32_t context)
 {
     stage s = {.path = tiny_path("stage.gguf")};
@@ -77,7 +82,7 @@ static stage open_stage(const char *pieces, uint32_t context)
     tiny_model model = TINY_MODEL;
     model.layers = 1;
     write_model(&model, s.path);
-    sl_engine *words = open_engine(s.path, 0, true);
+    sl_engine *words = open_engine(s.path, 0, true, false);
     read_script(&s, words, pieces);
     sl_engine_close(words);
     for (int i = 0; i < VOCAB; i++)
@@ -88,7 +93,7 @@ static stage open_stage(const char *pieces, uint32_t context)
     model.tied = false;
     model.successors = successors;
     write_model(&model, s.path);
-    s.engine = open_engine(s.path, context, false);
+    s.engine = open_engine(s.path, context, false, true);
     assert_int_equal(sl_session_open(s.engine, &s.session, NULL), SL_OK);
     return s;
 }
@@ -165,7 +170,7 @@ static sl_request request_of(shown *to)
 }
 
 /* From an empty session; whatever was shown must be the result's text. */
-static sl_result generate(sl_session *session, const sl_request *request)
+static sl_result generate_once(sl_session *session, const sl_request *request)
 {
     sl_result result;
     sl_error err = {0};
@@ -177,6 +182,32 @@ static sl_result generate(sl_session *session, const sl_request *request)
     if (!to->declined) {
         assert_int_equal(to->length, result.text_length);
         assert_memory_equal(to->text, result.text, result.text_length);
+    }
+    return result;
+}
+
+/* Without drafts, and where the engine has them, with: nothing may differ, not even what was shown when. */
+static sl_result generate(sl_session *session, const sl_request *request)
+{
+    static const int32_t drafts[] = {1, 2, DRAFTS, SL_DRAFT_AUTO};
+    const shown before = *(const shown *)request->ctx;
+    sl_result result = generate_once(session, request);
+    for (size_t i = 0; session->engine->price.draft_max > 0 && i < sizeof drafts / sizeof *drafts; i++) {
+        shown again = before, *first = request->ctx;
+        sl_request drafted = *request;
+        uint32_t position = session->position;
+        drafted.ctx = &again;
+        drafted.drafting.tokens = drafts[i];
+        sl_result other = generate_once(session, &drafted);
+        assert_int_equal(other.reason, result.reason);
+        assert_int_equal(other.count, result.count);
+        assert_memory_equal(other.tokens, result.tokens, result.count * sizeof *result.tokens);
+        assert_string_equal(other.text, result.text);
+        assert_int_equal(session->position, position);
+        assert_true(again.calls == first->calls && again.length == first->length && again.declined == first->declined);
+        assert_memory_equal(again.text, first->text, again.length);
+        assert_true(drafts[i] != DRAFTS || other.drafts.checks <= (result.count + DRAFTS) / (DRAFTS + 1));
+        sl_result_free(&other);
     }
     return result;
 }
@@ -531,7 +562,7 @@ static void a_seed_gives_its_text_again_and_another_seed_another(void **state)
     char *path = tiny_path("seeds.gguf");
     tiny_model model = TINY_MODEL;
     write_model(&model, path);
-    sl_engine *engine = open_engine(path, 64, false);
+    sl_engine *engine = open_engine(path, 64, false, false);
     sl_session *session;
     assert_int_equal(sl_session_open(engine, &session, NULL), SL_OK);
     sl_result first = generate_with(session, 0, 1.0f);
@@ -571,7 +602,7 @@ static void at_temperature_0_each_token_is_the_argmax_of_its_logits(void **state
     char *path = tiny_path("greedy.gguf");
     tiny_model model = TINY_MODEL;
     write_model(&model, path);
-    sl_engine *engine = open_engine(path, 64, false);
+    sl_engine *engine = open_engine(path, 64, false, false);
     sl_session *session;
     assert_int_equal(sl_session_open(engine, &session, NULL), SL_OK);
     sl_result result = generate_with(session, 1, 0);

@@ -353,6 +353,33 @@ static void each_wish_has_its_price(void **state)
     free_shape(s);
 }
 
+/* Rows for the logits of a check are paid for, but never make a model fit worse than it did without. */
+static void drafts_are_granted_where_there_is_room_and_never_raise_the_minimum(void **state)
+{
+    (void)state;
+    shape *s = make_shape("llama-7b", SL_TYPE_Q4_0);
+    sli_wishes wishes = usual(0);
+    uint64_t least = ask(s, &wishes).least;
+    wishes.draft_max = 16;
+    assert_true(ask(s, &wishes).least == least);
+    wishes.budget_bytes = least;
+    assert_int_equal(ask(s, &wishes).price.draft_max, 0);
+    wishes.budget_bytes = least + s->matrix_bytes / 2;
+    priced with = ask(s, &wishes);
+    assert_int_equal(with.price.draft_max, 16);
+    assert_true(with.price.batch >= 17);
+    wishes.draft_max = 0;
+    priced without = ask(s, &wishes);
+    uint64_t rows = 16 * (uint64_t)s->model.vocab * sizeof(float);
+    assert_true(with.price.batch != without.price.batch || with.price.scratch_bytes >= without.price.scratch_bytes + rows);
+    wishes.draft_max = 16;
+    wishes.batch = 9;
+    assert_int_equal(ask(s, &wishes).price.draft_max, 8);
+    wishes.context = 6;
+    assert_int_equal(ask(s, &wishes).price.draft_max, 5);
+    free_shape(s);
+}
+
 static void the_refusal_names_what_was_asked_what_works_and_the_cache(void **state)
 {
     (void)state;
@@ -383,6 +410,7 @@ int main(void)
         cmocka_unit_test(more_memory_never_streams_noticeably_more),
         cmocka_unit_test(what_stays_is_spread_over_the_layers),
         cmocka_unit_test(each_wish_has_its_price),
+        cmocka_unit_test(drafts_are_granted_where_there_is_room_and_never_raise_the_minimum),
         cmocka_unit_test(the_refusal_names_what_was_asked_what_works_and_the_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -130,6 +130,30 @@ static void what_was_chosen_is_counted(void **unused)
     assert_true(stats.neurons_compared_right < stats.neurons_compared);
 }
 
+/* What a check of drafts shows counts more than what was before it. */
+static void at_a_check_earlier_evidence_fades(void **unused)
+{
+    sl_model model = {.layers = 1, .ff = 3};
+    const sli_sparsity_shape shape = {SL_SPARSITY_COARSE, SL_PREDICTOR_STORED, 1, 1};
+    const uint32_t keep = 1;
+    const float early[3] = {1, 0, 0}, late[3] = {0, 0, 1};
+    sli_sparsity s;
+    sl_error err = {0};
+    (void)unused;
+    check(sli_sparsity_create(&model, &shape, &keep, &s, &err), &err);
+    sli_coarse_norms(&s, early, 0, 1);
+    sli_coarse_see(&s, 0, early, 1, 0, 3);
+    assert_int_equal(*sli_coarse_set(&s, 0), 0);
+    sli_coarse_fade(&s);
+    assert_true(s.evidence[0] == 0.9f);
+    sli_coarse_norms(&s, late, 0, 1);
+    sli_coarse_see(&s, 0, late, 1, 0, 3);
+    assert_int_equal(*sli_coarse_set(&s, 0), 2);
+    sli_sparsity_free(&s);
+    s = (sli_sparsity){.mode = SL_SPARSITY_OFF};
+    sli_coarse_fade(&s); /* nothing to fade */
+}
+
 /* A chunk of perplexity starts from nothing: what an earlier one showed has no part in its sets. */
 static void going_back_to_the_start_forgets_what_was_seen(void **unused)
 {
@@ -226,6 +250,7 @@ int main(void)
         cmocka_unit_test(sets_depend_on_tokens_and_options_alone),
         cmocka_unit_test(coarse_sets_are_those_of_the_paper),
         cmocka_unit_test(what_was_chosen_is_counted),
+        cmocka_unit_test(at_a_check_earlier_evidence_fades),
         cmocka_unit_test(going_back_to_the_start_forgets_what_was_seen),
         cmocka_unit_test(a_prompt_that_is_tried_again_chooses_the_same_neurons),
         cmocka_unit_test(impossible_wishes_are_refused),

@@ -2,7 +2,7 @@
  *
  *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
- *   sparsity_report.c  sets of neurons, for run and perplexity
+ *   sparsity_report.c  sets of neurons, for run and perplexity            drafting.c   drafts and checks, for run
  *   run.c (with run_report.c) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
@@ -22,12 +22,12 @@ typedef struct cli_args {
     const char *operand[4]; /* arguments that belong to no flag */
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type,
-        *sparsity, *predictor, *late, *order;
+        *sparsity, *predictor, *late, *order, *draft, *drafter, *accept;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, predictor_bytes, throttle_Bps, seed;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens;
-    double temperature, top_p, min_p, repeat_penalty, density;
+    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature; /* the last three: -1 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density;
 } cli_args;
 
@@ -50,6 +50,14 @@ int cli_calibrate(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);
+
+/* Finds a flag's word in a list; `out` is its place, 0 where the flag was not given. */
+SL_MUST_USE sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err);
+/* Tells the user, and keeps it for --json in `warnings`. */
+void cli_note(json_t *warnings, const char *line);
+/* Drafting as the flags say, and the `draft_max` to open the engine with. */
+SL_MUST_USE sl_status cli_drafting_options(const cli_args *args, sl_sparsity sparsity, sl_drafting *out, uint32_t *draft_max,
+                                           sl_error *err);
 
 /* Says the failure (JSON on stdout with --json, else one line on stderr) and gives the exit status that it means. */
 int cli_fail(const cli_args *args, const sl_error *err);

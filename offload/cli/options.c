@@ -192,6 +192,42 @@ static const flag flags[] = {
      0,
      "NAME",
      "of --sparsity fine: stored; oracle and gate read everything, for comparison (default stored)"},
+    {{"--draft"},
+     TEXT,
+     RUN,
+     AT(draft),
+     0,
+     0,
+     "N",
+     "tokens that are drafted and then checked by one dense pass: auto, or a number; 0: none. With --sparsity its neurons draft, and the "
+     "text "
+     "is dense decoding's (default auto where weights are streamed and without --sparsity; else 0)"},
+    {{"--drafter"},
+     TEXT,
+     RUN,
+     AT(drafter),
+     0,
+     0,
+     "WHO",
+     "lookup: what followed in the text before; model: the neurons of --sparsity; mixed: both (default: mixed with --sparsity, else "
+     "lookup)"},
+    {{"--accept"},
+     TEXT,
+     RUN,
+     AT(accept),
+     0,
+     0,
+     "POLICY",
+     "drafts that are kept: exact: those that change nothing; threshold: those of probability --tau and more, lossy (default exact)"},
+    {{"--tau"}, REAL, RUN, AT(tau), 0, 1, "P", "least probability of a draft with --accept threshold (default 0.1)"},
+    {{"--tau-temperature"},
+     REAL,
+     RUN,
+     AT(tau_temperature),
+     0.01,
+     100,
+     "T",
+     "temperature at which --tau is a probability (default 0.6, the paper's)"},
     {{"--late"},
      TEXT,
      ENGINE,
@@ -298,7 +334,9 @@ static void set_defaults(cli_args *out)
                       .repeat_penalty = 1,
                       .repeat_last_n = 64,
                       .seed = 1,
-                      .density = -1};
+                      .density = -1,
+                      .tau = -1,
+                      .tau_temperature = -1};
 }
 
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */

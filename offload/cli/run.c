@@ -10,10 +10,15 @@
 
 /* ---- options ---- */
 
+void cli_note(json_t *warnings, const char *line)
+{
+    json_array_append_new(warnings, cli_json_text(line, strlen(line)));
+    fprintf(stderr, "%s%s%s\n", cli_color() ? "\033[2m" : "", line, cli_color() ? "\033[0m" : "");
+}
+
 static void note(void *ctx, const char *line)
 {
-    json_array_append_new(ctx, cli_json_text(line, strlen(line)));
-    fprintf(stderr, "%s%s%s\n", cli_color() ? "\033[2m" : "", line, cli_color() ? "\033[0m" : "");
+    cli_note(ctx, line);
 }
 
 static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl_error *err)
@@ -30,8 +35,7 @@ static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl
     return sl_fail(err, SL_INVALID, "%s %s: known types are f16, f32 and q8_0", flag, name);
 }
 
-/* Finds a flag's word in a list; `out` keeps its place. */
-static sl_status one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err)
+sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err)
 {
     *out = 0;
     for (int i = 0; i < count && word != NULL; i++)
@@ -41,8 +45,12 @@ static sl_status one_of(const char *flag, const char *word, const char *const *n
         }
     if (word == NULL)
         return SL_OK;
-    return sl_fail(err, SL_INVALID, "%s %s: known are %s, %s%s%s", flag, word, names[0], names[1], count > 2 ? " and " : "",
-                   count > 2 ? names[2] : "");
+    char known[120] = "";
+    for (int i = 0; i < count; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : i + 1 < count ? ", " : " and ", names[i]);
+    }
+    return sl_fail(err, SL_INVALID, "%s %s: known are %s", flag, word, known);
 }
 
 static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, sl_error *err)
@@ -52,9 +60,9 @@ static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, 
         [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
     static const char *const late[] = {"wait", "drop"};
     int mode, predictor, drop;
-    SL_TRY(one_of("--sparsity", args->sparsity, modes, 3, &mode, err));
-    SL_TRY(one_of("--predictor", args->predictor, predictors, 3, &predictor, err));
-    SL_TRY(one_of("--late", args->late, late, 2, &drop, err));
+    SL_TRY(cli_one_of("--sparsity", args->sparsity, modes, 3, &mode, err));
+    SL_TRY(cli_one_of("--predictor", args->predictor, predictors, 3, &predictor, err));
+    SL_TRY(cli_one_of("--late", args->late, late, 2, &drop, err));
     if (args->density == 0)
         return sl_fail(err, SL_INVALID, "--density %g: the kept share of the neurons lies above 0 and is at most 1", args->density);
     if (mode == SL_SPARSITY_OFF && ((args->density > 0) || args->predictor != NULL || args->uniform_density))
@@ -167,8 +175,10 @@ static sl_status open_all(cli_run_state *s, sl_error *err)
     uint64_t start = sl_now_ns();
     SL_TRY(cli_engine_options(s->args, s->warnings, &options, err));
     SL_TRY(check_usage(s->args, err));
+    SL_TRY(cli_drafting_options(s->args, options.sparsity, &s->drafting, &options.draft_max, err));
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     cli_catch_interrupt(s->engine);
+    SL_TRY(cli_settle_drafting(s, err));
     SL_TRY(tokenize_prompt(s, err));
     SL_TRY(sl_session_open(s->engine, &s->session, err));
     s->load_s = (double)(sl_now_ns() - start) * 1e-9;
@@ -198,6 +208,7 @@ static sl_status generate(cli_run_state *s, sl_error *err)
                           .repeat_penalty = (float)a->repeat_penalty,
                           .top_k = (int32_t)a->top_k,
                           .repeat_last_n = (int32_t)a->repeat_last_n,
+                          .drafting = s->drafting,
                           .on_text = on_text,
                           .on_prompt = on_prompt,
                           .ctx = s};

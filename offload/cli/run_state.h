@@ -14,8 +14,14 @@ typedef struct cli_run_state {
     double load_s;
     uint64_t seed;
     bool write_failed;
+    sl_drafting drafting;
     sl_result result;
 } cli_run_state;
+
+/* What the opened engine makes of s->drafting. */
+SL_MUST_USE sl_status cli_settle_drafting(cli_run_state *s, sl_error *err);
+json_t *cli_json_drafts(const cli_run_state *s);
+void cli_print_drafts(const cli_run_state *s); /* nothing where nothing was checked */
 
 void cli_print_summary(const cli_run_state *s);   /* for people, on stderr */
 void cli_print_division(const sl_engine *engine); /* of the budget, with -v */

@@ -44,6 +44,7 @@ void cli_print_sparsity(const sl_engine *engine)
         fprintf(stderr, "; %.1f %% of them were in memory, the others read",
                 100.0 * (double)stats.neurons_resident / (double)(stats.neurons_resident + stats.neurons_read));
     if (stats.neurons_dropped > 0)
-        fprintf(stderr, "; %llu were late and left out: this text cannot be reproduced", (unsigned long long)stats.neurons_dropped);
+        fprintf(stderr, "; %llu were late and left out%s", (unsigned long long)stats.neurons_dropped,
+                info.draft_max > 0 ? " of drafts" : ": this text cannot be reproduced");
     fputc('\n', stderr);
 }

@@ -1,0 +1,140 @@
+/* offload/cli/drafting.c: drafts and checks of `sluice run`: what the flags mean, and what came of it. */
+#include "offload/cli/run_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TAU             0.1 /* the paper's, and its temperature */
+#define TAU_TEMPERATURE 0.6
+
+/* ---- flags ---- */
+
+/* "auto", or a number of tokens. */
+static sl_status parse_draft(const char *text, int32_t *out, sl_error *err)
+{
+    char *end;
+    *out = SL_DRAFT_AUTO;
+    if (strcmp(text, "auto") == 0)
+        return SL_OK;
+    errno = 0;
+    long n = strtol(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || n > INT32_MAX)
+        return sl_fail(err, SL_INVALID, "--draft %s: it must be auto or a whole number from 0 (no drafts) up", text);
+    *out = (int32_t)n;
+    return SL_OK;
+}
+
+/* Flags that say how to draft want one that says to. */
+static sl_status check_belonging(const cli_args *a, int32_t tokens, sl_error *err)
+{
+    const char *flag = a->accept != NULL         ? "--accept"
+                       : a->drafter != NULL      ? "--drafter"
+                       : a->tau >= 0             ? "--tau"
+                       : a->tau_temperature >= 0 ? "--tau-temperature"
+                                                 : NULL;
+    if (flag != NULL && (a->draft == NULL || tokens == 0))
+        return sl_fail(err, SL_INVALID, "%s has no meaning without --draft auto or --draft N", flag);
+    return SL_OK;
+}
+
+sl_status cli_drafting_options(const cli_args *a, sl_sparsity sparsity, sl_drafting *out, uint32_t *draft_max, sl_error *err)
+{
+    static const char *const policies[] = {[SL_ACCEPT_EXACT] = "exact", [SL_ACCEPT_THRESHOLD] = "threshold"};
+    static const char *const drafters[] = {
+        [SL_DRAFTER_AUTO] = "auto", [SL_DRAFTER_LOOKUP] = "lookup", [SL_DRAFTER_MODEL] = "model", [SL_DRAFTER_MIXED] = "mixed"};
+    int policy, drafter;
+    bool sets = sparsity != SL_SPARSITY_OFF;
+    /* A lookup costs nothing, so it is the default; a set of neurons alone is the approximation that was asked for. */
+    int32_t tokens = sets ? 0 : SL_DRAFT_AUTO;
+    if (a->draft != NULL)
+        SL_TRY(parse_draft(a->draft, &tokens, err));
+    SL_TRY(check_belonging(a, tokens, err));
+    SL_TRY(cli_one_of("--accept", a->accept, policies, 2, &policy, err));
+    SL_TRY(cli_one_of("--drafter", a->drafter, drafters, 4, &drafter, err));
+    if (drafter > SL_DRAFTER_LOOKUP && !sets)
+        return sl_fail(err, SL_INVALID, "--drafter %s needs --sparsity coarse or fine: the model drafts with a part of its neurons",
+                       a->drafter);
+    if (policy != SL_ACCEPT_THRESHOLD && (a->tau >= 0 || a->tau_temperature >= 0))
+        return sl_fail(err, SL_INVALID, "%s belongs to --accept threshold", a->tau >= 0 ? "--tau" : "--tau-temperature");
+    *out = (sl_drafting){.tokens = tokens,
+                         .accept = (sl_accept)policy,
+                         .drafter = (sl_drafter)drafter,
+                         .tau = (float)(a->tau >= 0 ? a->tau : TAU),
+                         .tau_temperature = (float)(a->tau_temperature >= 0 ? a->tau_temperature : TAU_TEMPERATURE)};
+    *draft_max = tokens == SL_DRAFT_AUTO ? SL_DRAFT_AUTO_MAX : (uint32_t)tokens;
+    return SL_OK;
+}
+
+/* What the engine could not grant. */
+static sl_status check_granted(const cli_args *a, const sl_engine_info *info, uint32_t wanted, sl_error *err)
+{
+    if (wanted >= info->context)
+        return sl_fail(err, SL_INVALID, "--draft %u: it must be below the context of %u tokens (-c sets it)", wanted, info->context);
+    if (a->batch != 0 && wanted >= a->batch)
+        return sl_fail(err, SL_INVALID, "--draft %u: a check is one pass of %u rows, and -b %lld allows fewer", wanted, wanted + 1,
+                       (long long)a->batch);
+    return SL_OK;
+}
+
+sl_status cli_settle_drafting(cli_run_state *s, sl_error *err)
+{
+    sl_engine_info info;
+    const cli_args *a = s->args;
+    sl_drafting *d = &s->drafting;
+    sl_engine_describe(s->engine, &info);
+    if (a->draft == NULL && info.streamed_bytes == 0)
+        d->tokens = 0; /* where nothing is read, a check is no cheaper than its rows */
+    if (d->tokens > 0)
+        SL_TRY(check_granted(a, &info, (uint32_t)d->tokens, err));
+    if (a->draft != NULL && d->tokens != 0 && info.draft_max == 0) {
+        cli_note(s->warnings, "no drafts: budget or batch have no room for the rows of a check");
+        d->tokens = SL_DRAFT_AUTO; /* decoding is dense all the same */
+    }
+    return SL_OK;
+}
+
+/* ---- reports ---- */
+
+static double advance_of(const sl_draft_stats *d)
+{
+    return d->checks > 0 ? (double)(d->checks + d->accepted) / (double)d->checks : 0;
+}
+
+json_t *cli_json_drafts(const cli_run_state *s)
+{
+    const sl_draft_stats *d = &s->result.drafts;
+    json_t *depths = json_array();
+    uint32_t deepest = d->depths;
+    while (deepest > 0 && d->accepted_by_depth[deepest - 1] == 0)
+        deepest--;
+    for (uint32_t i = 0; i < deepest; i++)
+        json_array_append_new(depths, json_integer((json_int_t)d->accepted_by_depth[i]));
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:s}", "checks", (json_int_t)d->checks, "undrafted",
+                     (json_int_t)d->undrafted, "drafted", (json_int_t)d->drafted, "drafted_by_lookup", (json_int_t)d->drafted_by_lookup,
+                     "accepted", (json_int_t)d->accepted, "advance_mean", advance_of(d), "accepted_by_depth", depths, "rolled_back",
+                     (json_int_t)(d->drafted - d->accepted), "bytes_per_check",
+                     d->checks > 0 ? (double)d->bytes_read / (double)d->checks : 0.0, "draft_s", d->draft_s, "stream_s", d->check_s,
+                     "compute_s", d->check_s - d->wait_s, "wait_s", d->wait_s, "accept",
+                     s->drafting.accept == SL_ACCEPT_EXACT ? "exact" : "threshold");
+}
+
+void cli_print_drafts(const cli_run_state *s)
+{
+    const sl_draft_stats *d = &s->result.drafts;
+    if (d->checks == 0)
+        return;
+    fprintf(stderr,
+            "drafts  %llu checks, mean advance %.2f tokens; %llu of %llu drafted tokens accepted (%llu of them looked up), %llu checks "
+            "without a draft\n",
+            (unsigned long long)d->checks, advance_of(d), (unsigned long long)d->accepted, (unsigned long long)d->drafted,
+            (unsigned long long)d->drafted_by_lookup, (unsigned long long)d->undrafted);
+    fprintf(stderr, "        drafting %.2f s, checking %.2f s, of which %.0f %% waiting for reads; ", d->draft_s, d->check_s,
+            d->check_s > 0 ? 100 * d->wait_s / d->check_s : 0);
+    if (s->drafting.accept == SL_ACCEPT_EXACT)
+        fputs("exact: the text is that of dense decoding without drafts\n", stderr);
+    else
+        fprintf(stderr, "lossy: drafts of probability %.2g and more were kept%s\n", (double)s->drafting.tau,
+                s->drafting.tokens == SL_DRAFT_AUTO ? ", and their lengths follow measured times: this text cannot be reproduced" : "");
+}

@@ -1,0 +1,26 @@
+/* offload/pick.h: how a generation picks a token from a row of logits: its sampler, and the tokens that it must not pick. The same pick serves
+ * drafts and checks, so that at any temperature the two differ only where their logits do. */
+#ifndef SL_OFFLOAD_PICK_H
+#define SL_OFFLOAD_PICK_H
+
+#include "core/sampler.h"
+
+#include <math.h>
+
+#define SLI_FORBIDDEN_MAX 32
+
+typedef struct sli_picker {
+    sl_sampler *sampler;
+    sl_token forbidden[SLI_FORBIDDEN_MAX]; /* end tokens, with --ignore-eos */
+    uint32_t forbidden_count;
+} sli_picker;
+
+/* The token for `position`; text[0 .. position) is all before it. The forbidden ones' logits are changed. */
+static inline sl_token sli_pick(const sli_picker *p, float *logits, const sl_token *text, uint32_t position)
+{
+    for (uint32_t i = 0; i < p->forbidden_count; i++)
+        logits[p->forbidden[i]] = -INFINITY;
+    return sl_sampler_pick(p->sampler, logits, text, position, position);
+}
+
+#endif

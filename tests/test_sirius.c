@@ -1,0 +1,525 @@
+/* tests/test_sirius.c: that drafts and checks give the text of plain decoding, whoever drafts and however badly, and leave the session as plain
+ * decoding would.
+ *
+ * Models of random weights: their sets of neurons draft some tokens right and some wrong. Plain decoding on a dense engine is the measure. */
+#include "offload/sirius.h"
+#include "offload/tools/pack.h"
+#include "tests/tiny_model.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define MIB ((uint64_t)1 << 20)
+
+enum { VOCAB = 387, CONTEXT = 96, LONGEST = 8 };
+
+static char *stock_path, *packed_path;
+
+static void check(sl_status status, const sl_error *err)
+{
+    if (status != SL_OK)
+        fail_msg("%s", err->message);
+}
+
+static int write_models(void **unused)
+{
+    tiny_model model = TINY_MODEL;
+    sl_error err = {0};
+    (void)unused;
+    model.types[0] = SL_TYPE_Q8_0;
+    model.types[1] = SL_TYPE_Q4_0;
+    stock_path = tiny_path("sirius.gguf");
+    packed_path = tiny_path("sirius.packed.gguf");
+    if (tiny_write(&model, stock_path, &err) != SL_OK)
+        return -1;
+    sli_pack_options options = {.in_path = stock_path, .out_path = packed_path, .order = SLI_PACK_RANDOM_ORDER, .seed = 3};
+    return sli_pack(&options, NULL, &err) == SL_OK ? 0 : -1;
+}
+
+static int forget_models(void **unused)
+{
+    (void)unused;
+    unlink(stock_path);
+    unlink(packed_path);
+    free(stock_path);
+    free(packed_path);
+    return 0;
+}
+
+/* ---- generating ---- */
+
+static sl_engine_options dense_options(void)
+{
+    return (sl_engine_options){.model_path = stock_path, .ram_budget_bytes = 1024 * MIB, .context = CONTEXT, .threads = 1};
+}
+
+static sl_engine_options drafting_options(sl_sparsity mode)
+{
+    sl_engine_options options = dense_options();
+    options.draft_max = LONGEST;
+    options.sparsity = mode;
+    options.predictor = SL_PREDICTOR_ORACLE;
+    options.density = mode == SL_SPARSITY_OFF ? 0 : 0.7;
+    return options;
+}
+
+typedef struct stage {
+    sl_engine *engine;
+    sl_session *session;
+} stage;
+
+static stage open_stage(const sl_engine_options *options)
+{
+    stage s;
+    sl_error err = {0};
+    check(sl_engine_open(options, &s.engine, &err), &err);
+    check(sl_session_open(s.engine, &s.session, &err), &err);
+    return s;
+}
+
+static void close_stage(stage *s)
+{
+    sl_session_close(s->session);
+    sl_engine_close(s->engine);
+}
+
+/* Repeats itself, so that there is something to look up. */
+static const sl_token_id prompt[] = {5, 99, 200, 7, 5, 99, 200, 8, 31, 5, 99};
+#define PROMPT (sizeof prompt / sizeof *prompt)
+
+static sl_request request_of(uint32_t most)
+{
+    return (sl_request){
+        .prompt = prompt, .prompt_count = PROMPT, .max_tokens = most, .ignore_eos = true, .seed = 4, .top_p = 1, .repeat_penalty = 1};
+}
+
+/* From an empty session. */
+static sl_result generate(const stage *s, const sl_request *request)
+{
+    sl_result result;
+    sl_error err = {0};
+    check(sl_session_truncate(s->session, 0, &err), &err);
+    check(sl_generate(s->session, request, &result, &err), &err);
+    return result;
+}
+
+static sl_result generate_plain(const sl_request *request)
+{
+    sl_engine_options options = dense_options();
+    stage s = open_stage(&options);
+    sl_result result = generate(&s, request);
+    close_stage(&s);
+    return result;
+}
+
+static void check_same(const sl_result *wanted, const sl_result *got, const char *what, int32_t tokens)
+{
+    for (size_t i = 0; i < wanted->count && i < got->count; i++)
+        if (wanted->tokens[i] != got->tokens[i])
+            fail_msg("%s, drafts of %d: token %zu is %d, not %d", what, tokens, i, got->tokens[i], wanted->tokens[i]);
+    if (wanted->count != got->count || wanted->reason != got->reason || strcmp(wanted->text, got->text) != 0)
+        fail_msg("%s, drafts of %d: %zu tokens, not %zu, ended by %s, not %s", what, tokens, got->count, wanted->count,
+                 sl_stop_reason_name(got->reason), sl_stop_reason_name(wanted->reason));
+}
+
+/* The figures of one generation fit each other. */
+static void check_figures(const sl_result *r, int32_t tokens)
+{
+    const sl_draft_stats *d = &r->drafts;
+    uint64_t by_depth = 0;
+    for (uint32_t i = 0; i < d->depths; i++) {
+        by_depth += d->accepted_by_depth[i];
+        assert_true(i == 0 || d->accepted_by_depth[i] <= d->accepted_by_depth[i - 1]);
+    }
+    assert_int_equal(by_depth, d->accepted);
+    assert_true(d->accepted <= d->drafted && d->drafted_by_lookup <= d->drafted && d->undrafted <= d->checks);
+    assert_true(d->checks + d->accepted >= r->decode_tokens); /* what came behind the end counts, too */
+    assert_true(tokens < 0 || d->drafted <= d->checks * (uint64_t)tokens);
+    assert_true(d->draft_s >= 0 && d->check_s > 0 && d->wait_s >= 0 && d->wait_s <= d->check_s);
+}
+
+typedef struct tally {
+    uint64_t accepted, refused, by_lookup;
+} tally;
+
+/* `request` with every number of tokens and every drafter that the engine has. */
+static void check_all_drafts(const stage *s, const sl_request *request, const sl_result *plain, const char *what, tally *seen)
+{
+    sl_engine_info info;
+    sl_engine_describe(s->engine, &info);
+    int last = strcmp(info.sparsity, "off") == 0 ? SL_DRAFTER_LOOKUP : SL_DRAFTER_MIXED;
+    assert_int_equal(info.draft_max, LONGEST);
+    for (int drafter = SL_DRAFTER_AUTO; drafter <= last; drafter++)
+        for (int32_t tokens = SL_DRAFT_AUTO; tokens <= LONGEST; tokens++) {
+            sl_request drafted = *request;
+            if (tokens == 0)
+                continue; /* plain decoding, with an engine's sets where it has them */
+            drafted.drafting = (sl_drafting){.tokens = tokens, .drafter = (sl_drafter)drafter};
+            sl_result result = generate(s, &drafted);
+            check_same(plain, &result, what, tokens);
+            check_figures(&result, tokens);
+            assert_int_equal(sl_session_position(s->session), PROMPT + result.count - (result.reason != SL_STOP_EOS));
+            seen->accepted += result.drafts.accepted;
+            seen->refused += result.drafts.drafted - result.drafts.accepted;
+            seen->by_lookup += result.drafts.drafted_by_lookup;
+            sl_result_free(&result);
+        }
+}
+
+/* ---- tests ---- */
+
+static void drafted_text_is_plain_text_at_any_temperature_and_with_any_filter(void **unused)
+{
+    static const struct {
+        float temperature, top_p, min_p, penalty;
+        int32_t top_k;
+    } ways[] = {{0, 1, 0, 1, 0}, {0, 1, 0, 1.3f, 0}, {0.8f, 1, 0, 1, 0}, {0.8f, 0.9f, 0, 1, 40}, {0.3f, 0.95f, 0.05f, 1.2f, 0}};
+    static const sl_sparsity modes[] = {SL_SPARSITY_OFF, SL_SPARSITY_COARSE, SL_SPARSITY_FINE};
+    (void)unused;
+    for (size_t m = 0; m < 3; m++) {
+        sl_engine_options options = drafting_options(modes[m]);
+        stage s = open_stage(&options);
+        tally seen = {0};
+        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+            sl_request request = request_of(28);
+            request.temperature = ways[w].temperature;
+            request.top_p = ways[w].top_p;
+            request.min_p = ways[w].min_p;
+            request.repeat_penalty = ways[w].penalty;
+            request.repeat_last_n = 16;
+            request.top_k = ways[w].top_k;
+            sl_result plain = generate_plain(&request);
+            check_all_drafts(&s, &request, &plain, "filters", &seen);
+            sl_result_free(&plain);
+        }
+        assert_true(seen.accepted > 100 && seen.refused > 100 && seen.by_lookup > 20);
+        close_stage(&s);
+    }
+}
+
+static uint64_t minimum_budget(sl_engine_options options)
+{
+    sl_engine *engine;
+    sl_error err = {0};
+    options.ram_budget_bytes = 1;
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_NO_BUDGET);
+    return err.ram_budget_min_bytes;
+}
+
+static void budgets_threads_and_packed_files_do_not_show(void **unused)
+{
+    sl_request request = request_of(24);
+    (void)unused;
+    request.temperature = 0.5f;
+    sl_result plain = generate_plain(&request);
+    for (int way = 0; way < 8; way++) {
+        static const sl_sparsity modes[] = {SL_SPARSITY_OFF, SL_SPARSITY_COARSE};
+        sl_engine_options options = drafting_options(modes[way % 2]);
+        options.model_path = way / 2 % 2 ? packed_path : stock_path;
+        options.threads = 1 + (uint32_t)way % 3;
+        if (way >= 4) {
+            options.io_engine = "pread";
+            options.ram_budget_bytes = minimum_budget(options) + 2 * GROWTH;
+        }
+        stage s = open_stage(&options);
+        tally seen = {0};
+        check_all_drafts(&s, &request, &plain, "budgets", &seen);
+        assert_true(seen.accepted > 10 && seen.refused > 10);
+        close_stage(&s);
+    }
+    sl_result_free(&plain);
+}
+
+static void the_length_asked_for_and_a_full_context_end_drafts_too(void **unused)
+{
+    sl_engine_options options = drafting_options(SL_SPARSITY_COARSE);
+    stage s = open_stage(&options);
+    tally seen = {0};
+    (void)unused;
+    for (uint32_t most = 1; most <= 11; most++) {
+        sl_request request = request_of(most);
+        sl_result plain = generate_plain(&request);
+        if (most > 1)
+            check_all_drafts(&s, &request, &plain, "lengths", &seen);
+        sl_result_free(&plain);
+    }
+    sl_request request = request_of(0);
+    sl_result plain = generate_plain(&request);
+    assert_int_equal(plain.reason, SL_STOP_CONTEXT);
+    assert_int_equal(plain.count, CONTEXT - PROMPT + 1);
+    check_all_drafts(&s, &request, &plain, "a full context", &seen);
+    assert_int_equal(sl_session_position(s.session), CONTEXT);
+    sl_result_free(&plain);
+    close_stage(&s);
+}
+
+static void a_stop_string_ends_the_text_in_the_middle_of_a_check(void **unused)
+{
+    sl_engine_options options = drafting_options(SL_SPARSITY_COARSE);
+    stage s = open_stage(&options);
+    tally seen = {0};
+    sl_request request = request_of(28);
+    (void)unused;
+    sl_result all = generate_plain(&request);
+    for (size_t from = 1; from + 3 < all.text_length; from += 5) {
+        char stop[4] = {0};
+        const char *stops[] = {stop};
+        memcpy(stop, all.text + from, 3);
+        if (strlen(stop) < 3)
+            continue;
+        request.stop = stops;
+        request.stop_count = 1;
+        sl_result plain = generate_plain(&request);
+        check_all_drafts(&s, &request, &plain, "stop strings", &seen);
+        sl_result_free(&plain);
+    }
+    sl_result_free(&all);
+    close_stage(&s);
+}
+
+/* An interrupt at each layer of each pass in turn; then the text goes on from what was given. */
+typedef struct tripwire {
+    sl_engine *engine;
+    int left;
+} tripwire;
+
+static void trip(void *ctx, uint32_t layer, const float *x, uint32_t rows)
+{
+    tripwire *t = ctx;
+    (void)layer;
+    (void)x;
+    (void)rows;
+    if (--t->left == 0)
+        sl_engine_interrupt(t->engine);
+}
+
+static void an_interrupt_anywhere_leaves_checked_text_that_goes_on(void **unused)
+{
+    enum { ALL = 14 };
+    sl_engine_options options = drafting_options(SL_SPARSITY_COARSE);
+    stage s = open_stage(&options);
+    sl_request request = request_of(ALL);
+    (void)unused;
+    request.temperature = 0.4f;
+    sl_result plain = generate_plain(&request);
+    bool over = false;
+    int broken = 0;
+    for (int at = 1; !over; at++) {
+        tripwire wire = {s.engine, at};
+        sl_result first, rest = {0};
+        sl_error err = {0};
+        s.engine->observer = (sli_observer){trip, &wire};
+        request = request_of(ALL);
+        request.temperature = 0.4f;
+        request.drafting = (sl_drafting){.tokens = 3, .drafter = SL_DRAFTER_MIXED};
+        check(sl_session_truncate(s.session, 0, &err), &err);
+        sl_status status = sl_generate(s.session, &request, &first, &err);
+        s.engine->observer = (sli_observer){0};
+        over = status == SL_OK;
+        assert_true(over || status == SL_INTERRUPTED);
+        assert_memory_equal(first.tokens, plain.tokens, first.count * sizeof *plain.tokens);
+        assert_int_equal(sl_session_position(s.session), first.count > 0 ? PROMPT + first.count - 1 : 0);
+        if (!over && first.count > 0) {
+            broken++;
+            request.prompt = &first.tokens[first.count - 1];
+            request.prompt_count = 1;
+            request.max_tokens = (uint32_t)(ALL - first.count);
+            check(sl_generate(s.session, &request, &rest, &err), &err);
+            assert_int_equal(rest.count, ALL - first.count);
+            assert_memory_equal(rest.tokens, plain.tokens + first.count, rest.count * sizeof *plain.tokens);
+        }
+        sl_result_free(&first);
+        sl_result_free(&rest);
+    }
+    assert_true(broken > 20);
+    sl_result_free(&plain);
+    close_stage(&s);
+}
+
+/* ---- scripts ---- */
+
+/* Drafts what is right up to a depth that the script says, and then something else. */
+typedef struct script {
+    const sl_token *truth;
+    uint32_t start, right, most;
+} script;
+
+static sli_source offer_script(sli_drafter *d, const sli_draft_text *text)
+{
+    (void)d;
+    (void)text;
+    return SLI_SOURCE_LOOKUP_4;
+}
+
+static script *playing; /* the loop has a copy of its drafter, which has no place for a context */
+
+static sl_status propose_script(sli_drafter *d, const sli_draft_text *text, uint32_t most, sl_token *out, uint32_t *count, sl_error *err)
+{
+    const script *s = playing;
+    uint32_t after = text->session->position + 1 - s->start;
+    (void)d;
+    (void)err;
+    *count = s->most < most ? s->most : most;
+    for (uint32_t i = 0; i < *count; i++)
+        out[i] = i < s->right ? s->truth[after + i] : (s->truth[after + i] + 1 + (sl_token)i) % 384;
+    return SL_OK;
+}
+
+/* Random scripts. After each step the session is compared with what a simple account of it says; at the end its keys and values are those of
+ * plain decoding, bit by bit. */
+static void any_script_of_right_and_wrong_drafts_leaves_the_cache_of_plain_decoding(void **unused)
+{
+    enum { ALL = CONTEXT - PROMPT };
+    sl_request request = request_of(0);
+    sl_engine_options dense = dense_options(), options = drafting_options(SL_SPARSITY_OFF);
+    stage plain = open_stage(&dense), s = open_stage(&options);
+    sl_result truth = generate(&plain, &request);
+    sl_sampler *sampler;
+    const sl_sampling greedy = {.top_p = 1, .repeat_penalty = 1};
+    sl_error err = {0};
+    uint32_t seed = 1;
+    (void)unused;
+    check(sl_sampler_create(&greedy, VOCAB, &sampler, &err), &err);
+    sli_picker picker = {.sampler = sampler};
+    for (sl_token id = 0; id < VOCAB; id++)
+        if (sl_engine_ends_generation(s.engine, id))
+            picker.forbidden[picker.forbidden_count++] = id;
+    for (int round = 0; round < 30; round++) {
+        const sl_drafting how = {.tokens = LONGEST, .drafter = SL_DRAFTER_LOOKUP};
+        sl_draft_stats stats = {0};
+        sli_sirius loop;
+        script played = {.truth = truth.tokens, .start = PROMPT};
+        playing = &played;
+        check(sl_session_truncate(s.session, 0, &err), &err);
+        check(sl_session_eval(s.session, prompt, PROMPT, SL_EVAL_MORE, NULL, &err), &err);
+        check(sli_sirius_open(s.session, &how, &picker, &stats, &loop, &err), &err);
+        loop.drafters[0] = (sli_drafter){.offer = offer_script, .propose = propose_script};
+        uint32_t at = 0; /* truth.tokens[at] is the text's last, not evaluated */
+        while (at + 1 < ALL) {
+            seed = seed * 1664525u + 1013904223u;
+            played.most = (seed >> 8) % (LONGEST + 1);
+            played.right = (seed >> 16) % (LONGEST + 1);
+            uint32_t most = ALL - 1 - at, count, room = most - 1;
+            check(sli_sirius_step(&loop, truth.tokens[at], most, &count, &err), &err);
+            uint32_t drafted = played.most < room ? played.most : room;
+            uint32_t accepted = played.right < drafted ? played.right : drafted;
+            assert_int_equal(count, accepted + 1);
+            assert_memory_equal(loop.given, truth.tokens + at + 1, count * sizeof *loop.given);
+            at += count;
+            assert_int_equal(sl_session_position(s.session), PROMPT + at);
+        }
+        assert_int_equal(at, ALL - 1);
+        assert_int_equal(stats.checks + stats.accepted, ALL - 1);
+        const sli_kv *a = &plain.session->kv, *b = &s.session->kv;
+        assert_int_equal(a->arena_bytes, b->arena_bytes);
+        check(sl_session_eval(s.session, &truth.tokens[at], 1, 0, NULL, &err), &err); /* the last position holds a refused draft, perhaps */
+        assert_memory_equal(a->arena, b->arena, a->arena_bytes);
+        sli_sirius_close(&loop);
+        free(stats.accepted_by_depth);
+    }
+    sl_sampler_destroy(sampler);
+    sl_result_free(&truth);
+    close_stage(&s);
+    close_stage(&plain);
+}
+
+/* ---- the lossy policy ---- */
+
+static void a_tau_of_1_is_greedy_and_a_tau_of_0_takes_every_draft(void **unused)
+{
+    sl_engine_options options = drafting_options(SL_SPARSITY_COARSE);
+    stage s = open_stage(&options);
+    sl_request request = request_of(40);
+    (void)unused;
+    sl_result plain = generate_plain(&request);
+    request.drafting = (sl_drafting){
+        .tokens = 4, .drafter = SL_DRAFTER_MODEL, .accept = SL_ACCEPT_THRESHOLD, .tau = 1, .tau_temperature = 0.6f};
+    sl_result strict = generate(&s, &request);
+    check_same(&plain, &strict, "tau 1", 4);
+    request.drafting.tau = 0;
+    sl_result lax = generate(&s, &request);
+    assert_true(lax.drafts.accepted == lax.drafts.drafted && lax.drafts.checks == 8);
+    assert_memory_not_equal(lax.tokens, plain.tokens, plain.count * sizeof *plain.tokens);
+    sl_result_free(&plain);
+    sl_result_free(&strict);
+    sl_result_free(&lax);
+    close_stage(&s);
+}
+
+static void wishes_that_cannot_be_met_are_refused(void **unused)
+{
+    static const struct {
+        sl_drafting wish;
+        const char *said;
+    } wrong[] = {{{.tokens = LONGEST + 1}, "at most 8"},
+                 {{.tokens = -2}, "-2"},
+                 {{.tokens = 2, .drafter = SL_DRAFTER_MODEL}, "sparsity"},
+                 {{.tokens = 2, .drafter = (sl_drafter)9}, "drafter 9"},
+                 {{.tokens = 2, .accept = (sl_accept)5}, "policy 5"},
+                 {{.tokens = 2, .accept = SL_ACCEPT_THRESHOLD, .tau = 2, .tau_temperature = 1}, "tau"}};
+    sl_engine_options options = drafting_options(SL_SPARSITY_OFF);
+    stage s = open_stage(&options);
+    const float *logits;
+    sl_error err = {0};
+    (void)unused;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        sl_request request = request_of(3);
+        sl_result result;
+        request.drafting = wrong[i].wish;
+        assert_int_equal(sl_generate(s.session, &request, &result, &err), SL_INVALID);
+        if (strstr(err.message, wrong[i].said) == NULL)
+            fail_msg("%s does not say: %s", err.message, wrong[i].said);
+        assert_int_equal(sl_session_position(s.session) + result.count, 0);
+        sl_result_free(&result);
+    }
+    assert_int_equal(sl_session_eval(s.session, prompt, LONGEST + 2, SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS, &logits, &err), SL_INVALID);
+    assert_int_equal(sl_session_eval(s.session, prompt, LONGEST + 1, SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS, &logits, &err), SL_OK);
+    close_stage(&s);
+}
+
+/* A check is one pass, within the context; where the budget has no room for its logits there are no drafts, and the same text. */
+static void the_engine_grants_the_drafts_that_fit(void **unused)
+{
+    sl_engine_options options = drafting_options(SL_SPARSITY_OFF);
+    sl_request request = request_of(12);
+    sl_engine_info info;
+    (void)unused;
+    sl_result plain = generate_plain(&request);
+    static const struct {
+        uint32_t wished, batch, context, granted;
+    } cases[] = {{8, 0, 0, 8}, {8, 5, 0, 4}, {8, 1, 0, 0}, {200, 0, 24, 23}, {200, 0, 0, CONTEXT - 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        options.draft_max = cases[i].wished;
+        options.batch = cases[i].batch;
+        options.context = cases[i].context != 0 ? cases[i].context : CONTEXT;
+        stage s = open_stage(&options);
+        sl_engine_describe(s.engine, &info);
+        assert_int_equal(info.draft_max, cases[i].granted);
+        assert_true(info.batch > info.draft_max);
+        request.drafting.tokens = SL_DRAFT_AUTO;
+        sl_result result = generate(&s, &request);
+        check_same(&plain, &result, "what is granted", SL_DRAFT_AUTO);
+        sl_result_free(&result);
+        close_stage(&s);
+    }
+    sl_result_free(&plain);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(drafted_text_is_plain_text_at_any_temperature_and_with_any_filter),
+        cmocka_unit_test(budgets_threads_and_packed_files_do_not_show),
+        cmocka_unit_test(the_length_asked_for_and_a_full_context_end_drafts_too),
+        cmocka_unit_test(a_stop_string_ends_the_text_in_the_middle_of_a_check),
+        cmocka_unit_test(an_interrupt_anywhere_leaves_checked_text_that_goes_on),
+        cmocka_unit_test(any_script_of_right_and_wrong_drafts_leaves_the_cache_of_plain_decoding),
+        cmocka_unit_test(a_tau_of_1_is_greedy_and_a_tau_of_0_takes_every_draft),
+        cmocka_unit_test(wishes_that_cannot_be_met_are_refused),
+        cmocka_unit_test(the_engine_grants_the_drafts_that_fit),
+    };
+    return cmocka_run_group_tests(tests, write_models, forget_models);
+}
