@@ -98,10 +98,19 @@ static uint64_t noise_bits(uint64_t seed, uint64_t position, sl_token token)
     return x >> 12;
 }
 
+static double uniform_of(uint64_t bits)
+{
+    return ((double)bits + 0.5) * 0x1p-52; /* exact, and within 2^-53 .. 1 - 2^-53 */
+}
+
 static double gumbel_of(uint64_t bits)
 {
-    double u = ((double)bits + 0.5) * 0x1p-52; /* exact, and within 2^-53 .. 1 - 2^-53 */
-    return -sl_log(-sl_log(u));
+    return -sl_log(-sl_log(uniform_of(bits)));
+}
+
+double sl_uniform(uint64_t seed, uint64_t position, sl_token token)
+{
+    return uniform_of(noise_bits(seed, position, token));
 }
 
 double sl_gumbel(uint64_t seed, uint64_t position, sl_token token)
@@ -287,6 +296,15 @@ static sl_token first_entry(const entry *entries, uint32_t count)
     return best.id;
 }
 
+static kept keep(sl_sampler *s)
+{
+    bool limited = s->how.top_k > 0 && (uint32_t)s->how.top_k < s->vocab;
+    kept k = limited ? keep_top_k(s) : (kept){0, s->vocab};
+    if (s->how.top_p < 1.0f)
+        k = limited ? keep_top_p_sorted(s, k) : keep_top_p(s);
+    return k;
+}
+
 static sl_token pick_noisy(const sl_sampler *s, kept k, uint64_t position)
 {
     double temperature = s->how.temperature, least = least_logit(s, k), best_value = -INFINITY;
@@ -317,11 +335,41 @@ sl_token sl_sampler_pick(sl_sampler *s, const float *logits, const sl_token *his
     if (greedy) /* the filters never drop the largest */
         return first_entry(s->entries, s->vocab);
 
-    bool limited = s->how.top_k > 0 && (uint32_t)s->how.top_k < s->vocab;
-    kept k = limited ? keep_top_k(s) : (kept){0, s->vocab};
-    if (s->how.top_p < 1.0f)
-        k = limited ? keep_top_p_sorted(s, k) : keep_top_p(s);
-    return pick_noisy(s, k, position);
+    return pick_noisy(s, keep(s), position);
+}
+
+/* Puts the newest of out[0 .. count] in its place by id. */
+static void sort_in(sl_chance *out, uint32_t count)
+{
+    sl_chance moving = out[count];
+    for (; count > 0 && out[count - 1].id > moving.id; count--)
+        out[count] = out[count - 1];
+    out[count] = moving;
+}
+
+uint32_t sl_sampler_chances(sl_sampler *s, const float *logits, const sl_token *history, size_t history_count, sl_chance *out)
+{
+    fill(s, logits, history, history_count);
+    if (s->how.temperature == 0.0f) {
+        *out = (sl_chance){first_entry(s->entries, s->vocab), 1};
+        return 1;
+    }
+    kept k = keep(s);
+    double least = least_logit(s, k), total = 0;
+    float largest = largest_of(s->entries + k.first, k.count);
+    uint32_t count = 0;
+    for (uint32_t i = k.first; i < k.first + k.count; i++) {
+        entry e = s->entries[i];
+        if (!((double)e.logit >= least))
+            continue;
+        double p = e.logit == largest ? 1.0 : sl_exp(((double)e.logit - (double)largest) / (double)s->how.temperature);
+        out[count] = (sl_chance){e.id, p};
+        total += p;
+        sort_in(out, count++);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        out[i].p /= total;
+    return count;
 }
 
 double sl_log_probability(const float *logits, uint32_t vocab, sl_token token)

@@ -27,7 +27,15 @@ void sl_sampler_destroy(sl_sampler *sampler);
 size_t sl_sampler_heap_bytes(uint32_t vocab);
 /* The token for `position`; `history` is everything before it, for the penalty. logits are not changed. */
 sl_token sl_sampler_pick(sl_sampler *sampler, const float *logits, const sl_token *history, size_t history_count, uint64_t position);
-/* Uniform in (0,1) and Gumbel noise of a (seed, position, token); sl_log's bits, same on every machine. */
+typedef struct sl_chance {
+    sl_token id;
+    double p;
+} sl_chance;
+/* The distribution that sl_sampler_pick draws from, by id, into out ([top_k]); for samplers with a top_k. Returns how many tokens it has. */
+uint32_t sl_sampler_chances(sl_sampler *sampler, const float *logits, const sl_token *history, size_t history_count, sl_chance *out);
+
+/* Uniform in (0,1), and Gumbel noise, of a (seed, position, token); sl_log's bits, same on every machine. */
+double sl_uniform(uint64_t seed, uint64_t position, sl_token token);
 double sl_gumbel(uint64_t seed, uint64_t position, sl_token token);
 /* log softmax(logits)[token], in double in id order. */
 double sl_log_probability(const float *logits, uint32_t vocab, sl_token token);

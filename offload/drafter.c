@@ -24,6 +24,8 @@ static sl_status propose_lookup(sli_drafter *d, const sli_draft_text *text, uint
     while (*count < n && !(text->picker->forbidden_count > 0 && ends(text, out[*count])))
         if (ends(text, out[(*count)++]))
             break;
+    for (uint32_t i = 0; text->distributions != NULL && i < *count; i++)
+        text->distributions[i] = (sli_distribution){.count = 1, .of = {{out[i], 1}}}; /* the text alone decided */
     return SL_OK;
 }
 
@@ -51,8 +53,12 @@ static sl_status propose_model(sli_drafter *d, const sli_draft_text *text, uint3
         /* The reads of the check behind the last draft begin during that draft. */
         unsigned more = SL_EVAL_MORE | (*count + 1 == most ? SLI_EVAL_DENSE_NEXT : 0u);
         status = sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | more | d->eval_flags, NULL, err);
-        if (status == SL_OK)
-            out[(*count)++] = token = sli_pick(text->picker, s->engine->scratch.buffers[SL_BUF_LOGITS], s->history, s->position);
+        if (status != SL_OK)
+            break;
+        float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
+        if (text->distributions != NULL)
+            sli_distribute(text->picker, logits, s->history, s->position, &text->distributions[*count]);
+        out[(*count)++] = token = sli_pick(text->picker, logits, s->history, s->position);
     }
     s->position = start;
     return status;

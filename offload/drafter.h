@@ -17,6 +17,7 @@
 typedef struct sli_draft_text {
     sl_session *session;
     const sli_picker *picker;
+    sli_distribution *distributions; /* [most] where the drafted tokens' are asked for; or NULL */
 } sli_draft_text;
 
 typedef struct sli_drafter sli_drafter;

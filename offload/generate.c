@@ -152,7 +152,7 @@ static sl_status begin(generation *g, sl_error *err)
     forbid_enders(g);
     SL_TRY(sl_sampler_create(&sampling, s->engine->model->vocab, &g->picker.sampler, err));
     g->drafting = r->drafting.tokens != 0;
-    return g->drafting ? sli_sirius_open(s, &r->drafting, &g->picker, &g->result->drafts, &g->sirius, err) : SL_OK;
+    return g->drafting ? sli_sirius_open(s, r, &g->picker, &g->result->drafts, &g->sirius, err) : SL_OK;
 }
 
 /* ---- the loop ---- */

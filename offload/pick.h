@@ -4,6 +4,7 @@
 #define SL_OFFLOAD_PICK_H
 
 #include "core/sampler.h"
+#include "offload/sluice.h"
 
 #include <math.h>
 
@@ -15,12 +16,29 @@ typedef struct sli_picker {
     uint32_t forbidden_count;
 } sli_picker;
 
-/* The token for `position`; text[0 .. position) is all before it. The forbidden ones' logits are changed. */
-static inline sl_token sli_pick(const sli_picker *p, float *logits, const sl_token *text, uint32_t position)
+static inline void sli_forbid(const sli_picker *p, float *logits)
 {
     for (uint32_t i = 0; i < p->forbidden_count; i++)
         logits[p->forbidden[i]] = -INFINITY;
+}
+
+/* The token for `position`; text[0 .. position) is all before it. The forbidden ones' logits are changed. */
+static inline sl_token sli_pick(const sli_picker *p, float *logits, const sl_token *text, uint32_t position)
+{
+    sli_forbid(p, logits);
     return sl_sampler_pick(p->sampler, logits, text, position, position);
+}
+
+/* The distributions that drafted tokens came from, for those who ask for them. */
+typedef struct sli_distribution {
+    uint32_t count;
+    sl_chance of[SL_SAMPLE_TOP_K_MAX];
+} sli_distribution;
+
+static inline void sli_distribute(const sli_picker *p, float *logits, const sl_token *text, uint32_t position, sli_distribution *out)
+{
+    sli_forbid(p, logits);
+    out->count = sl_sampler_chances(p->sampler, logits, text, position, out->of);
 }
 
 #endif

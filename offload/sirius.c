@@ -9,7 +9,7 @@
 
 uint64_t sli_sirius_bytes(uint32_t draft_max)
 {
-    return (2 * (uint64_t)draft_max + 1) * sizeof(sl_token) + ((uint64_t)draft_max + 1) * sizeof(uint64_t);
+    return (2 * (uint64_t)draft_max + 1) * sizeof(sl_token) + ((uint64_t)draft_max + 1) * (sizeof(uint64_t) + sizeof(sli_distribution));
 }
 
 /* How the model evaluates the rows that it drafts with; 0: it cannot. */
@@ -34,9 +34,9 @@ static sl_status choose_drafters(sli_sirius *s, sl_error *err)
     return SL_OK;
 }
 
-static sl_status check_wish(const sl_engine *e, const sl_drafting *how, sl_error *err)
+static sl_status check_wish(const sl_engine *e, const sl_drafting *how, int32_t top_k, sl_error *err)
 {
-    SL_TRY(sli_accept_check(how, err));
+    SL_TRY(sli_accept_check(how, top_k, err));
     if ((unsigned)how->drafter > SL_DRAFTER_MIXED)
         return sl_fail(err, SL_INVALID, "drafter %d; known are auto (0), lookup (1), model (2) and mixed (3)", (int)how->drafter);
     if (how->tokens < SL_DRAFT_AUTO)
@@ -46,11 +46,12 @@ static sl_status check_wish(const sl_engine *e, const sl_drafting *how, sl_error
     return SL_OK;
 }
 
-sl_status sli_sirius_open(sl_session *session, const sl_drafting *how, const sli_picker *picker, sl_draft_stats *stats, sli_sirius *out,
+sl_status sli_sirius_open(sl_session *session, const sl_request *request, const sli_picker *picker, sl_draft_stats *stats, sli_sirius *out,
                           sl_error *err)
 {
-    *out = (sli_sirius){.session = session, .how = how, .picker = picker, .stats = stats};
-    SL_TRY(check_wish(session->engine, how, err));
+    const sl_drafting *how = &request->drafting;
+    *out = (sli_sirius){.session = session, .how = how, .seed = request->seed, .picker = picker, .stats = stats};
+    SL_TRY(check_wish(session->engine, how, request->top_k, err));
     SL_TRY(choose_drafters(out, err));
     uint32_t fits = session->engine->price.draft_max;
     if (how->tokens == SL_DRAFT_AUTO)
@@ -60,7 +61,9 @@ sl_status sli_sirius_open(sl_session *session, const sl_drafting *how, const sli
     sli_draft_length_begin(&out->length, out->most);
     out->draft = malloc((2 * (size_t)out->most + 1) * sizeof *out->draft);
     stats->accepted_by_depth = calloc(out->most + 1, sizeof *stats->accepted_by_depth);
-    if (out->draft == NULL || stats->accepted_by_depth == NULL)
+    bool sampling = how->accept == SL_ACCEPT_SAMPLE;
+    out->distributions = sampling ? malloc((out->most + 1) * sizeof *out->distributions) : NULL;
+    if (out->draft == NULL || stats->accepted_by_depth == NULL || (sampling && out->distributions == NULL))
         return sl_fail(err, SL_NO_MEMORY, "out of memory for drafts of %u tokens", out->most);
     stats->depths = out->most;
     out->given = out->draft + out->most;
@@ -70,7 +73,9 @@ sl_status sli_sirius_open(sl_session *session, const sl_drafting *how, const sli
 void sli_sirius_close(sli_sirius *s)
 {
     free(s->draft);
+    free(s->distributions);
     s->draft = NULL;
+    s->distributions = NULL;
 }
 
 /* ---- drafting ---- */
@@ -92,7 +97,7 @@ static uint32_t first_to_draft(const sli_sirius *s, const sli_source *offered)
 
 static sl_status draft(sli_sirius *s, uint32_t most, drafted *out, sl_error *err)
 {
-    sli_draft_text text = {s->session, s->picker};
+    sli_draft_text text = {s->session, s->picker, s->distributions};
     sli_source offered[SLI_DRAFTERS_MAX], some[SLI_DRAFTERS_MAX];
     uint32_t n = 0;
     *out = (drafted){SLI_SOURCE_NONE, 0, 0};
@@ -137,6 +142,29 @@ static sl_status check(sli_sirius *s, sl_token token, const drafted *d, bool mor
     return SL_OK;
 }
 
+/* Uniforms that no token's noise has: of places where the vocabulary has none. */
+#define ACCEPT_NOISE (-2)
+#define REDRAW_NOISE (-3)
+
+/* A draft, or a token instead of it, so that the text is distributed as dense decoding's. */
+static sl_token sample(sli_sirius *s, float *logits, uint32_t row, uint32_t position)
+{
+    const sli_distribution *q = &s->distributions[row];
+    sli_distribution *p = &s->distributions[s->most];
+    sli_distribute(s->picker, logits, s->session->history, position, p);
+    return sli_accept_sample((sli_chances){p->of, p->count}, (sli_chances){q->of, q->count}, s->draft[row],
+                             sl_uniform(s->seed, position, ACCEPT_NOISE), sl_uniform(s->seed, position, REDRAW_NOISE));
+}
+
+/* The token for a row that has a draft behind it: the draft, if it may stay. */
+static sl_token judge_draft(sli_sirius *s, float *logits, uint32_t row, uint32_t position)
+{
+    if (s->how->accept == SL_ACCEPT_SAMPLE)
+        return sample(s, logits, row, position);
+    sl_token pick = sli_pick(s->picker, logits, s->session->history, position);
+    return sli_accepts(s->how, logits, s->session->engine->model->vocab, s->draft[row], pick) ? s->draft[row] : pick;
+}
+
 /* What dense decoding has to say of each row, up to the first draft that it does not take. Returns how many tokens that gives; what was
  * evaluated behind them is forgotten. */
 static uint32_t judge(sli_sirius *s, uint32_t start, uint32_t count)
@@ -145,11 +173,10 @@ static uint32_t judge(sli_sirius *s, uint32_t start, uint32_t count)
     uint32_t vocab = session->engine->model->vocab;
     for (uint32_t row = 0;; row++) {
         float *logits = session->engine->scratch.buffers[SL_BUF_LOGITS] + (size_t)row * vocab;
-        sl_token pick = sli_pick(s->picker, logits, session->history, start + 1 + row);
-        bool accepted = row < count && sli_accepts(s->how, logits, vocab, s->draft[row], pick);
-        s->given[row] = accepted ? s->draft[row] : pick;
-        if (!accepted) {
-            session->position = start + 1 + row;
+        uint32_t position = start + 1 + row;
+        s->given[row] = row < count ? judge_draft(s, logits, row, position) : sli_pick(s->picker, logits, session->history, position);
+        if (row == count || s->given[row] != s->draft[row]) {
+            session->position = position;
             return row + 1;
         }
     }

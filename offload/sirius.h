@@ -24,12 +24,14 @@
 typedef struct sli_sirius {
     sl_session *session;
     const sl_drafting *how;
+    uint64_t seed;
     const sli_picker *picker;
     sli_drafter drafters[SLI_DRAFTERS_MAX]; /* the one to be preferred first, where the number of tokens is fixed */
     uint32_t drafter_count;
-    uint32_t most;   /* drafted tokens of a check, at most */
-    sl_token *draft; /* [most] */
-    sl_token *given; /* [most + 1] by the last step */
+    uint32_t most;                   /* drafted tokens of a check, at most */
+    sl_token *draft;                 /* [most] */
+    sl_token *given;                 /* [most + 1] by the last step */
+    sli_distribution *distributions; /* [most] the draft's, and one more for a row of a check; with SL_ACCEPT_SAMPLE, else NULL */
     sli_draft_length length;
     sl_draft_stats *stats;
 } sli_sirius;
@@ -37,8 +39,8 @@ typedef struct sli_sirius {
 /* Bytes that it allocates, for the price. */
 uint64_t sli_sirius_bytes(uint32_t draft_max);
 
-/* `stats` is filled as it goes; its list by depth is allocated here, and the caller's. */
-SL_MUST_USE sl_status sli_sirius_open(sl_session *session, const sl_drafting *how, const sli_picker *picker, sl_draft_stats *stats,
+/* As request->drafting says; the picker is made for the same request. `stats` is filled as it goes; its list by depth is allocated here, and the caller's. */
+SL_MUST_USE sl_status sli_sirius_open(sl_session *session, const sl_request *request, const sli_picker *picker, sl_draft_stats *stats,
                                       sli_sirius *out, sl_error *err);
 void sli_sirius_close(sli_sirius *s);
 

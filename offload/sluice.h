@@ -151,7 +151,8 @@ SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *to
 /* Tokens are drafted and checked together by one dense pass, which reads the weights once for all of them. */
 typedef enum sl_accept {
     SL_ACCEPT_EXACT = 0, /* what dense decoding picks, at any temperature: the text is the same as without drafts */
-    SL_ACCEPT_THRESHOLD  /* what dense decoding finds likely enough: another text, lossy */
+    SL_ACCEPT_THRESHOLD, /* what dense decoding finds likely enough: another text, lossy */
+    SL_ACCEPT_SAMPLE     /* by rejection sampling: another text, of the same distribution; wants a top_k, up to SL_SAMPLE_TOP_K_MAX */
 } sl_accept;
 typedef enum sl_drafter {
     SL_DRAFTER_AUTO = 0, /* mixed with options.sparsity, else lookup */
@@ -159,8 +160,9 @@ typedef enum sl_drafter {
     SL_DRAFTER_MODEL,    /* the model itself, with options.sparsity */
     SL_DRAFTER_MIXED     /* lookup where it promises more, else the model */
 } sl_drafter;
-#define SL_DRAFT_AUTO     (-1)
-#define SL_DRAFT_AUTO_MAX 8 /* tokens that it drafts at most */
+#define SL_SAMPLE_TOP_K_MAX 256
+#define SL_DRAFT_AUTO       (-1)
+#define SL_DRAFT_AUTO_MAX   8 /* tokens that it drafts at most */
 typedef struct sl_drafting {
     int32_t tokens; /* of a draft, up to the engine's draft_max; 0: no drafts; SL_DRAFT_AUTO: as measured times and acceptance say */
     sl_accept accept;

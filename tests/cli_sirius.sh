@@ -80,7 +80,9 @@ fails "a draft longer than a batch is wrong usage" 2 '--draft 8.*-b 8' run_small
 fails "a tau above 1 is wrong usage" 2 '--tau 1.5' run_small --draft 4 --sparsity coarse --accept threshold --tau 1.5
 fails "a tau without threshold is wrong usage" 2 '--tau' run_small --draft 4 --tau 0.5
 fails "a policy without drafts is wrong usage" 2 '--accept' run_small --accept threshold
-fails "an unknown policy is wrong usage" 2 'exact and threshold' run_small --draft 4 --accept perhaps
+fails "an unknown policy is wrong usage" 2 'exact, threshold and sample' run_small --draft 4 --accept perhaps
+fails "sampling without a top-k is wrong usage" 2 'top-k' run_small --draft 4 --accept sample --top-k 0
+works "rejection sampling works" run_small --draft 4 --accept sample --sparsity coarse
 fails "an unknown drafter is wrong usage" 2 'lookup, model and mixed' run_small --draft 4 --drafter oracle
 fails "drafts by the model want sets of neurons" 2 '--drafter model.*--sparsity' run_small --draft 4 --drafter model
 finish

@@ -355,6 +355,49 @@ static void log_probabilities_add_up_and_match_libm(void **state)
     assert_true(sl_log_probability(logits8, VOCAB, -1) == -INFINITY);
 }
 
+/* Whatever the filters: the distribution that is told is the one that is drawn from. */
+static void the_chances_are_those_of_the_picks(void **state)
+{
+    (void)state;
+    static const sl_sampling ways[] = {{7, 1.0f, 8, 1.0f, 0, 1.0f, 0},    {7, 0.7f, 5, 1.0f, 0, 1.0f, 0}, {7, 1.3f, 6, 0.8f, 0, 1.0f, 0},
+                                       {7, 1.0f, 7, 1.0f, 0.2f, 1.0f, 0}, {7, 1.0f, 1, 1.0f, 0, 1.0f, 0}, {7, 0.0f, 4, 1.0f, 0, 1.0f, 0}};
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        enum { DRAWS = 50000 };
+        int counts[VOCAB], seen = 0;
+        sl_chance chances[VOCAB];
+        double chi = 0, total = 0;
+        sl_sampler *sampler = create(ways[w], VOCAB);
+        uint32_t count = sl_sampler_chances(sampler, logits8, NULL, 0, chances);
+        sl_sampler_destroy(sampler);
+        count_picks(ways[w], DRAWS, counts);
+        assert_in_range(count, 1, ways[w].top_k);
+        for (uint32_t i = 0; i < count; i++) {
+            double wanted = chances[i].p * DRAWS, apart = counts[chances[i].id] - wanted;
+            assert_true(i == 0 || chances[i].id > chances[i - 1].id);
+            chi += apart * apart / wanted;
+            total += chances[i].p;
+            seen += counts[chances[i].id];
+        }
+        assert_int_equal(seen, DRAWS);
+        assert_true(fabs(total - 1) < 1e-12);
+        if (chi > 29.9)
+            fail_msg("chi-squared %g, way %zu", chi, w);
+    }
+}
+
+static void uniforms_are_those_of_the_noise(void **state)
+{
+    (void)state;
+    double sum = 0;
+    for (uint64_t i = 0; i < 10000; i++) {
+        double u = sl_uniform(3, i, -2);
+        assert_true(u > 0 && u < 1);
+        assert_true(fabs(-log(-log(u)) - sl_gumbel(3, i, -2)) < 1e-9);
+        sum += u;
+    }
+    assert_true(fabs(sum / 10000 - 0.5) < 0.01);
+}
+
 static void an_empty_vocabulary_is_refused(void **state)
 {
     (void)state;
@@ -387,6 +430,8 @@ int main(void)
         cmocka_unit_test(the_noise_has_these_bits),
         cmocka_unit_test(the_noise_has_the_mean_and_variance_of_gumbel),
         cmocka_unit_test(log_probabilities_add_up_and_match_libm),
+        cmocka_unit_test(the_chances_are_those_of_the_picks),
+        cmocka_unit_test(uniforms_are_those_of_the_noise),
         cmocka_unit_test(an_empty_vocabulary_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -388,14 +388,14 @@ static void any_script_of_right_and_wrong_drafts_leaves_the_cache_of_plain_decod
         if (sl_engine_ends_generation(s.engine, id))
             picker.forbidden[picker.forbidden_count++] = id;
     for (int round = 0; round < 30; round++) {
-        const sl_drafting how = {.tokens = LONGEST, .drafter = SL_DRAFTER_LOOKUP};
+        const sl_request wish = {.drafting = {.tokens = LONGEST, .drafter = SL_DRAFTER_LOOKUP}};
         sl_draft_stats stats = {0};
         sli_sirius loop;
         script played = {.truth = truth.tokens, .start = PROMPT};
         playing = &played;
         check(sl_session_truncate(s.session, 0, &err), &err);
         check(sl_session_eval(s.session, prompt, PROMPT, SL_EVAL_MORE, NULL, &err), &err);
-        check(sli_sirius_open(s.session, &how, &picker, &stats, &loop, &err), &err);
+        check(sli_sirius_open(s.session, &wish, &picker, &stats, &loop, &err), &err);
         loop.drafters[0] = (sli_drafter){.offer = offer_script, .propose = propose_script};
         uint32_t at = 0; /* truth.tokens[at] is the text's last, not evaluated */
         while (at + 1 < ALL) {
@@ -449,6 +449,66 @@ static void a_tau_of_1_is_greedy_and_a_tau_of_0_takes_every_draft(void **unused)
     close_stage(&s);
 }
 
+/* Tokens of many seeds, plain and drafted, at each place of the text: two samples of one distribution, by chi-squared at one in ten thousand. */
+static void rejection_sampling_gives_the_distribution_of_plain_decoding(void **unused)
+{
+    enum { SEEDS = 3000, PLACES = 4, FEW = 30 };
+    static const struct {
+        float top_p, min_p;
+        int32_t top_k;
+    } ways[] = {{1, 0, 12}, {0.8f, 0, 40}, {1, 0.2f, 20}};
+    sl_engine_options dense = dense_options(), options = drafting_options(SL_SPARSITY_COARSE);
+    stage plain = open_stage(&dense), s = open_stage(&options);
+    (void)unused;
+    for (size_t w = 0; w < 3; w++) {
+        static uint32_t count[2][PLACES][VOCAB];
+        uint64_t accepted = 0, refused = 0, differing = 0;
+        memset(count, 0, sizeof count);
+        for (uint64_t seed = 0; seed < SEEDS; seed++) {
+            sl_request request = request_of(PLACES);
+            request.temperature = 0.7f;
+            request.top_p = ways[w].top_p;
+            request.min_p = ways[w].min_p;
+            request.top_k = ways[w].top_k;
+            request.seed = seed;
+            sl_result a = generate(&plain, &request);
+            request.drafting = (sl_drafting){.tokens = 3, .accept = SL_ACCEPT_SAMPLE};
+            request.seed = seed + SEEDS; /* of its own, so that the samples are independent */
+            sl_result b = generate(&s, &request);
+            for (int i = 0; i < PLACES; i++) {
+                count[0][i][a.tokens[i]]++;
+                count[1][i][b.tokens[i]]++;
+            }
+            differing += memcmp(a.tokens, b.tokens, PLACES * sizeof *a.tokens) != 0;
+            accepted += b.drafts.accepted;
+            refused += b.drafts.drafted - b.drafts.accepted;
+            sl_result_free(&a);
+            sl_result_free(&b);
+        }
+        assert_true(accepted > SEEDS / 4 && refused > SEEDS / 4 && differing > SEEDS / 4);
+        for (int i = 0; i < PLACES; i++) {
+            double chi = 0, rest[2] = {0, 0};
+            int cells = 0;
+            for (int id = 0; id <= VOCAB; id++) {
+                double a = id < VOCAB ? count[0][i][id] : rest[0], b = id < VOCAB ? count[1][i][id] : rest[1];
+                if (id < VOCAB && a + b < FEW) { /* the rare ones together */
+                    rest[0] += a;
+                    rest[1] += b;
+                    continue;
+                }
+                chi += a + b > 0 ? (a - b) * (a - b) / (a + b) : 0;
+                cells++;
+            }
+            /* Wilson and Hilferty's bound for cells - 1 degrees of freedom at 3.7 standard deviations */
+            double df = cells > 1 ? cells - 1 : 1, root = 1 - 2 / (9 * df) + 3.7 * sqrt(2 / (9 * df));
+            if (chi > df * root * root * root)
+                fail_msg("way %zu, place %d: chi-squared %.1f with %d cells", w, i, chi, cells);
+        }
+    }
+    close_stage(&s);
+    close_stage(&plain);
+}
+
 static void wishes_that_cannot_be_met_are_refused(void **unused)
 {
     static const struct {
@@ -459,6 +519,7 @@ static void wishes_that_cannot_be_met_are_refused(void **unused)
                  {{.tokens = 2, .drafter = SL_DRAFTER_MODEL}, "sparsity"},
                  {{.tokens = 2, .drafter = (sl_drafter)9}, "drafter 9"},
                  {{.tokens = 2, .accept = (sl_accept)5}, "policy 5"},
+                 {{.tokens = 2, .accept = SL_ACCEPT_SAMPLE}, "top-k"},
                  {{.tokens = 2, .accept = SL_ACCEPT_THRESHOLD, .tau = 2, .tau_temperature = 1}, "tau"}};
     sl_engine_options options = drafting_options(SL_SPARSITY_OFF);
     stage s = open_stage(&options);
@@ -518,6 +579,7 @@ int main(void)
         cmocka_unit_test(an_interrupt_anywhere_leaves_checked_text_that_goes_on),
         cmocka_unit_test(any_script_of_right_and_wrong_drafts_leaves_the_cache_of_plain_decoding),
         cmocka_unit_test(a_tau_of_1_is_greedy_and_a_tau_of_0_takes_every_draft),
+        cmocka_unit_test(rejection_sampling_gives_the_distribution_of_plain_decoding),
         cmocka_unit_test(wishes_that_cannot_be_met_are_refused),
         cmocka_unit_test(the_engine_grants_the_drafts_that_fit),
     };

@@ -9,6 +9,8 @@
 #define TAU             0.1 /* the paper's, and its temperature */
 #define TAU_TEMPERATURE 0.6
 
+static const char *const policies[] = {[SL_ACCEPT_EXACT] = "exact", [SL_ACCEPT_THRESHOLD] = "threshold", [SL_ACCEPT_SAMPLE] = "sample"};
+
 /* ---- flags ---- */
 
 /* "auto", or a number of tokens. */
@@ -41,7 +43,6 @@ static sl_status check_belonging(const cli_args *a, int32_t tokens, sl_error *er
 
 sl_status cli_drafting_options(const cli_args *a, sl_sparsity sparsity, sl_drafting *out, uint32_t *draft_max, sl_error *err)
 {
-    static const char *const policies[] = {[SL_ACCEPT_EXACT] = "exact", [SL_ACCEPT_THRESHOLD] = "threshold"};
     static const char *const drafters[] = {
         [SL_DRAFTER_AUTO] = "auto", [SL_DRAFTER_LOOKUP] = "lookup", [SL_DRAFTER_MODEL] = "model", [SL_DRAFTER_MIXED] = "mixed"};
     int policy, drafter;
@@ -51,7 +52,7 @@ sl_status cli_drafting_options(const cli_args *a, sl_sparsity sparsity, sl_draft
     if (a->draft != NULL)
         SL_TRY(parse_draft(a->draft, &tokens, err));
     SL_TRY(check_belonging(a, tokens, err));
-    SL_TRY(cli_one_of("--accept", a->accept, policies, 2, &policy, err));
+    SL_TRY(cli_one_of("--accept", a->accept, policies, 3, &policy, err));
     SL_TRY(cli_one_of("--drafter", a->drafter, drafters, 4, &drafter, err));
     if (drafter > SL_DRAFTER_LOOKUP && !sets)
         return sl_fail(err, SL_INVALID, "--drafter %s needs --sparsity coarse or fine: the model drafts with a part of its neurons",
@@ -116,8 +117,7 @@ json_t *cli_json_drafts(const cli_run_state *s)
                      "accepted", (json_int_t)d->accepted, "advance_mean", advance_of(d), "accepted_by_depth", depths, "rolled_back",
                      (json_int_t)(d->drafted - d->accepted), "bytes_per_check",
                      d->checks > 0 ? (double)d->bytes_read / (double)d->checks : 0.0, "draft_s", d->draft_s, "stream_s", d->check_s,
-                     "compute_s", d->check_s - d->wait_s, "wait_s", d->wait_s, "accept",
-                     s->drafting.accept == SL_ACCEPT_EXACT ? "exact" : "threshold");
+                     "compute_s", d->check_s - d->wait_s, "wait_s", d->wait_s, "accept", policies[s->drafting.accept]);
 }
 
 void cli_print_drafts(const cli_run_state *s)
@@ -132,9 +132,14 @@ void cli_print_drafts(const cli_run_state *s)
             (unsigned long long)d->drafted_by_lookup, (unsigned long long)d->undrafted);
     fprintf(stderr, "        drafting %.2f s, checking %.2f s, of which %.0f %% waiting for reads; ", d->draft_s, d->check_s,
             d->check_s > 0 ? 100 * d->wait_s / d->check_s : 0);
-    if (s->drafting.accept == SL_ACCEPT_EXACT)
+    if (s->drafting.accept == SL_ACCEPT_EXACT) {
         fputs("exact: the text is that of dense decoding without drafts\n", stderr);
+        return;
+    }
+    if (s->drafting.accept == SL_ACCEPT_SAMPLE)
+        fputs("sampled: another text than without drafts, of the same distribution", stderr);
     else
-        fprintf(stderr, "lossy: drafts of probability %.2g and more were kept%s\n", (double)s->drafting.tau,
-                s->drafting.tokens == SL_DRAFT_AUTO ? ", and their lengths follow measured times: this text cannot be reproduced" : "");
+        fprintf(stderr, "lossy: drafts of probability %.2g and more were kept", (double)s->drafting.tau);
+    fputs(s->drafting.tokens == SL_DRAFT_AUTO ? "; their lengths follow measured times, so this text cannot be reproduced\n" : "\n",
+          stderr);
 }

@@ -218,7 +218,8 @@ static const flag flags[] = {
      0,
      0,
      "POLICY",
-     "drafts that are kept: exact: those that change nothing; threshold: those of probability --tau and more, lossy (default exact)"},
+     "drafts that are kept: exact: those that change nothing; threshold: those of probability --tau and more, lossy; sample: another text "
+     "of the same distribution (default exact)"},
     {{"--tau"}, REAL, RUN, AT(tau), 0, 1, "P", "least probability of a draft with --accept threshold (default 0.1)"},
     {{"--tau-temperature"},
      REAL,
