@@ -335,13 +335,14 @@ static void every_allocation_that_fails_is_reported_and_leaves_nothing_behind(vo
     forget(path);
 }
 
-static void each_read_fails(sl_engine_options options, const char *path, bool drafts)
+/* Every `step`th: a draft reads much again, and there is little new in that. */
+static void each_read_fails(sl_engine_options options, const char *path, bool drafts, int step)
 {
     outcome undisturbed = run(&options, false);
     assert_int_equal(undisturbed.status, SL_OK);
     options = drafts ? with_drafts(&options) : options;
-    int faults = 0, of_opening = 0, of_prompt = 0, of_decoding = 0;
-    for (bool reached = true; reached; faults++) {
+    int faults = 0, tried = 0, of_opening = 0, of_prompt = 0, of_decoding = 0;
+    for (bool reached = true; reached; faults += step, tried++) {
         holdings before = held();
         arm(READ_FAILS, faults + 1);
         outcome o = run(&options, true);
@@ -355,9 +356,9 @@ static void each_read_fails(sl_engine_options options, const char *path, bool dr
         of_decoding += o.broken_at > 0;
         check_nothing_kept(before, faults + 1);
     }
-    assert_true(of_opening >= 3 && of_prompt >= 10);
-    assert_true(of_decoding >= 50 || GROWTH > (uint64_t)1 << 20);    /* with room for everything nothing streams */
-    assert_true(of_opening + of_prompt + of_decoding >= faults - 5); /* all but reads ahead that were not needed any more */
+    assert_true(of_opening * step >= 3 && of_prompt * step >= 10);
+    assert_true(of_decoding * step >= 50 || GROWTH > (uint64_t)1 << 20);    /* with room for everything nothing streams */
+    assert_true(of_opening + of_prompt + of_decoding >= tried - 5); /* all but reads ahead that were not needed any more */
 }
 
 static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **state)
@@ -365,8 +366,8 @@ static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **s
     (void)state;
     char *path;
     sl_engine_options options = tight(&path);
-    each_read_fails(options, path, false);
-    each_read_fails(options, path, true);
+    each_read_fails(options, path, false, 1);
+    each_read_fails(options, path, true, 5);
     forget(path);
 }
 

@@ -189,7 +189,7 @@ static sl_result generate_once(sl_session *session, const sl_request *request)
 /* Without drafts, and where the engine has them, with: nothing may differ, not even what was shown when. */
 static sl_result generate(sl_session *session, const sl_request *request)
 {
-    static const int32_t drafts[] = {1, 2, DRAFTS, SL_DRAFT_AUTO};
+    static const int32_t drafts[] = {DRAFTS, SL_DRAFT_AUTO};
     const shown before = *(const shown *)request->ctx;
     sl_result result = generate_once(session, request);
     for (size_t i = 0; session->engine->price.draft_max > 0 && i < sizeof drafts / sizeof *drafts; i++) {
