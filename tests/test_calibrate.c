@@ -425,6 +425,38 @@ static void it_can_be_stopped_at_every_stage(void **state)
     close_whole(&w);
 }
 
+static bool never(void *ctx, sli_calibrate_stage stage, uint64_t done, uint64_t total)
+{
+    (void)ctx, (void)stage, (void)done, (void)total;
+    fail_msg("something was read though the budget does not do");
+    return false;
+}
+
+/* An engine runs in less than fits need: what is between is refused by the fits, before any of the text is read. */
+static void a_budget_that_is_too_small_is_refused_before_anything_is_read(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    whole w;
+    sl_error err;
+    sli_calibration c;
+    open_whole(&w, sizeof w.text);
+    w.options.progress = never;
+    w.options.ram_budget_bytes = 1;
+    assert_int_equal(sli_calibrate(&w.options, &c, &err), SL_NO_BUDGET);
+    for (int i = 0; i < 8 && strstr(err.message, "for its fits") == NULL; i++) {
+        w.options.ram_budget_bytes = err.ram_budget_min_bytes + (1 << 20);
+        assert_int_equal(sli_calibrate(&w.options, &c, &err), SL_NO_BUDGET);
+    }
+    assert_non_null(strstr(err.message, "for its fits"));
+    w.options.progress = NULL;
+    w.options.ram_budget_bytes = err.ram_budget_min_bytes + (1 << 20);
+    assert_int_equal(sli_calibrate(&w.options, &c, &err), SL_OK);
+    sli_calibration_free(&c);
+    close_whole(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +470,7 @@ int main(void)
         cmocka_unit_test(a_calibrated_file_has_predictors_orders_and_curves),
         cmocka_unit_test(what_cannot_be_calibrated_is_refused_with_a_reason),
         cmocka_unit_test(it_can_be_stopped_at_every_stage),
+        cmocka_unit_test(a_budget_that_is_too_small_is_refused_before_anything_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,14 +16,15 @@
 #define PREDICTOR_SHARE 0.15 /* of the feed-forwards' bytes, by default */
 #define ORDER_DENSITY   0.3
 #define GAP_BYTES       SL_BUNDLES_GAP_BYTES
-#define TEXT_PER_TOKEN  16u /* bytes of text that are tokenised for each token wanted: more than any text needs */
+#define HEAP_BYTES      (8u << 20) /* what reading leaves behind in the heap, at most */
+#define TEXT_PER_TOKEN  16u        /* bytes of text that are tokenised for each token wanted: more than any text needs */
 
 /* Everything in hand, in the order in which it is made. */
 typedef struct work {
     const sli_calibrate_options *options;
     sli_calibration *out;
     sl_engine *engine;
-    uint64_t budget_bytes;
+    uint64_t budget_bytes, rss_bytes; /* rss: of the process before it opened anything */
     sli_observation observation;
     float *sensitivity; /* [layers] divergence when one layer is sparse; zero where it could not be measured */
     sli_weights *weights;
@@ -57,6 +58,62 @@ static const sl_kernels *best_kernels(void)
         if (sl_kernels_for((sl_isa)isa) != NULL && sl_cpu_supports((sl_isa)isa))
             return sl_kernels_for((sl_isa)isa);
     return sl_kernels_for(SL_ISA_SCALAR);
+}
+
+/* ---- the price, before anything is read ---- */
+
+static sl_status list_candidates(work *w, const sl_model *m, sl_error *err)
+{
+    for (uint32_t i = 0; i < m->layers; i++)
+        w->out->ffn_bytes += sl_model_ffn_bytes(m, i);
+    assert(m->layers > 0);
+    uint64_t budget = w->options->predictor_bytes;
+    if (budget == 0)
+        budget = (uint64_t)(PREDICTOR_SHARE * (double)w->out->ffn_bytes);
+    if (m->d % SL_SIGN_COLS != 0)
+        return sl_fail(err, SL_UNSUPPORTED, "%s: d = %u is no multiple of %u; no predictor is made for such a model",
+                       w->options->model_path, m->d, SL_SIGN_COLS);
+    w->candidate_count = sli_choose_candidates(m->d, m->ff, budget / m->layers, w->out->ffn_bytes / m->layers, w->candidates);
+    sli_choose_sizes(w->candidates, w->candidate_count, m->d, m->ff, &w->blob_bytes, &w->scratch_bytes);
+    for (uint32_t i = 0; i < w->candidate_count; i++)
+        if (w->candidates[i].fits)
+            return SL_OK;
+    sli_fit_plan least = {0};
+    size_t bytes = 0;
+    while (!sli_fit_plan_of(SLI_FIT_LOW_RANK, m->d, m->ff, bytes, &least))
+        bytes += 4096;
+    char size[24];
+    sl_format_size(bytes * m->layers, size);
+    return sl_fail(err, SL_INVALID, "--predictor-bytes is too little for any predictor of this model; the smallest takes %s", size);
+}
+
+static uint32_t history_words(const sli_lesson_shape *shape)
+{
+    return (shape->fit_rows + 63) / 64;
+}
+
+static uint64_t price_of(const work *w, const sli_lesson_shape *shape, uint32_t layers)
+{
+    uint64_t small = (uint64_t)shape->ff * (3 * 4 + 2 * 4 + 1 + 8 * (uint64_t)history_words(shape));
+    uint64_t results = (uint64_t)layers * (w->blob_bytes + (uint64_t)shape->ff * 4 + 64);
+    return sli_lesson_price(shape) + sl_pages_round(w->blob_bytes) + sl_pages_round(w->scratch_bytes) + SLI_LINEAR_BYTES + small + results +
+           sli_weights_bytes(w->weights) + w->rss_bytes;
+}
+
+static sl_status check_budget(const work *w, uint32_t tokens, uint32_t context, sl_error *err)
+{
+    const sl_model *m = sli_weights_model(w->weights);
+    sli_lesson_shape shape = sli_lesson_shape_of(m, sli_observe_rows(tokens, context));
+    uint64_t price = price_of(w, &shape, m->layers);
+    if (price <= w->budget_bytes)
+        return SL_OK;
+    char needed[24], given[24];
+    sl_format_size(price, needed);
+    sl_format_size(w->budget_bytes, given);
+    sl_status status = sl_fail(err, SL_NO_BUDGET, "calibrate needs %s for its fits, the budget is %s", needed, given);
+    if (err != NULL)
+        err->ram_budget_min_bytes = price;
+    return status;
 }
 
 /* ---- reading the text ---- */
@@ -93,7 +150,9 @@ static sl_status read_text(work *w, sl_error *err)
     size_t count;
     if (o->text_bytes == 0)
         return sl_fail(err, SL_INVALID, "the calibration text is empty; a few pages of what the model will read are right");
+    w->rss_bytes = sl_rss_bytes() + HEAP_BYTES;
     SL_TRY(sli_weights_open(o->model_path, best_kernels(), &w->weights, err));
+    SL_TRY(list_candidates(w, sli_weights_model(w->weights), err));
     uint32_t longest = sli_weights_model(w->weights)->context;
     options.context = longest < SLI_OBSERVE_CHUNK ? longest : SLI_OBSERVE_CHUNK;
     SL_TRY(sl_engine_open(&options, &w->engine, err));
@@ -109,6 +168,8 @@ static sl_status read_text(work *w, sl_error *err)
         status = sl_fail(err, SL_INVALID, "the calibration text has only %zu tokens; at least %u are needed, and some %u are right", count,
                          SLI_CALIBRATE_TOKENS_MIN, SLI_CALIBRATE_TOKENS);
     else
+        status = check_budget(w, (uint32_t)count, options.context, err);
+    if (status == SL_OK)
         status = sli_observe(w->engine, tokens, (uint32_t)count, o->out_path, &watch, &w->observation, err);
     sl_engine_close(w->engine); /* its memory is what comes next takes */
     w->engine = NULL;
@@ -119,57 +180,6 @@ static sl_status read_text(work *w, sl_error *err)
 }
 
 /* ---- preparing ---- */
-
-static sl_status list_candidates(work *w, const sl_model *m, sl_error *err)
-{
-    for (uint32_t i = 0; i < m->layers; i++)
-        w->out->ffn_bytes += sl_model_ffn_bytes(m, i);
-    assert(m->layers > 0);
-    uint64_t budget = w->options->predictor_bytes;
-    if (budget == 0)
-        budget = (uint64_t)(PREDICTOR_SHARE * (double)w->out->ffn_bytes);
-    if (m->d % SL_SIGN_COLS != 0)
-        return sl_fail(err, SL_UNSUPPORTED, "%s: d = %u is no multiple of %u; no predictor is made for such a model",
-                       w->options->model_path, m->d, SL_SIGN_COLS);
-    w->candidate_count = sli_choose_candidates(m->d, m->ff, budget / m->layers, w->out->ffn_bytes / m->layers, w->candidates);
-    for (uint32_t i = 0; i < w->candidate_count; i++)
-        if (w->candidates[i].fits)
-            return SL_OK;
-    sli_fit_plan least = {0};
-    size_t bytes = 0;
-    while (!sli_fit_plan_of(SLI_FIT_LOW_RANK, m->d, m->ff, bytes, &least))
-        bytes += 4096;
-    char size[24];
-    sl_format_size(bytes * m->layers, size);
-    return sl_fail(err, SL_INVALID, "--predictor-bytes is too little for any predictor of this model; the smallest takes %s", size);
-}
-
-static uint32_t history_words(const sli_lesson_shape *shape)
-{
-    return (shape->fit_rows + 63) / 64;
-}
-
-static uint64_t price_of(const work *w, const sli_lesson_shape *shape, uint32_t layers)
-{
-    uint64_t small = (uint64_t)shape->ff * (3 * 4 + 2 * 4 + 1 + 8 * (uint64_t)history_words(shape));
-    uint64_t results = (uint64_t)layers * (w->blob_bytes + (uint64_t)shape->ff * 4 + 64);
-    return sli_lesson_price(shape) + sl_pages_round(w->blob_bytes) + sl_pages_round(w->scratch_bytes) + SLI_LINEAR_BYTES + small + results +
-           sli_weights_bytes(w->weights) + sl_rss_bytes();
-}
-
-static sl_status check_budget(const work *w, const sli_lesson_shape *shape, uint32_t layers, sl_error *err)
-{
-    uint64_t price = price_of(w, shape, layers);
-    if (price <= w->budget_bytes)
-        return SL_OK;
-    char needed[24], given[24];
-    sl_format_size(price, needed);
-    sl_format_size(w->budget_bytes, given);
-    sl_status status = sl_fail(err, SL_NO_BUDGET, "calibrate needs %s for its fits, the budget is %s", needed, given);
-    if (err != NULL)
-        err->ram_budget_min_bytes = price;
-    return status;
-}
 
 static sl_status create_results(sli_calibration *out, sl_error *err)
 {
@@ -205,9 +215,6 @@ static sl_status prepare(work *w, sl_error *err)
     w->out->layers = m->layers;
     w->out->ff = m->ff;
     w->out->rows = w->observation.rows;
-    SL_TRY(list_candidates(w, m, err));
-    sli_choose_sizes(w->candidates, w->candidate_count, m->d, m->ff, &w->blob_bytes, &w->scratch_bytes);
-    SL_TRY(check_budget(w, &shape, m->layers, err));
     SL_TRY(sl_threads_create(w->options->threads, &w->threads, err));
     SL_TRY(sli_linear_open(sl_threads_count(w->threads), &w->linear, err));
     SL_TRY(sli_lesson_create(&shape, &w->lesson, err));
