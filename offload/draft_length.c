@@ -4,8 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-/* Before anything is known. Chances of the first token, by source; later ones begin with what is known of the one before. */
-static const double first_chance[SLI_SOURCE_COUNT] = {0, 0.15, 0.35, 0.5, 0.7, 0.6};
+/* Before anything is known: chances of the first token, by source. Lookups' were measured on chats with SmolLM2 (bench/SPEED.md). */
+static const double first_chance[SLI_SOURCE_COUNT] = {0, 0.17, 0.43, 0.6, 0.85, 0.6};
 #define ASSUMED_WEIGHT 4.0  /* tokens' worth of belief in that */
 #define ROW_SHARE      0.15 /* what a further row adds to a pass, in parts of a plain one */
 #define DRAFT_SHARE    0.25 /* a token drafted by the model, likewise */
@@ -85,10 +85,21 @@ typedef struct expectation {
     double advance, seconds;
 } expectation;
 
+/* What a later token's chance is taken for until it has been seen: that of the one before. A lookup whose first tokens were right is a
+ * longer match, too. */
+static double assumed(sli_source source, uint32_t tokens, double chance_before)
+{
+    if (source == SLI_SOURCE_MODEL)
+        return chance_before;
+    uint32_t as_match = source + tokens - 1 < SLI_SOURCE_LOOKUP_4 ? source + tokens - 1 : SLI_SOURCE_LOOKUP_4;
+    return tokens > 1 && first_chance[as_match] > chance_before ? first_chance[as_match] : chance_before;
+}
+
 /* Of a check of `tokens`, following one of a token less. */
 static void expect_next(const sli_draft_length *c, sli_source source, uint32_t tokens, double *chance, double *all, expectation *e)
 {
-    *chance = (c->accepted[source][tokens] + ASSUMED_WEIGHT * *chance) / (c->reached[source][tokens] + ASSUMED_WEIGHT);
+    *chance = (c->accepted[source][tokens] + ASSUMED_WEIGHT * assumed(source, tokens, *chance)) /
+              (c->reached[source][tokens] + ASSUMED_WEIGHT);
     *all *= *chance;
     e->advance += *all;
     e->seconds = tokens * drafting(c, source) + passing(c, source, tokens + 1);

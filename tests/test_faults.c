@@ -357,8 +357,8 @@ static void each_read_fails(sl_engine_options options, const char *path, bool dr
         check_nothing_kept(before, faults + 1);
     }
     assert_true(of_opening * step >= 3 && of_prompt * step >= 10);
-    assert_true(of_decoding * step >= 50 || GROWTH > (uint64_t)1 << 20);    /* with room for everything nothing streams */
-    assert_true(of_opening + of_prompt + of_decoding >= tried - 5); /* all but reads ahead that were not needed any more */
+    assert_true(of_decoding * step >= 50 || GROWTH > (uint64_t)1 << 20); /* with room for everything nothing streams */
+    assert_true(of_opening + of_prompt + of_decoding >= tried - 5);      /* all but reads ahead that were not needed any more */
 }
 
 static void every_read_that_fails_is_reported_and_the_session_can_go_on(void **state)
