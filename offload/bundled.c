@@ -42,6 +42,8 @@ static void lay_out(sl_layout *l, const sl_model *model, const sl_packed *packed
     b->up_rows = sl_layout_place(l, ff * sizeof *b->up_rows);
     b->gate = sl_layout_place(l, ff * sizeof *b->gate);
     b->up = sl_layout_place(l, ff * sizeof *b->up);
+    b->neurons = sl_layout_place(l, ff * sizeof *b->neurons);
+    b->members = sl_layout_place(l, ff * sizeof *b->members);
 }
 
 uint64_t sli_bundled_price(const sl_model *model, const sl_packed *packed)

@@ -32,6 +32,7 @@ typedef struct sli_bundled {
     const uint8_t **addresses; /* [member] of `places` */
     const uint8_t **gate_rows, **up_rows;
     float *gate, *up;
+    uint32_t *neurons, *members; /* of a draft's row: as its rows lie, and ascending */
 } sli_bundled;
 
 /* A layer that is bundled, or NULL. */

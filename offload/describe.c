@@ -63,6 +63,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
     describe_sparsity(e, out);
+    out->draft_density = (double)e->price.draft_neurons / ((double)e->model->layers * e->model->ff);
     out->streamed_bytes = unkept_bytes(e);
 }
 

@@ -8,7 +8,8 @@
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
- *   bundled.c, ffn_bundled.c, ffn_sparse.c    feed-forwards of a packed file: all of it, or the set's bundles alone
+ *   bundled.c, ffn_bundled.c    feed-forwards of a packed file: all of it
+ *   ffn_members.c, ffn_sparse.c, ffn_resident.c    or some of its neurons: those of a set, or those that are in memory
  */
 #ifndef SL_OFFLOAD_ENGINE_H
 #define SL_OFFLOAD_ENGINE_H
@@ -52,8 +53,10 @@ typedef struct sli_units {
 /* Cuts all matrices into units of about unit_bytes. */
 /* `packed`: the file is one, and a bundled layer's gate stands for all its bundles, its up and down have no units; NULL: a stock file. */
 SL_MUST_USE sl_status sli_units_build(const sl_model *model, const sl_packed *packed, uint32_t unit_bytes, sli_units *out, sl_error *err);
-/* Units of the layers in the order of a pass, with or without those that are bundles; returns how many. */
-uint32_t sli_units_of_layers(const sl_model *model, const sl_packed *packed, const sli_units *u, bool bundles, sl_unit_id *order);
+/* Units in the order of a pass, with or without those that are bundles, and the head's; returns how many. */
+uint32_t sli_units_of_pass(const sl_model *model, const sl_packed *packed, const sli_units *u, bool bundles, bool head, sl_unit_id *order);
+/* The bundles of a layer, as a matrix; NULL where it has none. */
+const sli_matrix *sli_units_bundles(const sl_model *model, const sl_packed *packed, const sli_units *u, uint32_t layer);
 /* Where a tensor's data lies in the file that is open. */
 uint64_t sli_tensor_offset(const sl_packed *packed, const sl_gguf_tensor *tensor);
 void sli_units_free(sli_units *units);
@@ -82,6 +85,7 @@ typedef struct sli_wishes {
     const uint32_t *keep; /* [layer] largest sets; NULL: they don't */
     uint32_t bundle_alignment;
     sl_bundle_policy cache_policy;
+    bool draft_resident; /* homes for all that a draft needs whole, then for the first places of each layer; not with `keep` */
 } sli_wishes;
 
 typedef struct sli_price {
@@ -92,6 +96,7 @@ typedef struct sli_price {
     uint64_t bundled_bytes; /* what is resident beside bundles */
     uint64_t cache_bytes;   /* of single bundles, with its stages and tables */
     uint32_t cache_share;   /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
+    uint64_t draft_neurons; /* of all layers, that a draft computes with; 0: none can be made */
     uint64_t total_bytes;
 } sli_price;
 
@@ -202,6 +207,8 @@ typedef struct sli_pass_kind {
     bool sparse;    /* the rows have sets of neurons (engine->sparsity) */
     bool plan_next; /* a pass with logits follows: of one sparse row where the engine has sparsity, unless next_dense */
     bool next_dense;
+    bool
+        resident_only; /* a draft: one row that computes with what is in memory and leaves alone what is planned and read for the next pass */
 } sli_pass_kind;
 SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
 

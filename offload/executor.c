@@ -17,7 +17,7 @@ typedef struct pass {
     sl_engine *engine;
     const sl_token *tokens;
     uint32_t rows, pos0;
-    bool sparse;
+    bool sparse, resident_only;
 } pass;
 
 typedef struct row_job {
@@ -194,7 +194,7 @@ static void guess_bundles(const pass *p, const sl_op *ops, const float *const *v
         return;
     float *normed = buffer_of(p, SL_BUF_NORMED);
     p->engine->kernels->rms_norm(buffer_of(p, SL_BUF_RESIDUAL), norm, m->d, m->rms_eps, normed);
-    sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 1, true};
+    sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 1, true, false};
     sli_ffn_guess(&ffn, normed);
 }
 
@@ -208,7 +208,7 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
         if (ops[i].weight == SL_ROLE_FFN_GATE && p->engine->observer.see != NULL)
             p->engine->observer.see(p->engine->observer.ctx, layer, buffer_of(p, ops[i].src), rows);
         if (sli_ffn_begins(p->engine, &ops[i], layer)) {
-            sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse};
+            sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse, p->resident_only};
             SL_TRY(sli_ffn_run(&ffn, err));
             i += SLI_FFN_OPS;
             continue;
@@ -317,9 +317,7 @@ static bool without_bundles(const sl_engine *engine, bool sparse, uint32_t rows)
  * by the pass before). */
 static sl_status plan_pass(sl_engine *engine, sli_planned what, bool head, uint32_t covered, sl_error *err)
 {
-    uint32_t count = sli_units_of_layers(engine->model, engine->packed, &engine->units, what == SLI_PLANNED_ALL, engine->pass_plan);
-    for (uint32_t u = engine->units.body_count; head && u < engine->units.count; u++)
-        engine->pass_plan[count++] = u;
+    uint32_t count = sli_units_of_pass(engine->model, engine->packed, &engine->units, what == SLI_PLANNED_ALL, head, engine->pass_plan);
     uint32_t absent = 0;
     for (uint32_t i = 0; i < count; i++) {
         sl_unit_id u = engine->pass_plan[i];
@@ -351,6 +349,24 @@ static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
     return SL_OK;
 }
 
+/* A draft reads nothing: all of the model that is no bundle must have come into memory. What is planned stays planned. */
+static sl_status begin_draft(const pass *p, const sli_pass_kind *kind, sl_error *err)
+{
+    sl_engine *engine = p->engine;
+    if (engine->price.draft_neurons == 0)
+        return sl_fail(err, SL_INVALID,
+                       "no draft from what is in memory: the engine was opened without draft_resident, or its budget is too small");
+    uint32_t count = sli_units_of_pass(engine->model, engine->packed, &engine->units, false, true, engine->pass_plan);
+    for (uint32_t i = 0; i < count; i++)
+        if (sl_pager_resident(engine->pager, engine->pass_plan[i]) == NULL)
+            return sl_fail(err, SL_INVALID, "no draft from what is in memory yet: the first dense pass with logits fills it");
+    if (kind->plan_next && p->session->next_planned == SLI_PLANNED_NOTHING) {
+        SL_TRY(plan_pass(engine, SLI_PLANNED_ALL, true, 0, err));
+        p->session->next_planned = SLI_PLANNED_ALL;
+    }
+    return SL_OK;
+}
+
 /* Rows with logits are moved to the front of the residual, so that the head works on them alone. */
 static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
 {
@@ -363,10 +379,16 @@ static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
 sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
 {
     sl_engine *engine = session->engine;
-    pass p = {.session = session, .engine = engine, .tokens = tokens, .rows = rows, .pos0 = session->position, .sparse = kind.sparse};
+    pass p = {.session = session,
+              .engine = engine,
+              .tokens = tokens,
+              .rows = rows,
+              .pos0 = session->position,
+              .sparse = kind.sparse,
+              .resident_only = kind.resident_only};
     uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
 
-    sl_status status = plan(&p, &kind, err);
+    sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
@@ -376,11 +398,11 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     if (status == SL_OK && kind.logits_rows > 0)
         status = run_head(&p, kind.logits_rows, err);
 
-    if (status != SL_OK) {
+    if (status != SL_OK && !kind.resident_only) {
         sl_pager_cancel(engine->pager);
         session->next_planned = SLI_PLANNED_NOTHING;
     }
     engine->compute_ns += sl_now_ns() - start - (sli_engine_io(engine).wait_ns - waited);
-    engine->passes++;
+    engine->passes += !kind.resident_only;
     return status;
 }

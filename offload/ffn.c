@@ -2,6 +2,7 @@
  * is how prompts run, how many sparse rows at once run (perplexity), and what the ways that save are held against. */
 #include "offload/ffn.h"
 #include "offload/ffn_bundled.h"
+#include "offload/ffn_resident.h"
 #include "offload/ffn_sparse.h"
 #include "offload/sparsity.h"
 
@@ -157,6 +158,10 @@ sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err)
     sli_ffn f = *ffn;
     if (f.sparse && f.rows == 1 && sli_ffn_streams_sets(f.engine, f.layer))
         return sli_ffn_sparse(&f, err);
+    if (f.resident_only && sli_bundled_of(&f.engine->bundled, f.layer) != NULL) {
+        sli_ffn_resident(&f);
+        return SL_OK;
+    }
     SL_TRY(gate_up(&f, err));
     if (f.sparse)
         activate_sets(&f);

@@ -26,7 +26,8 @@ typedef struct sli_ffn {
     const sli_matrix *matrices;  /* as ops */
     const float *const *vectors; /* {weight, bias} as ops */
     uint32_t layer, rows;
-    bool sparse; /* the rows have sets; else all neurons count */
+    bool sparse;        /* the rows have sets; else all neurons count */
+    bool resident_only; /* but for a draft's row: those that are in memory */
 } sli_ffn;
 
 /* Whether a feed-forward begins at `ops` that has to be run here. */

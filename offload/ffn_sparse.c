@@ -1,21 +1,12 @@
 /* offload/ffn_sparse.c: see ffn_sparse.h.
  *
- *     set -> places -> fetch (cache, disk) -> gate and up of the members -> activations -> down over the members' columns */
+ *     set -> places -> fetch (cache, disk) -> the members' feed-forward */
 #include "offload/ffn_sparse.h"
-#include "kernels/columns.h"
+#include "offload/ffn_members.h"
 #include "offload/sparsity.h"
 
 #include <assert.h>
 #include <string.h>
-
-typedef struct sparse_row {
-    const sli_ffn *ffn;
-    const sli_bundled_layer *layer;
-    uint32_t count;
-    const uint32_t *members; /* ascending */
-    sl_acts acts;            /* the layer's input, then the activations */
-    sl_columns columns;
-} sparse_row;
 
 bool sli_ffn_streams_sets(const sl_engine *engine, uint32_t layer)
 {
@@ -58,7 +49,7 @@ static const uint32_t *choose(const sli_ffn *f, const float *x)
 /* ---- bundles ---- */
 
 /* Places of the members, ascending. O(ff): a mark for each, then a walk. */
-static void find_places(sli_bundled *b, const sparse_row *row)
+static void find_places(sli_bundled *b, const sli_member_row *row)
 {
     assert(row->layer != NULL);
     uint32_t ff = row->layer->packed->ff, n = 0;
@@ -71,7 +62,7 @@ static void find_places(sli_bundled *b, const sparse_row *row)
 }
 
 /* Leaves out what is not there yet: the members and places that are. */
-static void drop_late(sli_bundled *b, sparse_row *row)
+static void drop_late(sli_bundled *b, sli_member_row *row)
 {
     sl_engine *e = row->ffn->engine;
     uint32_t ff = row->layer->packed->ff, n = 0;
@@ -89,7 +80,7 @@ static void drop_late(sli_bundled *b, sparse_row *row)
 }
 
 /* Rows and columns of the members, in the members' order. */
-static void find_parts(sli_bundled *b, const sparse_row *row)
+static void find_parts(sli_bundled *b, const sli_member_row *row)
 {
     const sl_packed_layer *l = row->layer->packed;
     for (uint32_t i = 0; i < row->count; i++)
@@ -102,58 +93,7 @@ static void find_parts(sli_bundled *b, const sparse_row *row)
     }
 }
 
-/* ---- arithmetic ---- */
-
-#define MEMBERS_SHARED 16 /* a share's border: no two threads write to the same line of results */
-
-static void gate_up_share(void *arg, unsigned index, unsigned count)
-{
-    const sparse_row *row = arg;
-    const sl_engine *e = row->ffn->engine;
-    const sli_bundled *b = &e->bundled;
-    const sl_packed_layer *l = row->layer->packed;
-    uint32_t begin, end;
-    sli_share(row->count, MEMBERS_SHARED, index, count, &begin, &end);
-    if (begin >= end)
-        return;
-    e->kernels->dot_rows(l->gate_type, b->gate_rows + begin, end - begin, &row->acts, b->gate + begin);
-    e->kernels->dot_rows(l->up_type, b->up_rows + begin, end - begin, &row->acts, b->up + begin);
-    e->kernels->glu(sli_ffn_activation(row->ffn), b->gate + begin, b->up + begin, end - begin, b->gate + begin);
-}
-
-static void down_share(void *arg, unsigned index, unsigned count)
-{
-    const sparse_row *row = arg;
-    uint32_t begin, end;
-    sli_share(row->columns.rows, SL_COLUMN_GROUP, index, count, &begin, &end);
-    if (begin < end)
-        row->ffn->engine->kernels->matmul_columns(&row->columns, &row->acts, begin, end,
-                                                  sli_ffn_buffer(row->ffn, row->ffn->ops[SLI_FFN_DOWN].dst));
-}
-
-static void compute(sparse_row *row)
-{
-    const sli_ffn *f = row->ffn;
-    sl_engine *e = f->engine;
-    const sli_bundled *b = &e->bundled;
-    const sl_packed_layer *l = row->layer->packed;
-    bool quantized = sl_format_of(l->gate_type)->quantized || sl_format_of(l->up_type)->quantized;
-    sli_prepare_source(e, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src), 1, l->d, quantized, &row->acts);
-    sl_threads_run(e->threads, gate_up_share, row);
-    float *h = sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].src);
-    memset(h, 0, l->ff * sizeof *h);
-    for (uint32_t i = 0; i < row->count; i++)
-        h[row->members[i]] = b->gate[i];
-    row->columns = (sl_columns){.type = l->down_type,
-                                .rows = l->d,
-                                .cols = l->ff,
-                                .meta = row->layer->meta,
-                                .count = row->count,
-                                .member = row->members,
-                                .column = b->addresses};
-    sli_prepare_source(e, h, 1, l->ff, sl_format_of(l->down_type)->quantized, &row->acts);
-    sl_threads_run(e->threads, down_share, row);
-}
+/* ---- reading ahead, and all of it ---- */
 
 /* A prompt's sets are known beforehand, so that the next layer's can be read meanwhile. */
 static void prefetch_next(const sli_ffn *f)
@@ -166,7 +106,7 @@ static void prefetch_next(const sli_ffn *f)
         next = (next + 1) % e->model->layers;
     if (next == f->layer)
         return;
-    sparse_row row = {.ffn = f, .layer = sli_bundled_of(&e->bundled, next), .count = e->sparsity.keep[next]};
+    sli_member_row row = {.ffn = f, .layer = sli_bundled_of(&e->bundled, next), .count = e->sparsity.keep[next]};
     row.members = sli_coarse_set(&e->sparsity, next);
     find_places(&e->bundled, &row);
     sl_bundles_prefetch(e->bundles, next, e->bundled.places, row.count);
@@ -175,7 +115,7 @@ static void prefetch_next(const sli_ffn *f)
 void sli_ffn_guess(const sli_ffn *f, const float *x)
 {
     sli_bundled *b = &f->engine->bundled;
-    sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = f->engine->sparsity.keep[f->layer]};
+    sli_member_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = f->engine->sparsity.keep[f->layer]};
     row.members = choose(f, x);
     find_places(b, &row);
     sl_bundles_prefetch(f->engine->bundles, f->layer, b->places, row.count);
@@ -185,7 +125,7 @@ sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
 {
     sl_engine *e = f->engine;
     sli_bundled *b = &e->bundled;
-    sparse_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
+    sli_member_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
     row.members = choose(f, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src));
     find_places(b, &row);
     if (e->options.late_drop)
@@ -193,7 +133,8 @@ sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
     SL_TRY(sl_bundles_fetch(e->bundles, f->layer, b->places, row.count, b->addresses, err));
     find_parts(b, &row);
     prefetch_next(f);
-    compute(&row);
+    row.neurons = row.members;
+    sli_ffn_members(&row);
     sl_bundles_done(e->bundles, f->layer);
     sli_sparsity_count(&e->sparsity, row.count);
     if (atomic_load_explicit(&e->interrupted, memory_order_relaxed))

@@ -29,6 +29,7 @@ typedef struct chooser {
     uint64_t kv_bytes;
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
     uint32_t draft_max;             /* of the plan in hand */
+    sl_policy_run *runs;            /* [layer] */
 } chooser;
 
 static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t batch)
@@ -114,6 +115,43 @@ static void widen_cache(const chooser *c, const sli_units *units, uint32_t batch
     price_fixed(c, units, batch, staging, p);
 }
 
+/* Everything that is no bundle, then as much of each layer's first places as fits. How many neurons a draft has; 0 when the former, or any
+ * of the latter, do not fit. */
+static uint64_t place_for_drafts(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room)
+{
+    const sl_packed *packed = c->wishes->packed;
+    uint32_t count = sli_units_of_pass(c->model, packed, units, false, true, order), runs = 0;
+    uint64_t given = sl_policy_spread(units->units, order, count, room), neurons = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!units->units[order[i]].home)
+            return 0;
+    for (uint32_t layer = 0; layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, packed, units, layer);
+        if (m != NULL)
+            c->runs[runs++] = (sl_policy_run){.first = m->first_unit, .count = m->unit_count};
+        else
+            neurons += c->model->ff;
+    }
+    sl_policy_prefixes(units->units, c->runs, runs, room - given);
+    for (uint32_t layer = 0, run = 0; layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, packed, units, layer);
+        if (m == NULL)
+            continue;
+        uint64_t places = (uint64_t)c->runs[run++].kept * m->rows_per_unit;
+        neurons += places < m->rows ? places : m->rows;
+    }
+    return neurons;
+}
+
+static void give_homes(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)
+{
+    p->draft_neurons = c->wishes->draft_resident ? place_for_drafts(c, units, order, room) : 0;
+    if (p->draft_neurons > 0)
+        return;
+    uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, c->wishes->keep == NULL, true, order);
+    sl_policy_spread(units->units, order, count, room);
+}
+
 /* Homes for as many units as fit, then, where sparse rows fetch bundles, a cache of those; *fits is false when even none do. */
 static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
 {
@@ -123,15 +161,12 @@ static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint
         return sl_fail(err, SL_NO_MEMORY, "out of memory for an order of %u units", units->count);
     for (uint32_t i = 0; i < units->count; i++)
         units->units[i].home = false;
-    uint32_t count = sli_units_of_layers(c->model, c->wishes->packed, units, c->wishes->keep == NULL, order);
-    for (uint32_t i = units->body_count; i < units->count; i++)
-        order[count++] = i;
     p->cache_share = 0;
     price_fixed(c, units, batch, staging, p);
     *fits = p->total_bytes <= c->wishes->budget_bytes;
     uint64_t room = *fits ? c->wishes->budget_bytes - p->total_bytes : 0;
     while (*fits) {
-        sl_policy_spread(units->units, order, count, room);
+        give_homes(c, units, order, room, p);
         price_fixed(c, units, batch, staging, p);
         if (p->total_bytes <= c->wishes->budget_bytes)
             break;
@@ -191,12 +226,13 @@ static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
 static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *err)
 {
     sli_wishes wishes = *c->wishes;
-    chooser minimal = {c->model, &wishes, c->kv_bytes, c->bundle_layers, 0};
+    chooser minimal = *c;
     sli_units units;
     sli_price p = {0};
     SL_TRY(sli_units_build(c->model, wishes.packed, UNIT_BYTES_MIN, &units, err));
     uint64_t staging = sl_pager_staging_min(units.units, units.count, wishes.io_alignment);
     wishes.budget_bytes = 0;
+    minimal.wishes = &wishes;
     price_fixed(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, staging, &p);
     *min_bytes = (p.total_bytes + p.total_bytes / (TABLES_SHARE - 1) + MIB) / MIB * MIB;
     sli_units_free(&units);
@@ -246,17 +282,21 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
 sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                           uint64_t *min_bytes, sl_error *err)
 {
-    chooser c = {model, wishes, sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type), NULL, 0};
+    chooser c = {.model = model, .wishes = wishes, .kv_bytes = sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type)};
     *units = (sli_units){0};
     c.bundle_layers = malloc(model->layers * sizeof *c.bundle_layers);
-    if (c.bundle_layers == NULL)
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", model->layers);
+    c.runs = malloc(model->layers * sizeof *c.runs);
     bool fits = false;
-    sl_status status = price_minimum(&c, min_bytes, err);
+    sl_status status = SL_OK;
+    if (c.bundle_layers == NULL || c.runs == NULL)
+        status = sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", model->layers);
+    if (status == SL_OK)
+        status = price_minimum(&c, min_bytes, err);
     if (status == SL_OK && wishes->budget_bytes >= *min_bytes)
         status = choose_plan(&c, price, units, &fits, err);
     if (status == SL_OK && !fits)
         status = refuse(&c, name, *min_bytes, err);
     free(c.bundle_layers);
+    free(c.runs);
     return status;
 }

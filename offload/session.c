@@ -82,7 +82,8 @@ static sl_status check_tokens(const sl_session *s, const sl_token_id *tokens, si
 sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits, sl_error *err)
 {
     sl_engine *e = s->engine;
-    uint32_t start = s->position;
+    bool draft = (flags & SL_EVAL_DRAFT) != 0;
+    uint32_t start = s->position, most = draft ? 1 : e->price.batch;
     SL_TRY(check_tokens(s, tokens, count, flags, err));
     if ((flags & SL_EVAL_SPARSE) == 0)
         sli_coarse_mark(&e->sparsity);
@@ -90,15 +91,16 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
         sli_coarse_fade(&e->sparsity);
     bool all = e->options.all_logits || (flags & SL_EVAL_ALL_LOGITS) != 0;
     for (size_t done = 0; done < count;) {
-        uint32_t rows = (uint32_t)(count - done < e->price.batch ? count - done : e->price.batch);
+        uint32_t rows = (uint32_t)(count - done < most ? count - done : most);
         bool last = done + rows == count, wanted = last && (flags & SL_EVAL_LOGITS) != 0;
-        bool next_full = last ? (flags & SL_EVAL_MORE) != 0 : count - done - rows <= e->price.batch && (flags & SL_EVAL_LOGITS) != 0;
+        bool next_full = last ? (flags & SL_EVAL_MORE) != 0 : !draft && count - done - rows <= most && (flags & SL_EVAL_LOGITS) != 0;
         sli_pass_kind kind = {.logits_rows = !wanted ? 0
                                              : all   ? rows
                                                      : 1,
                               .sparse = (flags & SL_EVAL_SPARSE) != 0,
                               .plan_next = next_full,
-                              .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0};
+                              .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0,
+                              .resident_only = draft};
         sl_status status = sli_execute(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {
             s->position = start;

@@ -62,6 +62,9 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
     bool uniform_density;   /* the same share in every layer, not the calibrated one */
     bool late_drop;         /* neurons that are not there in time are left out: faster, worse, and not reproducible */
+    /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. A packed file,
+     * without sparsity. Where the budget does not hold that much, memory is divided as without, draft_density is 0, and `note` is told. */
+    bool draft_resident;
     /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
     void (*note)(void *ctx, const char *line);
     void *note_ctx;
@@ -90,6 +93,7 @@ typedef struct sl_engine_info {
     uint64_t ffn_bytes;               /* of the weights: gates, ups and downs */
     double density;                   /* asked for; 1 with sparsity off */
     uint64_t predictor_bytes;         /* resident */
+    double draft_density;             /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
 } sl_engine_info;
 void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);
 
@@ -139,6 +143,9 @@ typedef enum sl_eval_flags {
     SL_EVAL_MORE = 2,       /* a hint: another eval with logits follows; its reads start early */
     SL_EVAL_SPARSE = 4,     /* with options.sparsity: only the chosen neurons take part; each row has its own set, as if it came alone */
     SL_EVAL_ALL_LOGITS = 8, /* with SL_EVAL_LOGITS: of every row (count <= 1 + the engine's draft_max) */
+    /* With options.draft_resident: only neurons that are in memory take part. Reads no weights (but for the token's embedding where the head has a
+     * matrix of its own), and reads for what follows go on. Row by row; logits of the last. The result depends on the budget. */
+    SL_EVAL_DRAFT = 16,
 } sl_eval_flags;
 
 /* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until

@@ -94,16 +94,27 @@ static void walk(const sl_model *model, const sl_packed *packed, uint32_t unit_b
         add_op(model, packed, &model->arch->head[op], 0, unit_bytes, u, &u->matrices[model->layers * u->layer_ops + op]);
 }
 
-uint32_t sli_units_of_layers(const sl_model *model, const sl_packed *packed, const sli_units *u, bool bundles, sl_unit_id *order)
+const sli_matrix *sli_units_bundles(const sl_model *model, const sl_packed *packed, const sli_units *u, uint32_t layer)
+{
+    for (uint32_t op = 0; sli_bundled_layer_at(packed, layer) != NULL && op < u->layer_ops; op++)
+        if (model->arch->layer[op].weight == SL_ROLE_FFN_GATE)
+            return sli_units_layer(u, layer, op);
+    return NULL;
+}
+
+uint32_t sli_units_of_pass(const sl_model *model, const sl_packed *packed, const sli_units *u, bool bundles, bool head, sl_unit_id *order)
 {
     uint32_t n = 0;
-    for (uint32_t layer = 0; layer < model->layers; layer++)
+    for (uint32_t layer = 0; layer < model->layers; layer++) {
+        const sli_matrix *left_out = bundles ? NULL : sli_units_bundles(model, packed, u, layer);
         for (uint32_t op = 0; op < u->layer_ops; op++) {
             const sli_matrix *m = sli_units_layer(u, layer, op);
-            bool bundled = model->arch->layer[op].weight == SL_ROLE_FFN_GATE && sli_bundled_layer_at(packed, layer) != NULL;
-            for (uint32_t i = 0; i < m->unit_count && (bundles || !bundled); i++)
+            for (uint32_t i = 0; i < m->unit_count && m != left_out; i++)
                 order[n++] = m->first_unit + i;
         }
+    }
+    for (uint32_t i = u->body_count; head && i < u->count; i++)
+        order[n++] = i;
     return n;
 }
 

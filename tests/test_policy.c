@@ -108,6 +108,78 @@ static void a_unit_that_the_order_names_twice_is_paid_once(void **state)
     assert_int_equal(sl_policy_spread(units, order, 4, 700), 640);
 }
 
+#define RUNS 30
+
+/* Runs that follow each other, as layers do. `alike`: all have ten units of the same size. */
+static uint64_t make_runs(sl_unit *units, sl_policy_run *runs, uint64_t seed, bool alike)
+{
+    uint32_t at = 0;
+    uint64_t total = 0;
+    for (uint32_t r = 0; r < RUNS; r++) {
+        runs[r] = (sl_policy_run){.first = at, .count = alike ? 10 : 1 + rnd(&seed, 10), .kept = 99};
+        uint32_t bytes = alike ? 6400 : 1 + rnd(&seed, 9000);
+        for (uint32_t i = 0; i < runs[r].count; i++, at++) {
+            units[at] = (sl_unit){.bytes = bytes, .home = rnd(&seed, 2) == 0};
+            total += packed(&units[at]);
+        }
+    }
+    return total;
+}
+
+static void each_run_keeps_the_same_share_from_its_first_unit_on(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_policy_run runs[RUNS];
+    for (uint64_t seed = 1; seed < 200; seed++) {
+        uint64_t total = make_runs(units, runs, seed, false), random = seed * 977 + 1, used = 0;
+        uint64_t budget = total * rnd(&random, 1100) / 1000, given = sl_policy_prefixes(units, runs, RUNS, budget);
+        for (uint32_t r = 0; r < RUNS; r++)
+            for (uint32_t i = 0; i < runs[r].count; i++) {
+                assert_int_equal(units[runs[r].first + i].home, i < runs[r].kept);
+                used += i < runs[r].kept ? packed(&units[runs[r].first + i]) : 0;
+            }
+        assert_int_equal(used, given);
+        assert_true(given <= budget && (budget < total || given == total));
+        for (uint32_t a = 0; a < RUNS; a++) /* no run could give its last unit to one that would still keep less */
+            for (uint32_t b = 0; b < RUNS; b++)
+                assert_true(runs[b].kept == runs[b].count ||
+                            (uint64_t)runs[a].kept * runs[b].count <= (uint64_t)(runs[b].kept + 1) * runs[a].count);
+    }
+}
+
+static void what_is_left_goes_to_runs_all_over_the_cycle(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_policy_run runs[RUNS];
+    make_runs(units, runs, 1, true);
+    for (uint32_t left = 1; left < RUNS; left++) {
+        assert_int_equal(sl_policy_prefixes(units, runs, RUNS, (3 * RUNS + left) * 6400 + 6399), (3 * RUNS + left) * 6400);
+        uint32_t more = 0, since = 0, longest = 0;
+        for (uint32_t r = 0; r < 2 * RUNS; r++) { /* twice round */
+            assert_true(runs[r % RUNS].kept == 3 || runs[r % RUNS].kept == 4);
+            more += r < RUNS && runs[r].kept == 4;
+            since = runs[r % RUNS].kept == 4 ? 0 : since + 1;
+            longest = since > longest ? since : longest;
+        }
+        assert_int_equal(more, left);
+        assert_true(longest < 2 * RUNS / left);
+    }
+}
+
+static void runs_without_room_keep_nothing(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_policy_run runs[RUNS];
+    make_runs(units, runs, 1, true);
+    assert_int_equal(sl_policy_prefixes(units, runs, RUNS, 6399), 0);
+    for (uint32_t i = 0; i < COUNT; i++)
+        assert_false(units[i].home);
+    assert_int_equal(sl_policy_prefixes(units, runs, 0, UINT64_MAX), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +188,9 @@ int main(void)
         cmocka_unit_test(homes_are_spread_evenly_over_the_cycle),
         cmocka_unit_test(a_large_unit_is_passed_over_for_smaller_ones),
         cmocka_unit_test(a_unit_that_the_order_names_twice_is_paid_once),
+        cmocka_unit_test(each_run_keeps_the_same_share_from_its_first_unit_on),
+        cmocka_unit_test(what_is_left_goes_to_runs_all_over_the_cycle),
+        cmocka_unit_test(runs_without_room_keep_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
