@@ -144,14 +144,7 @@ static sl_status choose_sparsity(sl_engine *e, sl_error *err)
 
 static sl_status check_drafts(const sl_engine *e, sl_error *err)
 {
-    if (!e->options.draft_resident)
-        return SL_OK;
-    if (sli_bundled_price(e->model, e->packed) == 0)
-        return sl_fail(err, SL_INVALID,
-                       "%s holds no single neurons that could stay in memory for drafts; `sluice pack` it, and calibrate it so that the "
-                       "best come first",
-                       e->path);
-    if (e->options.sparsity != SL_SPARSITY_OFF)
+    if (e->options.draft_resident && e->options.sparsity != SL_SPARSITY_OFF)
         return sl_fail(err, SL_INVALID, "drafts from what is in memory do not go with sparsity: what stays is chosen for one of the two");
     return SL_OK;
 }
@@ -230,7 +223,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor = e->options.predictor,
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed,
-                         .draft_resident = e->options.draft_resident};
+                         .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0};
     if (e->options.late_drop)
         sli_note(e, !fetches_sets(e)           ? "nothing can be late here: all neurons are read in any case"
                     : e->options.draft_max > 0 ? "late neurons are left out of drafts (--late drop)"
@@ -245,7 +238,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                            e->context * sizeof(sl_token) * 2 + sli_sirius_bytes(wishes.draft_max);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
-    if (e->options.draft_resident && e->price.draft_neurons == 0)
+    if (wishes.draft_resident && e->price.draft_neurons == 0)
         sli_note(e, "no drafts from what is in memory: the budget does not hold attention and head beside everything else");
     if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)
         sli_note(e, "batch of %u rows: a larger one would take memory from resident weights (-b sets it)", e->price.batch);

@@ -15,7 +15,11 @@ uint64_t sli_sirius_bytes(uint32_t draft_max)
 /* How the model evaluates the rows that it drafts with; 0: it cannot. */
 static unsigned model_flags(const sl_engine *e)
 {
-    return e->options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
+    uint64_t neurons = (uint64_t)e->model->layers * e->model->ff;
+    if (e->options.sparsity != SL_SPARSITY_OFF)
+        return SL_EVAL_SPARSE;
+    return e->price.draft_neurons > 0 && e->price.draft_neurons < neurons ? SL_EVAL_DRAFT
+                                                                          : 0; /* all of them draft no faster than they check */
 }
 
 /* Who drafts. A lookup is free, so it comes first wherever it takes part. */
@@ -26,7 +30,9 @@ static sl_status choose_drafters(sli_sirius *s, sl_error *err)
     if (who == SL_DRAFTER_AUTO)
         who = flags != 0 ? SL_DRAFTER_MIXED : SL_DRAFTER_LOOKUP;
     if (who != SL_DRAFTER_LOOKUP && flags == 0)
-        return sl_fail(err, SL_INVALID, "drafts by the model itself need sets of neurons; the engine was opened without sparsity");
+        return sl_fail(
+            err, SL_INVALID,
+            "drafts by the model itself take sparsity, or a packed file of which attention, head and some neurons stay in memory");
     if (who != SL_DRAFTER_MODEL)
         s->drafters[s->drafter_count++] = sli_drafter_lookup();
     if (who != SL_DRAFTER_LOOKUP)

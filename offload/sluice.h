@@ -62,8 +62,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
     bool uniform_density;   /* the same share in every layer, not the calibrated one */
     bool late_drop;         /* neurons that are not there in time are left out: faster, worse, and not reproducible */
-    /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. A packed file,
-     * without sparsity. Where the budget does not hold that much, memory is divided as without, draft_density is 0, and `note` is told. */
+    /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
+     * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
     /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
     void (*note)(void *ctx, const char *line);
@@ -162,9 +162,9 @@ typedef enum sl_accept {
     SL_ACCEPT_SAMPLE     /* by rejection sampling: another text, of the same distribution; wants a top_k, up to SL_SAMPLE_TOP_K_MAX */
 } sl_accept;
 typedef enum sl_drafter {
-    SL_DRAFTER_AUTO = 0, /* mixed with options.sparsity, else lookup */
+    SL_DRAFTER_AUTO = 0, /* mixed where the model can draft, else lookup */
     SL_DRAFTER_LOOKUP,   /* what followed when the text went like this before; free */
-    SL_DRAFTER_MODEL,    /* the model itself, with options.sparsity */
+    SL_DRAFTER_MODEL,    /* the model itself, with options.sparsity or with what is in memory (options.draft_resident) */
     SL_DRAFTER_MIXED     /* lookup where it promises more, else the model */
 } sl_drafter;
 #define SL_SAMPLE_TOP_K_MAX 256

@@ -358,6 +358,53 @@ static void all_but_bundles_stay_and_an_equal_prefix_of_each_layer(void **unused
     forget(f);
 }
 
+/* ---- generation ---- */
+
+static sl_result generate(sl_engine *engine, sl_drafting drafting)
+{
+    sl_token_id tokens[PROMPT];
+    for (uint32_t i = 0; i < PROMPT; i++)
+        tokens[i] = token_at(i);
+    sl_request request = {.prompt = tokens,
+                          .prompt_count = PROMPT,
+                          .max_tokens = 24,
+                          .ignore_eos = true,
+                          .seed = 9,
+                          .temperature = 0.6f,
+                          .top_p = 1,
+                          .repeat_penalty = 1,
+                          .drafting = drafting};
+    sl_session *session = open_session(engine);
+    sl_result result;
+    sl_error err = {0};
+    check(sl_generate(session, &request, &result, &err), &err);
+    close_both(engine, session);
+    return result;
+}
+
+static void text_drafted_from_memory_is_plain_text(void **unused)
+{
+    tiny_model model = wide_model(SL_TYPE_Q8_0);
+    files f = write_files(&model);
+    (void)unused;
+    sl_engine_options options = options_of(f.stock);
+    options.isa = NULL;
+    options.batch = 16;
+    sl_result plain = generate(open_engine(&options), (sl_drafting){0});
+    options.model_path = f.packed;
+    options.draft_max = 5;
+    for (int32_t tokens = SL_DRAFT_AUTO; tokens <= 5; tokens += 2) {
+        sl_drafting drafting = {.tokens = tokens, .drafter = tokens < 0 ? SL_DRAFTER_AUTO : SL_DRAFTER_MODEL};
+        sl_result drafted = generate(open_partial(options, 0.3), drafting);
+        assert_int_equal(drafted.count, plain.count);
+        assert_memory_equal(drafted.tokens, plain.tokens, plain.count * sizeof *plain.tokens);
+        assert_true(tokens < 0 || (drafted.drafts.drafted > 0 && drafted.drafts.drafted_by_lookup == 0));
+        sl_result_free(&drafted);
+    }
+    sl_result_free(&plain);
+    forget(f);
+}
+
 /* ---- refusals ---- */
 
 static void expect_closed(const sl_engine_options *options, const char *words)
@@ -393,7 +440,9 @@ static void drafts_that_cannot_be_are_refused_with_the_reason(void **unused)
     files f = write_files(&model);
     (void)unused;
     sl_engine_options options = options_of(f.stock);
-    expect_closed(&options, "pack");
+    sl_engine *stock = open_engine(&options);
+    assert_true(density_of(stock) == 0); /* nothing tells its neurons apart */
+    sl_engine_close(stock);
     options.model_path = f.packed;
     options.sparsity = SL_SPARSITY_COARSE;
     expect_closed(&options, "sparsity");
@@ -454,6 +503,7 @@ int main(void)
         cmocka_unit_test(a_draft_reads_nothing_and_the_next_dense_pass_does_not_notice_it),
         cmocka_unit_test(the_last_draft_may_start_the_reads_of_the_check),
         cmocka_unit_test(all_but_bundles_stay_and_an_equal_prefix_of_each_layer),
+        cmocka_unit_test(text_drafted_from_memory_is_plain_text),
         cmocka_unit_test(drafts_that_cannot_be_are_refused_with_the_reason),
         cmocka_unit_test(a_budget_without_room_for_drafts_is_used_as_without_them_and_it_is_said),
     };

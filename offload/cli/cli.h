@@ -55,9 +55,8 @@ SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings,
 SL_MUST_USE sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err);
 /* Tells the user, and keeps it for --json in `warnings`. */
 void cli_note(json_t *warnings, const char *line);
-/* Drafting as the flags say, and the `draft_max` to open the engine with. */
-SL_MUST_USE sl_status cli_drafting_options(const cli_args *args, sl_sparsity sparsity, sl_drafting *out, uint32_t *draft_max,
-                                           sl_error *err);
+/* Drafting as the flags say; what the engine has to know of it goes into `options`, whose sparsity is set. */
+SL_MUST_USE sl_status cli_drafting_options(const cli_args *args, sl_engine_options *options, sl_drafting *out, sl_error *err);
 
 /* Says the failure (JSON on stdout with --json, else one line on stderr) and gives the exit status that it means. */
 int cli_fail(const cli_args *args, const sl_error *err);

@@ -41,12 +41,12 @@ static sl_status check_belonging(const cli_args *a, int32_t tokens, sl_error *er
     return SL_OK;
 }
 
-sl_status cli_drafting_options(const cli_args *a, sl_sparsity sparsity, sl_drafting *out, uint32_t *draft_max, sl_error *err)
+sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl_drafting *out, sl_error *err)
 {
     static const char *const drafters[] = {
         [SL_DRAFTER_AUTO] = "auto", [SL_DRAFTER_LOOKUP] = "lookup", [SL_DRAFTER_MODEL] = "model", [SL_DRAFTER_MIXED] = "mixed"};
     int policy, drafter;
-    bool sets = sparsity != SL_SPARSITY_OFF;
+    bool sets = options->sparsity != SL_SPARSITY_OFF;
     /* A lookup costs nothing, so it is the default; a set of neurons alone is the approximation that was asked for. */
     int32_t tokens = sets ? 0 : SL_DRAFT_AUTO;
     if (a->draft != NULL)
@@ -54,9 +54,6 @@ sl_status cli_drafting_options(const cli_args *a, sl_sparsity sparsity, sl_draft
     SL_TRY(check_belonging(a, tokens, err));
     SL_TRY(cli_one_of("--accept", a->accept, policies, 3, &policy, err));
     SL_TRY(cli_one_of("--drafter", a->drafter, drafters, 4, &drafter, err));
-    if (drafter > SL_DRAFTER_LOOKUP && !sets)
-        return sl_fail(err, SL_INVALID, "--drafter %s needs --sparsity coarse or fine: the model drafts with a part of its neurons",
-                       a->drafter);
     if (policy != SL_ACCEPT_THRESHOLD && (a->tau >= 0 || a->tau_temperature >= 0))
         return sl_fail(err, SL_INVALID, "%s belongs to --accept threshold", a->tau >= 0 ? "--tau" : "--tau-temperature");
     *out = (sl_drafting){.tokens = tokens,
@@ -64,7 +61,8 @@ sl_status cli_drafting_options(const cli_args *a, sl_sparsity sparsity, sl_draft
                          .drafter = (sl_drafter)drafter,
                          .tau = (float)(a->tau >= 0 ? a->tau : TAU),
                          .tau_temperature = (float)(a->tau_temperature >= 0 ? a->tau_temperature : TAU_TEMPERATURE)};
-    *draft_max = tokens == SL_DRAFT_AUTO ? SL_DRAFT_AUTO_MAX : (uint32_t)tokens;
+    options->draft_resident = tokens != 0 && !sets && drafter != SL_DRAFTER_LOOKUP;
+    options->draft_max = tokens == SL_DRAFT_AUTO ? SL_DRAFT_AUTO_MAX : (uint32_t)tokens;
     return SL_OK;
 }
 

@@ -200,8 +200,7 @@ static const flag flags[] = {
      0,
      "N",
      "tokens that are drafted and then checked by one dense pass: auto, or a number; 0: none. With --sparsity its neurons draft, and the "
-     "text "
-     "is dense decoding's (default auto where weights are streamed and without --sparsity; else 0)"},
+     "text is dense decoding's (default auto where weights are streamed and without --sparsity; else 0)"},
     {{"--drafter"},
      TEXT,
      RUN,
@@ -209,8 +208,9 @@ static const flag flags[] = {
      0,
      0,
      "WHO",
-     "lookup: what followed in the text before; model: the neurons of --sparsity; mixed: both (default: mixed with --sparsity, else "
-     "lookup)"},
+     "lookup: what followed in the text before; model: the neurons of --sparsity, or those of a packed file that stay in memory; mixed: "
+     "both "
+     "(default: mixed where the model can draft, else lookup)"},
     {{"--accept"},
      TEXT,
      RUN,

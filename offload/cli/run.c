@@ -175,7 +175,7 @@ static sl_status open_all(cli_run_state *s, sl_error *err)
     uint64_t start = sl_now_ns();
     SL_TRY(cli_engine_options(s->args, s->warnings, &options, err));
     SL_TRY(check_usage(s->args, err));
-    SL_TRY(cli_drafting_options(s->args, options.sparsity, &s->drafting, &options.draft_max, err));
+    SL_TRY(cli_drafting_options(s->args, &options, &s->drafting, err));
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     cli_catch_interrupt(s->engine);
     SL_TRY(cli_settle_drafting(s, err));
