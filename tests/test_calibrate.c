@@ -425,6 +425,21 @@ static void it_can_be_stopped_at_every_stage(void **state)
     close_whole(&w);
 }
 
+static void of_a_wide_model_only_what_could_be_chosen_is_measured(void **state)
+{
+    (void)state;
+    sli_candidate narrow[SLI_CALIBRATE_ROWS], wide[SLI_CALIBRATE_ROWS];
+    uint32_t count = sli_choose_candidates(576, 1536, 249000, 1660000, narrow), beyond = 0;
+    for (uint32_t i = 0; i < count; i++)
+        beyond += narrow[i].plan.bytes > 0 && !narrow[i].fits;
+    assert_true(beyond > 0 && sli_choose_layers(576, 1536) == SLI_CHOOSE_LAYERS);
+    count = sli_choose_candidates(4608, 12288, 14000000, 95500000, wide);
+    assert_int_equal(sli_choose_layers(4608, 12288), 1);
+    assert_int_equal(count, 5); /* exact, static, recent tokens; the best low rank and the best copy */
+    for (uint32_t i = 0; i < count; i++)
+        assert_true(wide[i].plan.bytes == 0 || wide[i].fits);
+}
+
 static bool never(void *ctx, sli_calibrate_stage stage, uint64_t done, uint64_t total)
 {
     (void)ctx, (void)stage, (void)done, (void)total;
@@ -470,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_calibrated_file_has_predictors_orders_and_curves),
         cmocka_unit_test(what_cannot_be_calibrated_is_refused_with_a_reason),
         cmocka_unit_test(it_can_be_stopped_at_every_stage),
+        cmocka_unit_test(of_a_wide_model_only_what_could_be_chosen_is_measured),
         cmocka_unit_test(a_budget_that_is_too_small_is_refused_before_anything_is_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -255,7 +255,7 @@ static sl_status measure_candidate(work *w, uint32_t index, double weight, sl_er
 static sl_status choose(work *w, sl_error *err)
 {
     sli_calibration *out = w->out;
-    uint32_t layers = out->layers < SLI_CHOOSE_LAYERS ? out->layers : SLI_CHOOSE_LAYERS;
+    uint32_t most = sli_choose_layers(w->lesson.d, w->lesson.ff), layers = out->layers < most ? out->layers : most;
     w->steps = 0;
     w->steps_total = (uint64_t)layers * w->candidate_count;
     for (uint32_t i = 0; i < w->candidate_count; i++) {

@@ -6,6 +6,10 @@
 static const double low_rank_shares[] = {0.05, 0.10, 0.15, 0.25};
 static const double copy_bits[] = {1.0, 1.5, 2.0, 2.5, 3.0};
 
+/* A fit of a layer of so many weights a matrix takes longer than a look at the table is worth: of such models what does not fit is left out, and one layer
+ * speaks for all. */
+#define WIDE_WEIGHTS ((uint64_t)1 << 24)
+
 typedef struct listing {
     sli_candidate *out;
     uint32_t count, d, ff;
@@ -46,6 +50,13 @@ static void add_copy(listing *list, double bits)
     add(list, "copy", &plan);
 }
 
+uint32_t sli_choose_layers(uint32_t d, uint32_t ff)
+{
+    return (uint64_t)d * ff > WIDE_WEIGHTS ? 1 : SLI_CHOOSE_LAYERS;
+}
+
+#define FREE_CANDIDATES 3 /* the first ones, which need no fit */
+
 uint32_t sli_choose_candidates(uint32_t d, uint32_t ff, uint64_t layer_budget, uint64_t layer_bytes, sli_candidate out[SLI_CALIBRATE_ROWS])
 {
     listing list = {.out = out, .d = d, .ff = ff, .budget = layer_budget};
@@ -54,8 +65,10 @@ uint32_t sli_choose_candidates(uint32_t d, uint32_t ff, uint64_t layer_budget, u
     out[list.count++] = (sli_candidate){.name = "recent tokens", .chooser = SLI_CHOOSE_RECENT};
     add_within(&list, SLI_FIT_LOW_RANK, layer_budget);
     add_within(&list, SLI_FIT_COPY, layer_budget);
-    if (list.count >
-        3) { /* what the tokens before would add to the best use of the budget; no state is kept for it, as it is next to nothing */
+    if (sli_choose_layers(d, ff) == 1)
+        return list.count;
+    /* What the tokens before would add to the best use of the budget; no state is kept for it, as it is next to nothing. */
+    if (list.count > FREE_CANDIDATES) {
         sli_candidate both = out[list.count - 1];
         both.name = "the same + recent";
         both.chooser = SLI_CHOOSE_BOTH;

@@ -9,7 +9,10 @@
 
 #define SLI_CHOOSE_LAYERS 3 /* on which it is measured, or fewer where there are fewer */
 
-/* The candidates for a model: those at fixed sizes, for the table, and the best use of the budget. Pure. */
+/* On how many layers of such matrices: SLI_CHOOSE_LAYERS, or one where each fit is long. Pure. */
+uint32_t sli_choose_layers(uint32_t d, uint32_t ff);
+
+/* The candidates for a model: the best uses of the budget, and, where a fit is short, others of fixed sizes for the table. Pure. */
 typedef struct sli_candidate {
     const char *name;
     sli_chooser chooser;
