@@ -6,7 +6,8 @@
  *
  * Where drafts compute with the homes alone, which part it is matters more, and the first places of each layer are kept. Reads then pause when the ring
  * is full before a layer's resident part is computed. They don't as long as that part takes no longer to compute than the ring to read: of a 7 B in
- * 2 GiB some 50 MiB, 2.4 ms for one row and 8 for sixteen, against 32 MiB from a disk of 3 GB/s, 11 ms. */
+ * 2 GiB some 50 MiB, 2.4 ms for one row and 8 for sixteen, against 32 MiB from a disk of 3 GB/s, 11 ms
+ * (reckoned from the rates in bench/SPEED.md, not measured). */
 #ifndef SL_PAGER_POLICY_H
 #define SL_PAGER_POLICY_H
 
