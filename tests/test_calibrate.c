@@ -433,7 +433,7 @@ static void of_a_wide_model_only_what_could_be_chosen_is_measured(void **state)
     for (uint32_t i = 0; i < count; i++)
         beyond += narrow[i].plan.bytes > 0 && !narrow[i].fits;
     assert_true(beyond > 0 && sli_choose_layers(576, 1536) == SLI_CHOOSE_LAYERS);
-    count = sli_choose_candidates(4608, 12288, 14000000, 95500000, wide);
+    count = sli_choose_candidates(4608, 12288, 16000000, 95500000, wide);
     assert_int_equal(sli_choose_layers(4608, 12288), 1);
     assert_int_equal(count, 5); /* exact, static, recent tokens; the best low rank and the best copy */
     for (uint32_t i = 0; i < count; i++)

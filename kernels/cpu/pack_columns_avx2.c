@@ -48,14 +48,29 @@ INLINE __m128i values_of(uint32_t bits, const uint8_t *group, int half)
     return _mm_and_si128(_mm_srlv_epi32(_mm_set1_epi32(word), shifts), _mm_set1_epi8(1));
 }
 
-/* A byte of a plane, of all rows: the elements that share it are `run` columns apart. */
+/* Number f of the elements that share a byte of a plane, in its place in the byte, of all rows. */
+INLINE __m128i field_of(uint32_t bits, uint32_t f, const uint8_t *const *column, size_t run, size_t at, int half)
+{
+    const uint8_t *group = column[f * run] + at;
+    _mm_prefetch((const char *)group + AHEAD, _MM_HINT_T0);
+    return _mm_slli_epi16(values_of(bits, group, half), (int)(f * bits));
+}
+
+/* A byte of a plane: the elements that share it are `run` columns apart. */
 INLINE __m128i plane_byte(uint32_t bits, const uint8_t *const *column, size_t run, size_t at, int half)
 {
-    __m128i sum = _mm_setzero_si128();
-#pragma GCC unroll 8
-    for (size_t f = 0; f < 8 / bits; f++, column += run) {
-        _mm_prefetch((const char *)*column + at + AHEAD, _MM_HINT_T0);
-        sum = _mm_or_si128(sum, _mm_slli_epi16(values_of(bits, *column + at, half), (int)(f * bits)));
+    __m128i sum = field_of(bits, 0, column, run, at, half);
+    if (bits <= 4)
+        sum = _mm_or_si128(sum, field_of(bits, 1, column, run, at, half));
+    if (bits <= 2) {
+        sum = _mm_or_si128(sum, field_of(bits, 2, column, run, at, half));
+        sum = _mm_or_si128(sum, field_of(bits, 3, column, run, at, half));
+    }
+    if (bits == 1) {
+        sum = _mm_or_si128(sum, field_of(bits, 4, column, run, at, half));
+        sum = _mm_or_si128(sum, field_of(bits, 5, column, run, at, half));
+        sum = _mm_or_si128(sum, field_of(bits, 6, column, run, at, half));
+        sum = _mm_or_si128(sum, field_of(bits, 7, column, run, at, half));
     }
     return sum;
 }

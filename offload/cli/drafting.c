@@ -83,6 +83,11 @@ sl_status cli_settle_drafting(cli_run_state *s, sl_error *err)
     const cli_args *a = s->args;
     sl_drafting *d = &s->drafting;
     sl_engine_describe(s->engine, &info);
+    if (d->drafter > SL_DRAFTER_LOOKUP && strcmp(info.sparsity, "off") == 0 && info.draft_density == 0)
+        return sl_fail(err, SL_INVALID,
+                       "--drafter %s needs --sparsity coarse or fine, or a packed file and a budget that holds its attention and head: the "
+                       "model drafts with a part of its neurons",
+                       a->drafter);
     if (a->draft == NULL && info.streamed_bytes == 0)
         d->tokens = 0; /* where nothing is read, a check is no cheaper than its rows */
     if (d->tokens > 0)
