@@ -41,7 +41,7 @@ def parse_args():
     parser.add_argument("--fio-rw", choices=["read", "randread"], default="read", help="fio's pattern (default read)")
     parser.add_argument("--bench-io", default="build/bench/bench_io", help="the program that reads through our tier alone (make bench builds it)")
     parser.add_argument("--fio-seconds", type=int, default=5)
-    parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
+    parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string (without --draft in it: a pass for each token, as the limits mean it)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
     return parser.parse_args()
 
@@ -64,6 +64,8 @@ def sluice_decode(program, args, limit_bytes):
     h.drop_pages(args.sluice_model)
     argv = ["run", "-m", args.sluice_model, "-f", args.prompt, "-n", str(args.n), "-c", str(args.c), "-t", str(args.t), "--temp", "0",
             "--ignore-eos", "--ram-budget", str(limit_bytes)] + args.sluice_args.split()
+    if "--draft" not in argv:
+        argv += ["--draft", "0"]
     with h.Cgroup(limit_bytes) as cgroup:
         return h.sluice(program, argv, cgroup)
 

@@ -9,6 +9,7 @@ ends in a loop are left out of the means, and counted.
     bench/sirius.py --model smollm2.gguf                                        # 22 chat prompts x 256 tokens, lookup and coarse 0.5
     bench/sirius.py --model smollm2.gguf --prompts 2 -n 64 --lengths 4,8 --densities 0.5,0.7
     bench/sirius.py --model 7b.gguf --ram-budget 2G -c 512 -n 64 --no-sparse    # speed of the default against plain decoding
+    bench/sirius.py --model packed.gguf --ram-budget 3G --no-sparse --memory    # the neurons that stay in memory draft, too
 """
 
 import argparse
@@ -37,6 +38,7 @@ def parse_args():
     parser.add_argument("--sparsity", default="coarse", help="who drafts beside lookups: coarse or fine (default coarse)")
     parser.add_argument("--tau", default="", help="also --accept threshold with these, such as 0.1 (default: none)")
     parser.add_argument("--no-sparse", action="store_true", help="lookups and the default only")
+    parser.add_argument("--memory", action="store_true", help="also drafts from what stays in memory of a packed file, under --ram-budget")
     parser.add_argument("--auto", action="store_true", help="also let lengths be chosen by measured times")
     parser.add_argument("--ram-budget", default="", help="for all runs, such as 2G (default: none, all in memory)")
     parser.add_argument("--flags", default="", help="further flags for all runs, such as \"--throttle 500M\"")
@@ -50,6 +52,8 @@ def ways(args):
     rows = [("lookup", n, ["--draft", n, "--drafter", "lookup"]) for n in lengths]
     if args.auto or args.no_sparse:
         rows.append(("lookup", "auto", ["--draft", "auto"]))
+    if args.memory:
+        rows += [("memory", n, ["--draft", n, "--drafter", "model"]) for n in lengths]
     if args.no_sparse:
         return rows
     for density in args.densities.split(","):

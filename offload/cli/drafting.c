@@ -61,7 +61,8 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
                          .drafter = (sl_drafter)drafter,
                          .tau = (float)(a->tau >= 0 ? a->tau : TAU),
                          .tau_temperature = (float)(a->tau_temperature >= 0 ? a->tau_temperature : TAU_TEMPERATURE)};
-    options->draft_resident = tokens != 0 && !sets && drafter != SL_DRAFTER_LOOKUP;
+    /* Wants another division of the memory and, as yet, gains nothing (bench/SPEED.md): only for who asks. */
+    options->draft_resident = tokens != 0 && !sets && drafter > SL_DRAFTER_LOOKUP;
     options->draft_max = tokens == SL_DRAFT_AUTO ? SL_DRAFT_AUTO_MAX : (uint32_t)tokens;
     return SL_OK;
 }

@@ -209,8 +209,7 @@ static const flag flags[] = {
      0,
      "WHO",
      "lookup: what followed in the text before; model: the neurons of --sparsity, or those of a packed file that stay in memory; mixed: "
-     "both "
-     "(default: mixed where the model can draft, else lookup)"},
+     "both (default: mixed with --sparsity, else lookup)"},
     {{"--accept"},
      TEXT,
      RUN,
