@@ -44,22 +44,31 @@ typedef struct prefetch {
     uint32_t every, wait; /* blocks multiplied per block asked for; until the next one */
 } prefetch;
 
+INLINE void prefetch_parts(uint32_t type, int panels, const sli_weight_parts *tile, size_t b, size_t panel_bytes, enum _mm_hint where)
+{
+#pragma GCC unroll 2
+    for (int p = 0; p < panels; p++) {
+        const char *quants = (const char *)tile->quants + b * block_quant_bytes(type) + p * panel_bytes;
+#pragma GCC unroll 8
+        for (size_t i = 0; i < block_quant_bytes(type); i += 64)
+            _mm_prefetch(quants + i, where);
+        _mm_prefetch((const char *)tile->scales + b * 32 + p * panel_bytes, where);
+        if (type == SL_TYPE_Q4_1)
+            _mm_prefetch((const char *)tile->minima + b * 32 + p * panel_bytes, where);
+    }
+}
+
+/* A tile that is visited once is asked into the L2 cache: the L1's few outstanding misses would bound the rate of memory. */
 INLINE void prefetch_block(uint32_t type, int panels, prefetch *next, size_t panel_bytes)
 {
     if (--next->wait)
         return;
     next->wait = next->every;
     size_t b = next->block++;
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; p++) {
-        const char *quants = (const char *)next->tile.quants + b * block_quant_bytes(type) + p * panel_bytes;
-#pragma GCC unroll 8
-        for (size_t i = 0; i < block_quant_bytes(type); i += 64)
-            _mm_prefetch(quants + i, _MM_HINT_T0);
-        _mm_prefetch((const char *)next->tile.scales + b * 32 + p * panel_bytes, _MM_HINT_T0);
-        if (type == SL_TYPE_Q4_1)
-            _mm_prefetch((const char *)next->tile.minima + b * 32 + p * panel_bytes, _MM_HINT_T0);
-    }
+    if (next->every == 1)
+        prefetch_parts(type, panels, &next->tile, b, panel_bytes, _MM_HINT_T1);
+    else
+        prefetch_parts(type, panels, &next->tile, b, panel_bytes, _MM_HINT_T0);
 }
 
 /* isum += one word of weights times word `i` of the rows' blocks q. */
