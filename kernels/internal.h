@@ -29,6 +29,10 @@
                              const float *sin);                                                                                            \
     void sli_kv_store_k_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);                       \
     void sli_kv_store_v_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim);                       \
+    void sli_kv_copy_k_##isa_name(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index,                 \
+                                  uint32_t head_dim);                                                                                      \
+    void sli_kv_copy_v_##isa_name(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index,                 \
+                                  uint32_t head_dim);                                                                                      \
     void sli_attention_##isa_name(const sl_attention *job)
 
 SLI_DECLARE_KERNELS(ref);

@@ -23,6 +23,8 @@ static const sl_kernels scalar_kernels = {
     .rope = sli_rope_ref,
     .kv_store_k = sli_kv_store_k_ref,
     .kv_store_v = sli_kv_store_v_ref,
+    .kv_copy_k = sli_kv_copy_k_ref,
+    .kv_copy_v = sli_kv_copy_v_ref,
     .attention = sli_attention_ref,
 };
 
@@ -44,6 +46,8 @@ static const sl_kernels avx2_kernels = {
     .rope = sli_rope_avx2,
     .kv_store_k = sli_kv_store_k_avx2,
     .kv_store_v = sli_kv_store_v_avx2,
+    .kv_copy_k = sli_kv_copy_k_ref,
+    .kv_copy_v = sli_kv_copy_v_ref,
     .attention = sli_attention_avx2,
 };
 
@@ -64,6 +68,8 @@ static const sl_kernels avx512_kernels = {
     .rope = sli_rope_avx512,
     .kv_store_k = sli_kv_store_k_avx512,
     .kv_store_v = sli_kv_store_v_avx512,
+    .kv_copy_k = sli_kv_copy_k_ref,
+    .kv_copy_v = sli_kv_copy_v_ref,
     .attention = sli_attention_avx512,
 };
 #endif

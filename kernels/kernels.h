@@ -31,6 +31,8 @@
  *         l = l * c + page_sum (two roundings); o_d = o_d * c, then o_d = fma(p_i, v_id, o_d) for i in order; m = m'
  *     and out_d = o_d * (1 / l) + 0. A position that is not visible may be skipped or multiplied as p_i = 0: v must then be finite, and
  *     is; what is left of the choice, the sign of a zero, goes with the + 0.
+ *     A row of a tree (sl_attention_tree) sees its own path only, and counts by where it stands on that: these are the bits that its path gives as
+ *     a chain, wherever the path's keys and values lie.
  * D6  exp is kernels/exp.h's polynomial; silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), see there. GLU: act(gate) * up.
  * D7  Rotary: pairs (x0, x1), c = cos, s = sin from the caller's table: y0 = fma(x0, c, -(x1 * s)), y1 = fma(x0, s, x1 * c).
  *
@@ -60,9 +62,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SL_PANEL_ROWS 16 /* rows of a panel */
-#define SL_KV_PAGE    64 /* positions of a KV page */
-#define SL_ACT_BLOCK  32 /* activations that share a scale */
+#define SL_PANEL_ROWS 16  /* rows of a panel */
+#define SL_KV_PAGE    64  /* positions of a KV page */
+#define SL_ACT_BLOCK  32  /* activations that share a scale */
+#define SL_TREE_ROWS  128 /* rows of a tree, at most */
 
 /* Activations of `rows` rows, ready for products. f32 is always there; the others only after quantize(). The caller owns all memory;
  * every pointer is 64-byte aligned, rows follow each other without gaps. */
@@ -74,13 +77,21 @@ typedef struct sl_acts {
     int32_t *sum;     /* [rows][cols / 32] */
 } sl_acts;
 
+/* Rows that branch: all the tree's keys and values lie behind position pos0 - 1, tree row i's in slot pos0 + i, whatever its depth. A row at
+ * depth d is at position pos0 + d, and there position pos0 + k is what path[k] names: its ancestor at depth k, or itself. */
+typedef struct sl_attention_tree {
+    const uint8_t *depth;                /* [row of the job] */
+    const uint8_t (*path)[SL_TREE_ROWS]; /* [row of the job][depth + 1] tree rows, ascending */
+} sl_attention_tree;
+
 /* One attention job: `rows` consecutive query rows at positions pos0.. of the `group` query heads that share one KV head. */
 typedef struct sl_attention {
     uint32_t head_dim; /* components, a multiple of 16 (of 32 for q8_0), at most 512 */
     uint32_t group;    /* query heads per KV head */
     uint32_t rows;
-    uint32_t pos0;   /* position of row 0; it sees itself */
-    uint32_t window; /* 0: all positions; else only the last `window`, itself included */
+    uint32_t pos0;                 /* position of row 0, which sees itself; with a tree: of the tree's root */
+    const sl_attention_tree *tree; /* NULL: row r is at pos0 + r */
+    uint32_t window;               /* 0: all positions; else only the last `window`, itself included */
     float scale;
     uint32_t k_type, v_type;       /* SL_TYPE_F32, F16 or Q8_0 */
     const uint8_t *const *k_pages; /* [page] -> K page of this head, see kv_store_k */
@@ -145,6 +156,9 @@ typedef struct sl_kernels {
      * V page: f32, f16: [64][component]; q8_0: int8 [64][component], then fp16 d [64][component / 32]. */
     void (*kv_store_k)(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);
     void (*kv_store_v)(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim);
+    /* Copies one position as it is stored, to another page or slot of the same type. */
+    void (*kv_copy_k)(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim);
+    void (*kv_copy_v)(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim);
     void (*attention)(const sl_attention *job);
 } sl_kernels;
 

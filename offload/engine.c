@@ -235,7 +235,7 @@ static sl_status price(sl_engine *e, sl_error *err)
         e->bundle_alignment = wishes.bundle_alignment;
     }
     wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
-                           e->context * sizeof(sl_token) * 2 + sli_sirius_bytes(wishes.draft_max);
+                           e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
     if (wishes.draft_resident && e->price.draft_neurons == 0)

@@ -4,6 +4,7 @@
  *   engine.c    open and close in the order of the price list         kv.c        the cache's pages
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
+ *   session_tree.c, tree.c   rows that branch, and the path that is kept
  *   sirius.c    drafts and dense checks                                drafter.c, lookup.c   who drafts
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
@@ -23,6 +24,7 @@
 #include "offload/bundled.h"
 #include "offload/sluice.h"
 #include "offload/sparsity.h"
+#include "offload/tree.h"
 #include "pager/bundles.h"
 #include "pager/pager.h"
 
@@ -117,6 +119,8 @@ typedef struct sli_kv {
 uint64_t sli_kv_price(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type); /* arena and page table */
 SL_MUST_USE sl_status sli_kv_create(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type, sli_kv *out, sl_error *err);
 void sli_kv_free(sli_kv *kv);
+/* Copies what all layers and heads hold of one position to another. */
+void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kernels, uint32_t from, uint32_t to);
 static inline const uint8_t *const *sli_kv_pages(const sli_kv *kv, uint32_t layer, uint32_t head, bool value)
 {
     return kv->pages + (((size_t)layer * kv->kv_heads + head) * 2 + value) * kv->page_count;
@@ -192,6 +196,8 @@ struct sl_session {
     uint32_t position;
     sl_token *history;        /* [context] */
     sli_planned next_planned; /* what the pager already reads for */
+    sli_tree tree;            /* the rows behind the position that sl_session_eval_tree evaluated; none after any other call */
+    sl_token tree_tokens[SL_TREE_ROWS];
 };
 
 /* Flags of sl_session_eval that only this folder gives. */
@@ -200,17 +206,24 @@ enum {
     SLI_EVAL_FADE = 1 << 17        /* of dense rows: what earlier ones showed of the neurons counts less from now on */
 };
 
-/* One pass over the weights for `rows` tokens at positions session->position.. ; does not advance the position. logits_rows: 0, 1 (the
- * last) or rows. */
+/* One pass over the weights for `rows` tokens at positions session->position.. , or as they stand in a tree; does not advance the position.
+ * logits_rows: 0, 1 (the last) or rows. */
 typedef struct sli_pass_kind {
     uint32_t logits_rows;
     bool sparse;    /* the rows have sets of neurons (engine->sparsity) */
     bool plan_next; /* a pass with logits follows: of one sparse row where the engine has sparsity, unless next_dense */
     bool next_dense;
+    bool tree; /* the rows are the last ones of session->tree */
     bool
         resident_only; /* a draft: one row that computes with what is in memory and leaves alone what is planned and read for the next pass */
 } sli_pass_kind;
 SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
+
+/* A pass of an eval; on failure what the rows showed and what was planned is undone. */
+SL_MUST_USE sl_status sli_session_pass(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
+/* What every eval asks of its tokens and flags; before its passes, what the rows will show is marked. */
+SL_MUST_USE sl_status sli_session_check(const sl_session *session, const sl_token *tokens, size_t count, unsigned flags, sl_error *err);
+void sli_session_begin(sl_session *session, unsigned flags);
 
 /* What was read so far, by the pager and for sparse rows. */
 typedef struct sli_io {

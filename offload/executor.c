@@ -17,6 +17,8 @@ typedef struct pass {
     sl_engine *engine;
     const sl_token *tokens;
     uint32_t rows, pos0;
+    const sli_tree *tree; /* the rows are its last ones; NULL: they follow each other */
+    uint32_t first;       /* of a tree's rows */
     bool sparse, resident_only;
 } pass;
 
@@ -36,6 +38,15 @@ static sl_model *model_of(const pass *p)
 static float *buffer_of(const pass *p, sl_buffer b)
 {
     return p->engine->scratch.buffers[b];
+}
+/* Where a row stands in its text, and where its keys and values lie. */
+static uint32_t position_of(const pass *p, uint32_t row)
+{
+    return p->pos0 + (p->tree != NULL ? p->tree->depth[p->first + row] : row);
+}
+static uint32_t slot_of(const pass *p, uint32_t row)
+{
+    return p->pos0 + p->first + row;
 }
 
 /* ---- operations on rows ---- */
@@ -100,7 +111,7 @@ static void store_kv(const row_job *j, uint32_t row)
     const pass *p = j->pass;
     const sl_model *m = model_of(p);
     const sli_kv *kv = &p->session->kv;
-    uint32_t position = p->pos0 + row, page = position / SL_KV_PAGE, slot = position % SL_KV_PAGE;
+    uint32_t page = slot_of(p, row) / SL_KV_PAGE, slot = slot_of(p, row) % SL_KV_PAGE;
     for (uint32_t h = 0; h < m->kv_heads; h++) {
         size_t at = ((size_t)row * m->kv_heads + h) * m->head_dim;
         /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
@@ -126,10 +137,11 @@ static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t
     const sli_kv *kv = &p->session->kv;
     uint32_t group = m->heads / m->kv_heads;
     size_t stride = (size_t)m->heads * m->head_dim, at = first_row * stride + (size_t)head * group * m->head_dim;
+    sl_attention_tree tree;
     sl_attention job = {.head_dim = m->head_dim,
                         .group = group,
                         .rows = rows,
-                        .pos0 = p->pos0 + first_row,
+                        .pos0 = p->tree != NULL ? p->pos0 : p->pos0 + first_row,
                         .window = sl_model_window(m, j->layer),
                         .scale = m->attention_scale,
                         .k_type = kv->k_type,
@@ -141,6 +153,10 @@ static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t
                         .out = j->dst + at,
                         .out_stride = stride,
                         .scratch = (float *)(void *)(p->engine->scratch.thread_memory + thread * p->engine->scratch.thread_bytes)};
+    if (p->tree != NULL) {
+        tree = (sl_attention_tree){p->tree->depth + p->first + first_row, p->tree->path + p->first + first_row};
+        job.tree = &tree;
+    }
     p->engine->kernels->attention(&job);
 }
 
@@ -194,7 +210,7 @@ static void guess_bundles(const pass *p, const sl_op *ops, const float *const *v
         return;
     float *normed = buffer_of(p, SL_BUF_NORMED);
     p->engine->kernels->rms_norm(buffer_of(p, SL_BUF_RESIDUAL), norm, m->d, m->rms_eps, normed);
-    sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 1, true, false};
+    sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 0, 1, true, false};
     sli_ffn_guess(&ffn, normed);
 }
 
@@ -208,8 +224,8 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
         if (ops[i].weight == SL_ROLE_FFN_GATE && p->engine->observer.see != NULL)
             p->engine->observer.see(p->engine->observer.ctx, layer, buffer_of(p, ops[i].src), rows);
         if (sli_ffn_begins(p->engine, &ops[i], layer)) {
-            sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, rows, p->sparse, p->resident_only};
-            SL_TRY(sli_ffn_run(&ffn, err));
+            sli_ffn ffn = {p->engine, &ops[i], &matrices[i], &vectors[i * 2], layer, 0, rows, p->sparse, p->resident_only};
+            SL_TRY(p->tree != NULL ? sli_ffn_run_singly(&ffn, err) : sli_ffn_run(&ffn, err));
             i += SLI_FFN_OPS;
             continue;
         }
@@ -242,7 +258,7 @@ static void fill_rope_table(const pass *p, uint32_t table)
         for (uint32_t i = 0; i < half; i++) {
             size_t at = ((size_t)table * p->rows + row) * half + i;
             double sine, cosine;
-            sl_sincos((double)(p->pos0 + row) * step[i], &sine, &cosine);
+            sl_sincos((double)position_of(p, row) * step[i], &sine, &cosine);
             p->engine->scratch.rope_cos[at] = (float)cosine;
             p->engine->scratch.rope_sin[at] = (float)sine;
         }
@@ -308,9 +324,9 @@ static sl_status embed(const pass *p, sl_error *err)
 /* ---- the plan ---- */
 
 /* Whether a pass leaves bundles to sli_ffn_sparse. */
-static bool without_bundles(const sl_engine *engine, bool sparse, uint32_t rows)
+static bool without_bundles(const sl_engine *engine, bool sparse, bool singly)
 {
-    return sparse && rows == 1 && engine->bundles != NULL;
+    return sparse && singly && engine->bundles != NULL;
 }
 
 /* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
@@ -332,7 +348,7 @@ static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
     sl_session *session = p->session;
     sl_engine *engine = p->engine;
     bool head = kind->logits_rows > 0;
-    sli_planned what = without_bundles(engine, p->sparse, p->rows) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+    sli_planned what = without_bundles(engine, p->sparse, p->rows == 1 || p->tree != NULL) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
     if (session->next_planned != SLI_PLANNED_NOTHING && (!head || session->next_planned != what)) {
         sl_pager_cancel(engine->pager);
         session->next_planned = SLI_PLANNED_NOTHING;
@@ -342,7 +358,7 @@ static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
     session->next_planned = SLI_PLANNED_NOTHING;
     if (kind->plan_next) {
         bool next_sparse = engine->sparsity.mode != SL_SPARSITY_OFF && !kind->next_dense;
-        sli_planned next = without_bundles(engine, next_sparse, 1) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
+        sli_planned next = without_bundles(engine, next_sparse, true) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
         SL_TRY(plan_pass(engine, next, true, head ? engine->units.count : engine->units.body_count, err));
         session->next_planned = next;
     }
@@ -384,6 +400,8 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
               .tokens = tokens,
               .rows = rows,
               .pos0 = session->position,
+              .tree = kind.tree ? &session->tree : NULL,
+              .first = kind.tree ? session->tree.count - rows : 0,
               .sparse = kind.sparse,
               .resident_only = kind.resident_only};
     uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;

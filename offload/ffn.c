@@ -169,3 +169,14 @@ sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err)
         activate_all(&f);
     return down(&f, err);
 }
+
+sl_status sli_ffn_run_singly(const sli_ffn *ffn, sl_error *err)
+{
+    sli_ffn one = *ffn;
+    if (!ffn->sparse || !sli_ffn_streams_sets(ffn->engine, ffn->layer))
+        return sli_ffn_run(ffn, err);
+    one.rows = 1;
+    for (; one.row < ffn->row + ffn->rows; one.row++)
+        SL_TRY(sli_ffn_run(&one, err));
+    return SL_OK;
+}

@@ -25,9 +25,9 @@ typedef struct sli_ffn {
     const sl_op *ops;            /* gate, up, gated unit, down */
     const sli_matrix *matrices;  /* as ops */
     const float *const *vectors; /* {weight, bias} as ops */
-    uint32_t layer, rows;
-    bool sparse;        /* the rows have sets; else all neurons count */
-    bool resident_only; /* but for a draft's row: those that are in memory */
+    uint32_t layer, row, rows;   /* `rows` rows of the buffers, from `row` on */
+    bool sparse;                 /* the rows have sets; else all neurons count */
+    bool resident_only;          /* but for a draft's row: those that are in memory */
 } sli_ffn;
 
 /* Whether a feed-forward begins at `ops` that has to be run here. */
@@ -35,6 +35,8 @@ bool sli_ffn_begins(const sl_engine *engine, const sl_op *ops, uint32_t layer);
 
 /* Runs it. Source and result are the operations' buffers. */
 SL_MUST_USE sl_status sli_ffn_run(const sli_ffn *ffn, sl_error *err);
+/* Row by row where a single row needs less than all bundles. */
+SL_MUST_USE sl_status sli_ffn_run_singly(const sli_ffn *ffn, sl_error *err);
 
 static inline sl_glu sli_ffn_activation(const sli_ffn *f)
 {
@@ -43,7 +45,7 @@ static inline sl_glu sli_ffn_activation(const sli_ffn *f)
 
 static inline float *sli_ffn_buffer(const sli_ffn *f, sl_buffer buffer)
 {
-    return f->engine->scratch.buffers[buffer];
+    return f->engine->scratch.buffers[buffer] + (size_t)f->row * sl_model_width(f->engine->model, buffer);
 }
 
 #endif

@@ -58,6 +58,22 @@ sl_status sli_kv_create(const sl_model *model, uint32_t context, uint32_t k_type
     return SL_OK;
 }
 
+/* The arena is ours and writable; the page table shows it read-only because attention only reads. */
+static uint8_t *writable(const uint8_t *const *pages, uint32_t position)
+{
+    return (uint8_t *)(uintptr_t)pages[position / SL_KV_PAGE];
+}
+
+void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kernels, uint32_t from, uint32_t to)
+{
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (uint32_t head = 0; head < kv->kv_heads; head++) {
+            const uint8_t *const *k = sli_kv_pages(kv, layer, head, false), *const *v = sli_kv_pages(kv, layer, head, true);
+            kernels->kv_copy_k(kv->k_type, k[from / SL_KV_PAGE], from % SL_KV_PAGE, writable(k, to), to % SL_KV_PAGE, model->head_dim);
+            kernels->kv_copy_v(kv->v_type, v[from / SL_KV_PAGE], from % SL_KV_PAGE, writable(v, to), to % SL_KV_PAGE, model->head_dim);
+        }
+}
+
 void sli_kv_free(sli_kv *kv)
 {
     free(kv->pages);

@@ -54,12 +54,13 @@ sl_status sl_session_truncate(sl_session *s, uint32_t position, sl_error *err)
     if (position > s->position)
         return sl_fail(err, SL_INVALID, "cannot go back to position %u: the session is at %u", position, s->position);
     s->position = position;
+    s->tree.count = 0;
     if (position == 0)
         sli_coarse_reset(&s->engine->sparsity);
     return SL_OK;
 }
 
-static sl_status check_tokens(const sl_session *s, const sl_token_id *tokens, size_t count, unsigned flags, sl_error *err)
+sl_status sli_session_check(const sl_session *s, const sl_token *tokens, size_t count, unsigned flags, sl_error *err)
 {
     const sl_engine *e = s->engine;
     if (count == 0)
@@ -79,16 +80,38 @@ static sl_status check_tokens(const sl_session *s, const sl_token_id *tokens, si
     return SL_OK;
 }
 
+void sli_session_begin(sl_session *s, unsigned flags)
+{
+    if ((flags & SL_EVAL_SPARSE) == 0)
+        sli_coarse_mark(&s->engine->sparsity);
+    if ((flags & SLI_EVAL_FADE) != 0)
+        sli_coarse_fade(&s->engine->sparsity);
+}
+
+sl_status sli_session_pass(sl_session *s, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
+{
+    sl_engine *e = s->engine;
+    sl_status status = sli_execute(s, tokens, rows, kind, err);
+    if (status == SL_OK)
+        return SL_OK;
+    if (!kind.sparse)
+        sli_coarse_back(&e->sparsity);
+    sl_pager_retry(e->pager); /* the cause may be gone when the caller tries again */
+    if (status == SL_INTERRUPTED)
+        atomic_store(&e->interrupted, false); /* the request is answered: the next call runs again */
+    return status;
+}
+
 sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits, sl_error *err)
 {
     sl_engine *e = s->engine;
     bool draft = (flags & SL_EVAL_DRAFT) != 0;
     uint32_t start = s->position, most = draft ? 1 : e->price.batch;
-    SL_TRY(check_tokens(s, tokens, count, flags, err));
-    if ((flags & SL_EVAL_SPARSE) == 0)
-        sli_coarse_mark(&e->sparsity);
-    if ((flags & SLI_EVAL_FADE) != 0)
-        sli_coarse_fade(&e->sparsity);
+    SL_TRY(sli_session_check(s, tokens, count, flags, err));
+    if ((flags & SL_EVAL_GROW) != 0)
+        return sl_fail(err, SL_INVALID, "only a tree grows: sl_session_eval_tree");
+    s->tree.count = 0;
+    sli_session_begin(s, flags);
     bool all = e->options.all_logits || (flags & SL_EVAL_ALL_LOGITS) != 0;
     for (size_t done = 0; done < count;) {
         uint32_t rows = (uint32_t)(count - done < most ? count - done : most);
@@ -101,14 +124,9 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
                               .plan_next = next_full,
                               .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0,
                               .resident_only = draft};
-        sl_status status = sli_execute(s, tokens + done, rows, kind, err);
+        sl_status status = sli_session_pass(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {
             s->position = start;
-            if (!kind.sparse)
-                sli_coarse_back(&e->sparsity);
-            sl_pager_retry(e->pager); /* the cause may be gone when the caller tries again */
-            if (status == SL_INTERRUPTED)
-                atomic_store(&e->interrupted, false); /* the request is answered: the next call runs again */
             return status;
         }
         memcpy(s->history + s->position, tokens + done, rows * sizeof *tokens);

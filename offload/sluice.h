@@ -146,12 +146,23 @@ typedef enum sl_eval_flags {
     /* With options.draft_resident: only neurons that are in memory take part. Reads no weights (but for the token's embedding where the head has a
      * matrix of its own), and reads for what follows go on. Row by row; logits of the last. The result depends on the budget. */
     SL_EVAL_DRAFT = 16,
+    SL_EVAL_GROW = 32, /* of a tree: its rows join those of the calls before */
 } sl_eval_flags;
 
 /* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until
  * the next eval. SL_FULL when the context would overflow. */
 SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits,
                                       sl_error *err);
+
+/* Tokens that branch, in one pass: parents[i] is the row before row i, an earlier one; the first row's is -1, and follows the session's text. Each
+ * row's logits are those of its path, evaluated as a chain. The session stays where it was: sl_session_keep_path makes a path part of it,
+ * every other call forgets the rows. With SL_EVAL_GROW they join the rows of the calls before, and are numbered behind them. At most a
+ * batch of rows in a call (one with SL_EVAL_DRAFT), SL_TREE_ROWS_MAX in all, within the context. */
+#define SL_TREE_ROWS_MAX 128
+SL_MUST_USE sl_status sl_session_eval_tree(sl_session *session, const sl_token_id *tokens, const int32_t *parents, size_t count,
+                                           unsigned flags, const float **logits, sl_error *err);
+/* Appends the tokens of a path of the tree that was evaluated: rows[0] is 0, and each is the parent of the next. The others are forgotten. */
+SL_MUST_USE sl_status sl_session_keep_path(sl_session *session, const uint32_t *rows, size_t count, sl_error *err);
 
 /* ---- generation ---- */
 

@@ -201,6 +201,95 @@ static void a_batch_of_rows_equals_its_rows_apart(void **state)
     for_each_isa(batches_match_single_rows);
 }
 
+/* ---- trees ---- */
+
+typedef struct branches {
+    uint8_t depth[SL_TREE_ROWS], path[SL_TREE_ROWS][SL_TREE_ROWS];
+} branches;
+
+/* Mostly long branches: a row follows one of the four before it. */
+static void grow(branches *t, uint32_t rows, uint64_t *seed)
+{
+    memset(t, 0, sizeof *t);
+    for (uint32_t row = 1; row < rows; row++) {
+        uint32_t back = 1 + (uint32_t)(fabsf(random_float(seed)) * 3.99f), parent = back > row ? 0 : row - back;
+        memcpy(t->path[row], t->path[parent], SL_TREE_ROWS);
+        t->depth[row] = (uint8_t)(t->depth[parent] + 1);
+        t->path[row][t->depth[row]] = (uint8_t)row;
+    }
+}
+
+/* The reference on row `row`'s path as a chain: the pages from the root's on are copied, then the path's slots one behind the other. */
+static float *attend_path(const fixture *f, const branches *t, uint32_t row)
+{
+    fixture chain = *f;
+    const sl_attention *job = &f->job;
+    uint32_t first = job->pos0 / SL_KV_PAGE, last = (job->pos0 + job->rows - 1) / SL_KV_PAGE;
+    size_t k_bytes = sl_kv_page_bytes(job->k_type, job->head_dim), v_bytes = sl_kv_page_bytes(job->v_type, job->head_dim);
+    for (uint32_t page = first; page <= last; page++) {
+        chain.k_pages[page] = memcpy(allocate(k_bytes), f->k_pages[page], k_bytes);
+        chain.v_pages[page] = memcpy(allocate(v_bytes), f->v_pages[page], v_bytes);
+    }
+    for (uint32_t d = 0; d <= t->depth[row]; d++) {
+        uint32_t from = job->pos0 + t->path[row][d], to = job->pos0 + d;
+        reference()->kv_copy_k(job->k_type, f->k_pages[from / SL_KV_PAGE], from % SL_KV_PAGE,
+                               (uint8_t *)(uintptr_t)chain.k_pages[to / SL_KV_PAGE], to % SL_KV_PAGE, job->head_dim);
+        reference()->kv_copy_v(job->v_type, f->v_pages[from / SL_KV_PAGE], from % SL_KV_PAGE,
+                               (uint8_t *)(uintptr_t)chain.v_pages[to / SL_KV_PAGE], to % SL_KV_PAGE, job->head_dim);
+    }
+    chain.job.k_pages = chain.k_pages;
+    chain.job.v_pages = chain.v_pages;
+    chain.job.tree = NULL;
+    chain.job.pos0 = job->pos0 + t->depth[row] - row; /* attend() adds the row to it */
+    float *out = attend(reference(), &chain, row, 1);
+    for (uint32_t page = first; page <= last; page++) {
+        free((void *)(uintptr_t)chain.k_pages[page]);
+        free((void *)(uintptr_t)chain.v_pages[page]);
+    }
+    return out;
+}
+
+static void trees_match(const sl_kernels *kernels)
+{
+    static const uint32_t rows[] = {24, 1, 9, 128, 40}, positions[] = {0, 40, 63, 64, 191}, windows[] = {0, 0, 30, 1};
+    uint64_t seed = 3;
+    for (uint32_t n = 0; n < 60; n++) {
+        attention_case c = {.head_dim = head_dims[n % HEAD_DIMS],
+                            .group = n == 7 ? 71 : 1 + n % 4,
+                            .rows = rows[n % 5],
+                            .pos0 = positions[n / 5 % 5],
+                            .window = windows[n / 3 % 4],
+                            .k_type = kv_types[n % 3],
+                            .v_type = kv_types[n / 4 % 3]};
+        if (!storable(c.k_type, c.head_dim) || !storable(c.v_type, c.head_dim))
+            continue;
+        fixture f;
+        branches t;
+        fixture_make(&f, c, n);
+        grow(&t, c.rows, &seed);
+        sl_attention_tree tree = {t.depth, (const uint8_t(*)[SL_TREE_ROWS])t.path};
+        f.job.tree = &tree;
+        float *got = attend(kernels, &f, 0, c.rows);
+        for (uint32_t row = 0; row < c.rows; row += kernels->isa == SL_ISA_SCALAR ? 1 : 5) {
+            float *chain = attend_path(&f, &t, row);
+            assert_same_bits(got + row * f.job.out_stride, chain + row * f.job.out_stride, f.job.out_stride, "a tree's row");
+            free(chain);
+        }
+        float *want = attend(reference(), &f, 0, c.rows);
+        assert_same_bits(got, want, f.floats, "a tree");
+        free(want);
+        free(got);
+        fixture_free(&f);
+    }
+}
+
+static void a_row_of_a_tree_equals_its_path_as_a_chain(void **state)
+{
+    (void)state;
+    for_each_isa(trees_match);
+    trees_match(reference());
+}
+
 /* Scores from 0 down to -110 in fine steps, values that are one-hot: each output shows the bits of one exp. */
 static void exponentials_match(const sl_kernels *kernels)
 {
@@ -340,6 +429,7 @@ int main(void)
         cmocka_unit_test(attention_of_every_shape_and_type_equals_the_reference),
         cmocka_unit_test(attention_of_batches_across_pages_equals_the_reference),
         cmocka_unit_test(a_batch_of_rows_equals_its_rows_apart),
+        cmocka_unit_test(a_row_of_a_tree_equals_its_path_as_a_chain),
         cmocka_unit_test(exp_has_the_same_bits_in_every_instruction_set),
         cmocka_unit_test(the_sign_of_a_zero_does_not_depend_on_the_batch),
         cmocka_unit_test(attention_is_softmax_of_scaled_products),

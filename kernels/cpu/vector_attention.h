@@ -22,10 +22,15 @@ typedef struct span {
     uint32_t begin, end; /* empty when begin >= end */
 } span;
 
+static uint32_t position_of(const sl_attention *job, uint32_t row)
+{
+    return job->pos0 + (job->tree != NULL ? job->tree->depth[row] : row);
+}
+
 /* The positions of `page` that row `row` sees, counted from the page's first. */
 static span visible_in_page(const sl_attention *job, uint32_t row, uint32_t page)
 {
-    uint32_t position = job->pos0 + row, first = page * SL_KV_PAGE;
+    uint32_t position = position_of(job, row), first = page * SL_KV_PAGE;
     uint32_t begin = job->window != 0 && position >= job->window ? position - job->window + 1 : 0;
     uint32_t end = position + 1;
     begin = begin > first ? begin - first : 0;
@@ -152,12 +157,17 @@ typedef struct block {
     sli_scratch s;
 } block;
 
-/* The positions of `page` that any of the block's queries [begin, end) sees: rows see ever further on. */
+/* The positions of `page` that any of the block's queries [begin, end) sees: rows of a chain see ever further on, those of a tree as they stand. */
 static span visible_to(const block *b, uint32_t begin, uint32_t end, uint32_t page)
 {
-    span head = visible_in_page(b->job, (b->first + begin) / b->job->group, page);
-    span tail = visible_in_page(b->job, (b->first + end - 1) / b->job->group, page);
-    return (span){head.begin, tail.end};
+    uint32_t first = (b->first + begin) / b->job->group, last = (b->first + end - 1) / b->job->group;
+    span seen = {visible_in_page(b->job, first, page).begin, visible_in_page(b->job, last, page).end};
+    for (uint32_t row = first; b->job->tree != NULL && row <= last; row++) {
+        span of_row = visible_in_page(b->job, row, page);
+        seen.begin = of_row.begin < seen.begin ? of_row.begin : seen.begin;
+        seen.end = of_row.end > seen.end ? of_row.end : seen.end;
+    }
+    return seen;
 }
 
 /* s.p = scores, of the columns that a tile's queries see. */
@@ -227,6 +237,28 @@ static void output_page(const block *b, uint32_t page, const uint8_t *next_keys)
     }
 }
 
+/* Pages [begin, end), which lie as they count. */
+static void attend_pages(const block *b, uint32_t begin, uint32_t end)
+{
+    for (uint32_t page = begin; page < end; page++) {
+        score_page(b, page);
+        softmax_block(b, page);
+        output_page(b, page, page + 1 < end ? b->job->k_pages[page + 1] : NULL);
+    }
+}
+
+#include "kernels/cpu/vector_tree.h"
+
+/* The first page that any of the block's rows sees. */
+static uint32_t first_page(const block *b)
+{
+    const sl_attention *job = b->job;
+    uint32_t first = b->first / job->group, last = (b->first + b->count - 1) / job->group, position = position_of(job, first);
+    for (uint32_t row = first; job->tree != NULL && row <= last; row++)
+        position = position_of(job, row) < position ? position_of(job, row) : position;
+    return (job->window != 0 && position >= job->window ? position - job->window + 1 : 0) / SL_KV_PAGE;
+}
+
 void SLI_NAME(attention)(const sl_attention *job)
 {
     assert(job->head_dim % 16 == 0 && job->head_dim <= 512);
@@ -239,14 +271,12 @@ void SLI_NAME(attention)(const sl_attention *job)
         if (b.count > queries - b.first)
             b.count = queries - b.first;
         b.widen = b.count >= WIDEN_QUERIES;
-        uint32_t first_position = job->pos0 + b.first / job->group, last_position = job->pos0 + (b.first + b.count - 1) / job->group;
-        uint32_t begin = job->window != 0 && first_position >= job->window ? first_position - job->window + 1 : 0;
-
         begin_block(job, b.first, b.count, &b.s);
-        for (uint32_t page = begin / SL_KV_PAGE, last = last_position / SL_KV_PAGE; page <= last; page++) {
-            score_page(&b, page);
-            softmax_block(&b, page);
-            output_page(&b, page, page < last ? job->k_pages[page + 1] : NULL);
+        if (job->tree != NULL) {
+            attend_pages(&b, first_page(&b), job->pos0 / SL_KV_PAGE);
+            attend_tree(&b);
+        } else {
+            attend_pages(&b, first_page(&b), position_of(job, (b.first + b.count - 1) / job->group) / SL_KV_PAGE + 1);
         }
         end_block(job, b.first, b.count, &b.s);
     }

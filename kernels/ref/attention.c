@@ -2,7 +2,8 @@
  *
  * Softmax without a second pass: m is the largest score so far, l the sum of exp(s - m), o the sum of exp(s - m) * v. When a page brings
  * a larger m, l and o are multiplied by exp(m_old - m_new). Pages are visited in order and are the unit of that correction, so the
- * result depends on positions alone: not on batches, on who else is computed, or on where a page lies. */
+ * result depends on positions alone: not on batches, on who else is computed, or on where a page lies. So a tree's row is a chain whose last
+ * positions lie here and there. */
 #include "kernels/exp.h"
 #include "kernels/internal.h"
 
@@ -39,13 +40,27 @@ typedef struct query_state {
     float m, l, o[MAX_HEAD_DIM];
 } query_state;
 
-/* One page, of which the positions [begin, end) are visible. */
-static void attend_page(const sl_attention *job, const float *q, uint32_t page, uint32_t begin, uint32_t end, query_state *state)
+static uint32_t position_of(const sl_attention *job, uint32_t row)
+{
+    return job->pos0 + (job->tree != NULL ? job->tree->depth[row] : row);
+}
+
+/* The slot, counted from position 0's, where a row finds a position. */
+static uint32_t slot_of(const sl_attention *job, uint32_t row, uint32_t position)
+{
+    return job->tree != NULL && position >= job->pos0 ? job->pos0 + job->tree->path[row][position - job->pos0] : position;
+}
+
+/* One page of row `row`, of which the positions [begin, end) are visible. */
+static void attend_page(const sl_attention *job, uint32_t row, const float *q, uint32_t page, uint32_t begin, uint32_t end,
+                        query_state *state)
 {
     float p[SL_KV_PAGE] = {0}, m = state->m;
+    uint32_t slot[SL_KV_PAGE];
     for (uint32_t i = begin; i < end; i++) {
+        slot[i] = slot_of(job, row, page * SL_KV_PAGE + i);
         for (uint32_t c = 0; c < job->head_dim; c++)
-            p[i] = fmaf(q[c] * job->scale, key(job, job->k_pages[page], i, c), p[i]);
+            p[i] = fmaf(q[c] * job->scale, key(job, job->k_pages[slot[i] / SL_KV_PAGE], slot[i] % SL_KV_PAGE, c), p[i]);
         m = fmaxf(m, p[i]);
     }
 
@@ -64,13 +79,14 @@ static void attend_page(const sl_attention *job, const float *q, uint32_t page, 
     for (uint32_t c = 0; c < job->head_dim; c++) {
         state->o[c] *= correction;
         for (uint32_t i = begin; i < end; i++)
-            state->o[c] = fmaf(p[i], value(job, job->v_pages[page], i, c), state->o[c]);
+            state->o[c] = fmaf(p[i], value(job, job->v_pages[slot[i] / SL_KV_PAGE], slot[i] % SL_KV_PAGE, c), state->o[c]);
     }
 }
 
-static void attend(const sl_attention *job, uint32_t position, const float *q, float *out)
+static void attend(const sl_attention *job, uint32_t row, const float *q, float *out)
 {
     query_state state = {.m = -INFINITY};
+    uint32_t position = position_of(job, row);
     uint32_t begin = job->window != 0 && position >= job->window ? position - job->window + 1 : 0;
     uint32_t end = position + 1;
 
@@ -78,7 +94,7 @@ static void attend(const sl_attention *job, uint32_t position, const float *q, f
         uint32_t first = page * SL_KV_PAGE;
         uint32_t page_begin = begin > first ? begin - first : 0;
         uint32_t page_end = end - first < SL_KV_PAGE ? end - first : SL_KV_PAGE;
-        attend_page(job, q, page, page_begin, page_end, &state);
+        attend_page(job, row, q, page, page_begin, page_end, &state);
     }
     float inverse = 1.0f / state.l;
     for (uint32_t c = 0; c < job->head_dim; c++)
@@ -90,6 +106,6 @@ void sli_attention_ref(const sl_attention *job)
     assert(job->head_dim <= MAX_HEAD_DIM && job->head_dim % 16 == 0);
     for (uint32_t r = 0; r < job->rows; r++)
         for (uint32_t h = 0; h < job->group; h++)
-            attend(job, job->pos0 + r, job->q + r * job->q_stride + (size_t)h * job->head_dim,
+            attend(job, r, job->q + r * job->q_stride + (size_t)h * job->head_dim,
                    job->out + r * job->out_stride + (size_t)h * job->head_dim);
 }

@@ -49,12 +49,44 @@ static void store(uint32_t type, uint8_t *page, placement at, const float *x, ui
     }
 }
 
+static placement key_at(uint32_t index)
+{
+    return (placement){index, SL_KV_PAGE, index, SL_KV_PAGE};
+}
+
+static placement value_at(uint32_t index, uint32_t head_dim)
+{
+    return (placement){(size_t)index * head_dim, 1, (size_t)index * (head_dim / Q8_BLOCK), 1};
+}
+
 void sli_kv_store_k_ref(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim)
 {
-    store(type, page, (placement){index, SL_KV_PAGE, index, SL_KV_PAGE}, k, head_dim);
+    store(type, page, key_at(index), k, head_dim);
 }
 
 void sli_kv_store_v_ref(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim)
 {
-    store(type, page, (placement){(size_t)index * head_dim, 1, (size_t)index * (head_dim / Q8_BLOCK), 1}, v, head_dim);
+    store(type, page, value_at(index, head_dim), v, head_dim);
+}
+
+/* ---- copies ---- */
+
+/* One vector as it is stored, from one placement to another. */
+static void copy(uint32_t type, const uint8_t *from, placement at, uint8_t *to, placement goal, uint32_t head_dim)
+{
+    size_t bytes = type == SL_TYPE_F32 ? 4 : type == SL_TYPE_F16 ? 2 : 1, scales = (size_t)SL_KV_PAGE * head_dim;
+    for (uint32_t c = 0; c < head_dim; c++)
+        memcpy(to + bytes * (goal.element0 + c * goal.element_step), from + bytes * (at.element0 + c * at.element_step), bytes);
+    for (uint32_t b = 0; type == SL_TYPE_Q8_0 && b < head_dim / Q8_BLOCK; b++)
+        memcpy(to + scales + 2 * (goal.scale0 + b * goal.scale_step), from + scales + 2 * (at.scale0 + b * at.scale_step), 2);
+}
+
+void sli_kv_copy_k_ref(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim)
+{
+    copy(type, from, key_at(from_index), to, key_at(to_index), head_dim);
+}
+
+void sli_kv_copy_v_ref(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim)
+{
+    copy(type, from, value_at(from_index, head_dim), to, value_at(to_index, head_dim), head_dim);
 }
