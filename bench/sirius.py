@@ -7,6 +7,7 @@ Mean advance is tokens per check, over all checks of all prompts. A text that re
 ends in a loop are left out of the means, and counted.
 
     bench/sirius.py --model smollm2.gguf                                        # 22 chat prompts x 256 tokens, lookup and coarse 0.5
+    bench/sirius.py --model smollm2.gguf --lengths 8 --trees 2,3,4,best         # trees beside chains
     bench/sirius.py --model smollm2.gguf --prompts 2 -n 64 --lengths 4,8 --densities 0.5,0.7
     bench/sirius.py --model 7b.gguf --ram-budget 2G -c 512 -n 64 --no-sparse    # speed of the default against plain decoding
     bench/sirius.py --model packed.gguf --ram-budget 3G --no-sparse --memory    # the neurons that stay in memory draft, too
@@ -36,6 +37,9 @@ def parse_args():
     parser.add_argument("--lengths", default="4,8", help="drafted tokens (default 4,8)")
     parser.add_argument("--densities", default="0.5", help="of --sparsity coarse (default 0.5)")
     parser.add_argument("--sparsity", default="coarse", help="who drafts beside lookups: coarse or fine (default coarse)")
+    parser.add_argument("--trees", default="", help="also trees: widths, and best for best first, such as 2,3,best (default: none)")
+    parser.add_argument("--tree-rows", default="16,24", help="of best first (default 16,24)")
+    parser.add_argument("--tree-depth", default="6", help="of a constant width (default 6)")
     parser.add_argument("--tau", default="", help="also --accept threshold with these, such as 0.1 (default: none)")
     parser.add_argument("--no-sparse", action="store_true", help="lookups and the default only")
     parser.add_argument("--memory", action="store_true", help="also drafts from what stays in memory of a packed file, under --ram-budget")
@@ -44,6 +48,17 @@ def parse_args():
     parser.add_argument("--flags", default="", help="further flags for all runs, such as \"--throttle 500M\"")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
     return parser.parse_args()
+
+
+def trees(args):
+    """[(shape, flags)]"""
+    shapes = []
+    for tree in filter(None, args.trees.split(",")):
+        if tree == "best":
+            shapes += [(f"best of {rows}", ["--tree", "best", "--tree-rows", rows]) for rows in args.tree_rows.split(",")]
+        else:
+            shapes.append((f"{tree} wide, {args.tree_depth} deep", ["--tree", tree, "--draft", args.tree_depth]))
+    return shapes
 
 
 def ways(args):
@@ -61,11 +76,15 @@ def ways(args):
         name = f"{args.sparsity} {density}"
         rows += [(name, n, sets + ["--draft", n, "--drafter", "model"]) for n in lengths]
         rows += [(f"{name}, lookup", n, sets + ["--draft", n]) for n in lengths]
+        rows += [(f"{name}, {who}", shape, sets + flags + ["--drafter", drafter])
+                 for shape, flags in trees(args) for who, drafter in (("tree", "model"), ("tree, lookup", "mixed"))]
         if args.auto:
             rows.append((f"{name}, lookup", "auto", sets + ["--draft", "auto"]))
         for tau in filter(None, args.tau.split(",")):
             rows += [(f"{name}, tau {tau}", n, sets + ["--draft", n, "--drafter", "model", "--accept", "threshold", "--tau", tau])
                      for n in lengths]
+            rows += [(f"{name}, tree, tau {tau}", shape, sets + flags + ["--drafter", "model", "--accept", "threshold", "--tau", tau])
+                     for shape, flags in trees(args)]
     return rows
 
 
@@ -104,7 +123,8 @@ def measure(program, args, way, prompts, plain):
         accepted += drafts["accepted"]
         read += drafts["bytes_per_check"] * drafts["checks"]
         ratios.append(value["timings"]["decode_tokens_per_s"] / beside["timings"]["decode_tokens_per_s"])
-    return {"drafter": drafter, "length": length, "checks": checks, "advance_mean": advance / checks if checks else None,
+    return {"drafter": drafter, "length": length, "checks": checks, "rows_mean": (checks + drafted) / checks if checks else None,
+            "advance_mean": advance / checks if checks else None,
             "accepted_share": accepted / drafted if drafted else None, "bytes_per_check": read / checks if checks else None,
             "speed_median": statistics.median(ratios) if ratios else None, "speeds": ratios, "looping": looping, "differing": differing}
 
@@ -137,8 +157,8 @@ def main():
     if args.json != "-":
         print(f"{os.path.basename(args.model)}; {h.machine()}; temperature {args.temp}; plain {speed:.2f} t/s"
               f"{', budget ' + args.ram_budget if args.ram_budget else ''}; {rows[0]['looping']} of {len(prompts)} prompts loop and are left out\n")
-        h.print_table(["drafter", "drafted", "checks", "mean advance", "accepted", "MB a check", "speed over plain", "text"],
-                      [[r["drafter"], r["length"], r["checks"], shown(r["advance_mean"], ".2f"), shown(r["accepted_share"], ".0%"), shown(r["bytes_per_check"] and r["bytes_per_check"] / 1e6, ".1f"),
+        h.print_table(["drafter", "drafted", "checks", "rows a check", "mean advance", "accepted", "MB a check", "speed over plain", "text"],
+                      [[r["drafter"], r["length"], r["checks"], shown(r["rows_mean"], ".1f"), shown(r["advance_mean"], ".2f"), shown(r["accepted_share"], ".0%"), shown(r["bytes_per_check"] and r["bytes_per_check"] / 1e6, ".1f"),
                         shown_speed(r),
                         "lossy" if "tau" in r["drafter"] else "identical" if not r["differing"] else f"DIFFERS: {r['differing']}"]
                        for r in rows])

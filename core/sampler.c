@@ -338,6 +338,59 @@ sl_token sl_sampler_pick(sl_sampler *s, const float *logits, const sl_token *his
     return pick_noisy(s, keep(s), position);
 }
 
+/* Puts a token among the `count` best so far, of at most `most`; returns how many there are then. Tokens come by id or by rank. */
+static uint32_t rank_in(sl_choice *out, uint32_t count, uint32_t most, sl_choice one)
+{
+    uint32_t at = count < most ? count++ : count;
+    if (at == most && !(one.log_p > out[most - 1].log_p || (one.log_p == out[most - 1].log_p && one.id < out[most - 1].id)))
+        return count;
+    at = at == most ? most - 1 : at;
+    for (; at > 0 && (one.log_p > out[at - 1].log_p || (one.log_p == out[at - 1].log_p && one.id < out[at - 1].id)); at--)
+        out[at] = out[at - 1];
+    out[at] = one;
+    return count;
+}
+
+/* A token's value as pick_noisy compares it; minus infinity when it cannot come among the best, of which the last has `least`. */
+static double value_of(const sl_sampler *s, entry e, uint64_t position, double least)
+{
+    if (s->how.temperature == 0.0f)
+        return (double)e.logit;
+    double scaled = (double)e.logit / (double)s->how.temperature;
+    uint64_t bits = noise_bits(s->how.seed, position, e.id);
+    return scaled + gumbel_limit(bits) < least ? -INFINITY : scaled + gumbel_of(bits);
+}
+
+/* A token this far below the first (as an exponent) is not seen in a double's sum. */
+#define UNSEEN 40.0
+
+uint32_t sl_sampler_choices(sl_sampler *s, const float *logits, const sl_token *history, size_t history_count, uint64_t position,
+                            uint32_t most, sl_choice *out)
+{
+    fill(s, logits, history, history_count);
+    bool greedy = s->how.temperature == 0.0f;
+    kept k = greedy ? (kept){0, s->vocab} : keep(s);
+    double least = greedy ? -INFINITY : least_logit(s, k), total = 0;
+    uint32_t count = 0;
+    for (uint32_t i = k.first; i < k.first + k.count; i++) {
+        entry *e = &s->entries[i];
+        double last = count == most ? out[count - 1].log_p : -INFINITY;
+        double value = (double)e->logit >= least ? value_of(s, *e, position, last) : -INFINITY;
+        if (value > -INFINITY || count == 0)
+            count = rank_in(out, count, most, (sl_choice){e->id, value});
+        e->logit = (float)value; /* for the sum: what was not computed is far behind, and has no part */
+    }
+    double scale = (greedy ? 1.0 : (double)s->how.temperature) / SL_CHOICE_TEMPERATURE, first = out[0].log_p;
+    for (uint32_t i = k.first; i < k.first + k.count; i++) {
+        double below = ((double)s->entries[i].logit - first) * scale;
+        total += below > -UNSEEN ? sl_exp(below) : 0;
+    }
+    double log_total = total > 0 ? sl_log(total) : 0;
+    for (uint32_t i = 0; i < count; i++)
+        out[i].log_p = out[i].log_p > -INFINITY ? (out[i].log_p - first) * scale - log_total : -INFINITY;
+    return count;
+}
+
 /* Puts the newest of out[0 .. count] in its place by id. */
 static void sort_in(sl_chance *out, uint32_t count)
 {

@@ -34,6 +34,16 @@ typedef struct sl_chance {
 /* The distribution that sl_sampler_pick draws from, by id, into out ([top_k]); for samplers with a top_k. Returns how many tokens it has. */
 uint32_t sl_sampler_chances(sl_sampler *sampler, const float *logits, const sl_token *history, size_t history_count, sl_chance *out);
 
+typedef struct sl_choice {
+    sl_token id;
+    double log_p;
+} sl_choice;
+/* The pick and the runners-up for `position`, at most `most`, the likeliest first, into out: the order in which sl_sampler_pick would take them, its
+ * noise included. Their chances are those of a softmax of logits and noise at SL_CHOICE_TEMPERATURE: how sure the pick is. Returns how many. */
+#define SL_CHOICE_TEMPERATURE 0.6 /* Sirius (arXiv 2409.03856) ranks drafts so */
+uint32_t sl_sampler_choices(sl_sampler *sampler, const float *logits, const sl_token *history, size_t history_count, uint64_t position,
+                            uint32_t most, sl_choice *out);
+
 /* Uniform in (0,1), and Gumbel noise, of a (seed, position, token); sl_log's bits, same on every machine. */
 double sl_uniform(uint64_t seed, uint64_t position, sl_token token);
 double sl_gumbel(uint64_t seed, uint64_t position, sl_token token);

@@ -1,5 +1,6 @@
 /* offload/drafter.c: see drafter.h. */
 #include "offload/drafter.h"
+#include "core/mathx.h"
 
 static bool ends(const sli_draft_text *text, sl_token token)
 {
@@ -43,11 +44,24 @@ static sli_source offer_model(sli_drafter *d, const sli_draft_text *text)
     return SLI_SOURCE_MODEL;
 }
 
+/* Whether the draft is likely enough with one token more, of these logits. The first token stands, sure or not: it is paid for. */
+static bool likely(const sli_draft_text *text, float *logits, double *log_p)
+{
+    const sl_session *s = text->session;
+    sl_choice first;
+    if (text->least_chance == 0)
+        return true;
+    sli_choose(text->picker, logits, s->history, s->position, 1, &first);
+    *log_p += first.log_p;
+    return sl_exp(*log_p) >= text->least_chance;
+}
+
 static sl_status propose_model(sli_drafter *d, const sli_draft_text *text, uint32_t most, sl_token *out, uint32_t *count, sl_error *err)
 {
     sl_session *s = text->session;
     uint32_t start = s->position;
     sl_token token = s->history[start];
+    double log_p = 0;
     sl_status status = SL_OK;
     for (*count = 0; *count < most && status == SL_OK && (*count == 0 || !ends(text, token));) {
         /* The reads of the check behind the last draft begin during that draft. */
@@ -58,7 +72,10 @@ static sl_status propose_model(sli_drafter *d, const sli_draft_text *text, uint3
         float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
         if (text->distributions != NULL)
             sli_distribute(text->picker, logits, s->history, s->position, &text->distributions[*count]);
-        out[(*count)++] = token = sli_pick(text->picker, logits, s->history, s->position);
+        token = sli_pick(text->picker, logits, s->history, s->position);
+        if (!likely(text, logits, &log_p) && *count > 0)
+            break;
+        out[(*count)++] = token;
     }
     s->position = start;
     return status;

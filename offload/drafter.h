@@ -19,6 +19,7 @@ typedef struct sli_draft_text {
     sl_session *session;
     const sli_picker *picker;
     sli_distribution *distributions; /* [most] where the drafted tokens' are asked for; or NULL */
+    double least_chance;             /* of all its tokens together: a less likely draft by the model ends, but not before its first token */
 } sli_draft_text;
 
 typedef struct sli_drafter sli_drafter;

@@ -29,6 +29,14 @@ static inline sl_token sli_pick(const sli_picker *p, float *logits, const sl_tok
     return sl_sampler_pick(p->sampler, logits, text, position, position);
 }
 
+/* The pick for `position` and its runners-up, with how sure it is of them. */
+static inline uint32_t sli_choose(const sli_picker *p, float *logits, const sl_token *text, uint32_t position, uint32_t most,
+                                  sl_choice *out)
+{
+    sli_forbid(p, logits);
+    return sl_sampler_choices(p->sampler, logits, text, position, position, most, out);
+}
+
 /* The distributions that drafted tokens came from, for those who ask for them. */
 typedef struct sli_distribution {
     uint32_t count;

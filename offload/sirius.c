@@ -1,5 +1,6 @@
 /* offload/sirius.c: see sirius.h. */
-#include "offload/sirius.h"
+#include "offload/sirius_tree.h"
+
 #include "core/os.h"
 
 #include <stdlib.h>
@@ -9,7 +10,8 @@
 
 uint64_t sli_sirius_bytes(uint32_t draft_max)
 {
-    return (2 * (uint64_t)draft_max + 1) * sizeof(sl_token) + ((uint64_t)draft_max + 1) * (sizeof(uint64_t) + sizeof(sli_distribution));
+    return (2 * (uint64_t)draft_max + 1) * sizeof(sl_token) + ((uint64_t)draft_max + 1) * (sizeof(uint64_t) + sizeof(sli_distribution)) +
+           (draft_max > 0 ? sli_sirius_tree_bytes() : 0);
 }
 
 /* How the model evaluates the rows that it drafts with; 0: it cannot. */
@@ -29,10 +31,12 @@ static sl_status choose_drafters(sli_sirius *s, sl_error *err)
     sl_drafter who = s->how->drafter;
     if (who == SL_DRAFTER_AUTO)
         who = flags != 0 ? SL_DRAFTER_MIXED : SL_DRAFTER_LOOKUP;
-    if (who != SL_DRAFTER_LOOKUP && flags == 0)
+    if ((who != SL_DRAFTER_LOOKUP || s->how->tree != 0) && flags == 0)
         return sl_fail(
             err, SL_INVALID,
             "drafts by the model itself take sparsity, or a packed file of which attention, head and some neurons stay in memory");
+    if (who == SL_DRAFTER_LOOKUP && s->how->tree != 0)
+        return sl_fail(err, SL_INVALID, "a lookup is a chain: a tree takes the model itself as a drafter, or both (mixed)");
     if (who != SL_DRAFTER_MODEL)
         s->drafters[s->drafter_count++] = sli_drafter_lookup();
     if (who != SL_DRAFTER_LOOKUP)
@@ -45,6 +49,10 @@ static sl_status check_wish(const sl_engine *e, const sl_drafting *how, int32_t 
     SL_TRY(sli_accept_check(how, top_k, err));
     if ((unsigned)how->drafter > SL_DRAFTER_MIXED)
         return sl_fail(err, SL_INVALID, "drafter %d; known are auto (0), lookup (1), model (2) and mixed (3)", (int)how->drafter);
+    if (!(how->least_chance >= 0 && how->least_chance <= 1))
+        return sl_fail(err, SL_INVALID, "a least chance of %g of a draft; it lies within 0..1", (double)how->least_chance);
+    if (how->tree != 0)
+        return sli_sirius_tree_check(e, how, err);
     if (how->tokens < SL_DRAFT_AUTO)
         return sl_fail(err, SL_INVALID, "drafts of %d tokens; -1 lets them be chosen, 0 is none", how->tokens);
     if (how->tokens > 0 && (uint32_t)how->tokens > e->price.draft_max)
@@ -69,7 +77,9 @@ sl_status sli_sirius_open(sl_session *session, const sl_request *request, const 
     stats->accepted_by_depth = calloc(out->most + 1, sizeof *stats->accepted_by_depth);
     bool sampling = how->accept == SL_ACCEPT_SAMPLE;
     out->distributions = sampling ? malloc((out->most + 1) * sizeof *out->distributions) : NULL;
-    if (out->draft == NULL || stats->accepted_by_depth == NULL || (sampling && out->distributions == NULL))
+    out->tree = how->tree != 0 ? sli_sirius_tree_open() : NULL;
+    if (out->draft == NULL || stats->accepted_by_depth == NULL || (sampling && out->distributions == NULL) ||
+        (how->tree != 0 && out->tree == NULL))
         return sl_fail(err, SL_NO_MEMORY, "out of memory for drafts of %u tokens", out->most);
     stats->depths = out->most;
     out->given = out->draft + out->most;
@@ -80,6 +90,8 @@ void sli_sirius_close(sli_sirius *s)
 {
     free(s->draft);
     free(s->distributions);
+    free(s->tree);
+    s->tree = NULL;
     s->draft = NULL;
     s->distributions = NULL;
 }
@@ -103,7 +115,7 @@ static uint32_t first_to_draft(const sli_sirius *s, const sli_source *offered)
 
 static sl_status draft(sli_sirius *s, uint32_t most, drafted *out, sl_error *err)
 {
-    sli_draft_text text = {s->session, s->picker, s->distributions};
+    sli_draft_text text = {s->session, s->picker, s->distributions, (double)s->how->least_chance};
     sli_source offered[SLI_DRAFTERS_MAX], some[SLI_DRAFTERS_MAX];
     uint32_t n = 0;
     *out = (drafted){SLI_SOURCE_NONE, 0, 0};
@@ -213,6 +225,8 @@ sl_status sli_sirius_step(sli_sirius *s, sl_token token, uint32_t most, uint32_t
     drafted d = {SLI_SOURCE_NONE, 0, 0};
     double check_s;
     *count = 0;
+    if (s->tree != NULL)
+        return sli_sirius_tree_step(s, token, most, count, err);
     session->history[start] = token; /* it is part of the text that drafters see */
     if (limit > 1 && s->most > 0)
         SL_TRY(draft(s, limit - 1 < s->most ? limit - 1 : s->most, &d, err));

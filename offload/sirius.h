@@ -33,6 +33,7 @@ typedef struct sli_sirius {
     sl_token *given;                 /* [most + 1] by the last step */
     sli_distribution *distributions; /* [most] the draft's, and one more for a row of a check; with SL_ACCEPT_SAMPLE, else NULL */
     sli_draft_length length;
+    struct sli_sirius_tree *tree; /* sirius_tree.h; NULL: drafts are chains */
     sl_draft_stats *stats;
 } sli_sirius;
 

@@ -181,11 +181,18 @@ typedef enum sl_drafter {
 #define SL_SAMPLE_TOP_K_MAX 256
 #define SL_DRAFT_AUTO       (-1)
 #define SL_DRAFT_AUTO_MAX   8 /* tokens that it drafts at most */
+#define SL_TREE_BEST        (-1)
 typedef struct sl_drafting {
     int32_t tokens; /* of a draft, up to the engine's draft_max; 0: no drafts; SL_DRAFT_AUTO: as measured times and acceptance say */
     sl_accept accept;
     sl_drafter drafter;
     float tau, tau_temperature; /* of SL_ACCEPT_THRESHOLD: the least probability, 0..1, at this temperature; the paper's: 0.1 at 0.6 */
+    /* Drafts that branch, by the model (and a lookup among them, mixed): 0: none, a chain; 2 and more: this many at each depth, `tokens` deep, tree *
+     * tokens rows behind the first; SL_TREE_BEST: the likeliest tree_rows - 1, at most `tokens` deep. Rows count against draft_max. Not with
+     * SL_DRAFT_AUTO, nor with SL_ACCEPT_SAMPLE. */
+    int32_t tree;
+    uint32_t tree_rows;
+    float least_chance; /* 0..1: tokens are not drafted where the drafter gives their path less; 0: all are */
 } sl_drafting;
 
 typedef struct sl_request {

@@ -43,6 +43,9 @@ for prompt in 'How do I keep a sourdough starter alive while I am away for two w
     same "prompt $N: lookups of 6 tokens" "$prompt" --temp $temperature --draft 6
     same "prompt $N: drafts of 4 by half of the neurons" "$prompt" --temp $temperature --draft 4 --sparsity coarse
     same "prompt $N: drafts as they pay" "$prompt" --temp $temperature --draft auto --sparsity fine --predictor oracle --density 0.3
+    same "prompt $N: a tree of 3 at each depth" "$prompt" --temp $temperature --tree 3 --sparsity coarse
+    same "prompt $N: the likeliest 20 rows, under a budget" "$prompt" --temp $temperature --tree best --tree-rows 20 --sparsity coarse \
+        --ram-budget "$HALF"
     N=$((N + 1))
 done
 
@@ -56,6 +59,14 @@ good = not missing and s["checks"] > 0 and sum(s["accepted_by_depth"]) == s["dra
 print("good" if good and abs(s["advance_mean"] - 1 - s["accepted"] / s["checks"]) < 1e-6 else s)' "$TMP/run.json" 2>&1)
 if [ "$keys" = good ]; then ok "the JSON's figures of drafts fit each other"; else not_ok "the JSON's figures of drafts fit each other" "$keys"; fi
 
+tree=$("$SLUICE" run -m "$MODEL" -p 'one two three one two three one two' -c 256 -n 24 --temp 0 --tree best --tree-rows 12 --sparsity coarse --json \
+    2>/dev/null | python3 -c '
+import json, sys
+s = json.load(sys.stdin)["sirius"]
+good = s["tree"] == {"shape": "best", "depth": 10, "rows": 12} and 1 < s["rows_mean"] <= 12
+print("good" if good and abs(s["rows_mean"] - 1 - s["drafted"] / s["checks"]) < 1e-6 else s)' 2>&1)
+if [ "$tree" = good ]; then ok "the JSON tells the shape of trees"; else not_ok "the JSON tells the shape of trees" "$tree"; fi
+
 summary() { # sentence, pattern, flags
     sentence=$1 pattern=$2
     shift 2
@@ -63,6 +74,7 @@ summary() { # sentence, pattern, flags
     if grep -Eq -- "$pattern" "$TMP/err"; then ok "$sentence"; else not_ok "$sentence" "$(cat "$TMP/err")"; fi
 }
 summary "the summary counts checks and advance" '[0-9]+ checks, mean advance [0-9.]+ tokens' --draft 4
+summary "the summary tells the rows of trees" 'checks of trees with [0-9.]+ rows' --tree 2 --sparsity coarse
 summary "the summary says that the text is exact" 'exact: the text is that of dense decoding' --draft 4 --sparsity coarse
 summary "the summary says that a threshold is lossy" 'lossy' --draft 4 --sparsity coarse --accept threshold
 summary "a length that follows measured times with a threshold is said to be irreproducible" 'cannot be reproduced' --draft auto --sparsity coarse \
@@ -84,5 +96,16 @@ fails "an unknown policy is wrong usage" 2 'exact, threshold and sample' run_sma
 fails "sampling without a top-k is wrong usage" 2 'top-k' run_small --draft 4 --accept sample --top-k 0
 works "rejection sampling works" run_small --draft 4 --accept sample --sparsity coarse
 fails "an unknown drafter is wrong usage" 2 'lookup, model and mixed' run_small --draft 4 --drafter oracle
+fails "a tree of an unknown kind is wrong usage" 2 '--tree deep.*best or a width' run_small --tree deep --sparsity coarse
+fails "a tree of one branch is wrong usage" 2 '--tree 1.*2 to 16' run_small --tree 1 --sparsity coarse
+fails "a tree with too many rows is wrong usage" 2 '257 rows' run_small --tree 16 --draft 16 --sparsity coarse
+fails "a tree larger than a batch is wrong usage" 2 '19 rows.*-b' run_small --tree 3 --draft 6 -b 8 --sparsity coarse
+fails "a tree without a depth is wrong usage" 2 '--draft auto' run_small --tree 2 --draft auto --sparsity coarse
+fails "a tree by lookups alone is wrong usage" 2 'lookup' run_small --tree 2 --drafter lookup --sparsity coarse
+fails "a tree without sets of neurons is wrong usage" 2 '--tree 2.*--sparsity' run_small --tree 2
+fails "sampling with a tree is wrong usage" 2 '--accept sample.*chains' run_small --tree 2 --accept sample --sparsity coarse
+fails "rows without a best-first tree are wrong usage" 2 '--tree-rows' run_small --tree 2 --tree-rows 9 --sparsity coarse
+works "a threshold works with a tree" run_small --tree 2 --accept threshold --sparsity coarse
+works "unsure drafts may end early" run_small --draft 4 --least-chance 0.3 --sparsity coarse
 fails "drafts by the model want sets of neurons" 2 '--drafter model.*--sparsity' run_small --draft 4 --drafter model
 finish

@@ -385,6 +385,41 @@ static void the_chances_are_those_of_the_picks(void **state)
     }
 }
 
+/* The second choice is what is picked where the first is not to be had, and so on. */
+static void the_choices_are_the_picks_one_after_the_other(void **state)
+{
+    (void)state;
+    static const sl_sampling ways[] = {{7, 0.0f, 0, 1.0f, 0, 1.0f, 0}, {7, 0.8f, 0, 1.0f, 0, 1.0f, 0}, {7, 0.3f, 0, 1.0f, 0, 1.4f, 4},
+                                       {7, 0.0f, 0, 1.0f, 0, 1.4f, 4}, {7, 0.9f, 3, 0.9f, 0, 1.0f, 0}, {7, 1.2f, 0, 0.7f, 0.1f, 1.0f, 0}};
+    static const sl_token history[] = {3, 1, 4, 1};
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        sl_sampler *sampler = create(ways[w], VOCAB);
+        bool filtered = ways[w].top_k > 0 || ways[w].top_p < 1.0f;
+        for (uint64_t position = 0; position < 300; position++) {
+            sl_choice choices[VOCAB], few[3];
+            float left[VOCAB];
+            double sum = 0;
+            uint32_t count = sl_sampler_choices(sampler, logits8, history, 4, position, VOCAB, choices);
+            assert_in_range(count, 1, filtered && ways[w].top_k > 0 ? ways[w].top_k : VOCAB);
+            memcpy(left, logits8, sizeof left);
+            for (uint32_t i = 0; i < count; i++) {
+                assert_true(i == 0 || choices[i].log_p <= choices[i - 1].log_p);
+                if (i == 0 || !filtered)
+                    assert_int_equal(choices[i].id, sl_sampler_pick(sampler, left, history, 4, position));
+                left[choices[i].id] = -INFINITY;
+                sum += exp(choices[i].log_p);
+            }
+            assert_true(filtered || count == VOCAB);
+            assert_true(fabs(sum - 1) < 1e-5);
+            uint32_t fewer = sl_sampler_choices(sampler, logits8, history, 4, position, 3, few);
+            assert_int_equal(fewer, count < 3 ? count : 3);
+            for (uint32_t i = 0; i < fewer; i++)
+                assert_int_equal(few[i].id, choices[i].id);
+        }
+        sl_sampler_destroy(sampler);
+    }
+}
+
 static void uniforms_are_those_of_the_noise(void **state)
 {
     (void)state;
@@ -431,6 +466,7 @@ int main(void)
         cmocka_unit_test(the_noise_has_the_mean_and_variance_of_gumbel),
         cmocka_unit_test(log_probabilities_add_up_and_match_libm),
         cmocka_unit_test(the_chances_are_those_of_the_picks),
+        cmocka_unit_test(the_choices_are_the_picks_one_after_the_other),
         cmocka_unit_test(uniforms_are_those_of_the_noise),
         cmocka_unit_test(an_empty_vocabulary_is_refused),
     };

@@ -22,12 +22,12 @@ typedef struct cli_args {
     const char *operand[4]; /* arguments that belong to no flag */
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type,
-        *sparsity, *predictor, *late, *order, *draft, *drafter, *accept;
+        *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, predictor_bytes, throttle_Bps, seed;
-    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens;
-    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature; /* the last three: -1 when not given */
+    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows;
+    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density;
 } cli_args;
 

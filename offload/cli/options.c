@@ -210,6 +210,24 @@ static const flag flags[] = {
      "WHO",
      "lookup: what followed in the text before; model: the neurons of --sparsity, or those of a packed file that stay in memory; mixed: "
      "both (default: mixed with --sparsity, else lookup)"},
+    {{"--tree"},
+     TEXT,
+     RUN,
+     AT(tree),
+     0,
+     0,
+     "W",
+     "drafts by the model that branch: the W likeliest tokens at each depth, or best: the likeliest --tree-rows of all; --draft is then "
+     "the greatest depth (default: drafts are chains; depth 6, best 10)"},
+    {{"--tree-rows"}, COUNT, RUN, AT(tree_rows), 2, SL_TREE_ROWS_MAX, "R", "rows of a check with --tree best (default 24)"},
+    {{"--least-chance"},
+     REAL,
+     RUN,
+     AT(least_chance),
+     0,
+     1,
+     "P",
+     "a draft by the model ends where it gives its tokens, together, less than P (default 0: never)"},
     {{"--accept"},
      TEXT,
      RUN,
@@ -336,7 +354,8 @@ static void set_defaults(cli_args *out)
                       .seed = 1,
                       .density = -1,
                       .tau = -1,
-                      .tau_temperature = -1};
+                      .tau_temperature = -1,
+                      .least_chance = -1};
 }
 
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */
