@@ -38,8 +38,7 @@ static void lay_out(sl_layout *l, const sl_model *model, const sl_packed *packed
     b->wanted = sl_layout_place(l, ff * sizeof *b->wanted);
     b->places = sl_layout_place(l, ff * sizeof *b->places);
     b->addresses = sl_layout_place(l, ff * sizeof *b->addresses);
-    b->gate_rows = sl_layout_place(l, ff * sizeof *b->gate_rows);
-    b->up_rows = sl_layout_place(l, ff * sizeof *b->up_rows);
+    b->bundles = sl_layout_place(l, ff * sizeof *b->bundles);
     b->gate = sl_layout_place(l, ff * sizeof *b->gate);
     b->up = sl_layout_place(l, ff * sizeof *b->up);
     b->neurons = sl_layout_place(l, ff * sizeof *b->neurons);

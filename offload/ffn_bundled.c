@@ -1,9 +1,10 @@
 /* offload/ffn_bundled.c: see ffn_bundled.h.
  *
  * Work is divided in groups of sixteen places: for many rows a group is packed as a panel and multiplied like any other; one row
- * multiplies the rows where they lie. */
+ * multiplies the rows where they lie, many groups together. */
 #include "offload/ffn_bundled.h"
 #include "kernels/columns.h"
+#include "offload/gate_up.h"
 
 #include <assert.h>
 #include <string.h>
@@ -41,21 +42,16 @@ static uint8_t *memory_of(const sli_ffn *f, unsigned thread)
     return f->engine->scratch.thread_memory + thread * f->engine->scratch.thread_bytes;
 }
 
-/* Bundles of a group, `rows` being their gate or up rows; results go to the neurons' columns of out[row][ff]. */
+/* Many rows. Bundles of a group, `rows` being their gate or up rows; results go to the neurons' columns of out[row][ff]. */
 static void multiply_group(const gathering *g, uint32_t type, const uint8_t *const rows[GROUP], const uint32_t *neurons, uint32_t count,
                            float *out, uint8_t *memory)
 {
     const sl_kernels *kernels = g->ffn->engine->kernels;
     uint32_t ff = g->layer->packed->ff;
-    float of_one[GROUP], *results = of_one;
-    if (g->acts.rows == 1) {
-        kernels->dot_rows(type, rows, count, &g->acts, of_one);
-    } else {
-        size_t panel_bytes = sl_panel_bytes(type, g->acts.cols);
-        results = (float *)(void *)(memory + ((panel_bytes + 63) & ~(size_t)63));
-        kernels->pack(type, rows, g->acts.cols, memory);
-        kernels->matmul(type, memory, count, &g->acts, results, GROUP);
-    }
+    size_t panel_bytes = sl_panel_bytes(type, g->acts.cols);
+    float *results = (float *)(void *)(memory + ((panel_bytes + 63) & ~(size_t)63));
+    kernels->pack(type, rows, g->acts.cols, memory);
+    kernels->matmul(type, memory, count, &g->acts, results, GROUP);
     for (uint32_t a = 0; a < g->acts.rows; a++)
         for (uint32_t i = 0; i < count; i++)
             out[(size_t)a * ff + neurons[i]] = results[a * GROUP + i];
@@ -95,14 +91,57 @@ static void run_group(const gathering *g, const piece *p, uint32_t group, uint8_
     multiply_group(g, l->up_type, up, neurons, count, sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst), memory);
 }
 
+/* Bundles that lie one behind the other in storage order, for one row. */
+typedef struct bunch {
+    uint32_t first_place, count;
+    const uint8_t *bundles[SLI_GATE_UP_BUNDLES];
+} bunch;
+
+static void multiply_bunch(const gathering *g, bunch *b)
+{
+    const sl_packed_layer *l = g->layer->packed;
+    const sli_ffn *f = g->ffn;
+    float gate[SLI_GATE_UP_BUNDLES], up[SLI_GATE_UP_BUNDLES];
+    float *gates = sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst), *ups = sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst);
+    sli_gate_up(f->engine->kernels, l, &g->acts, b->bundles, b->count, gate, up);
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint32_t neuron = l->order[b->first_place + i];
+        gates[neuron] = gate[i];
+        ups[neuron] = up[i];
+    }
+    b->count = 0;
+}
+
+/* A group of a piece joins those before it; when there are enough they are multiplied. */
+static void add_group(const gathering *g, const piece *p, uint32_t group, bunch *b)
+{
+    uint32_t first = group * GROUP, count = p->count - first < GROUP ? p->count - first : GROUP;
+    if (b->count + count > SLI_GATE_UP_BUNDLES)
+        multiply_bunch(g, b);
+    if (b->count == 0)
+        b->first_place = p->first_place + first;
+    assert(b->first_place + b->count == p->first_place + first); /* units are gathered in storage order */
+    for (uint32_t i = first; i < first + count; i++) {
+        keep_column(g, p, i);
+        b->bundles[b->count++] = p->data + (size_t)i * g->layer->packed->stride;
+    }
+}
+
 static void gate_up_share(void *arg, unsigned index, unsigned count)
 {
     const gathering *g = arg;
     uint32_t begin, end, at = 0;
+    bunch b;
+    b.count = 0;
     sli_share(g->groups, 1, index, count, &begin, &end);
     for (uint32_t i = 0; i < g->count && at < end; at += g->pieces[i].groups, i++)
         for (uint32_t group = begin > at ? begin - at : 0; group < g->pieces[i].groups && at + group < end; group++)
-            run_group(g, &g->pieces[i], group, memory_of(g->ffn, index));
+            if (g->acts.rows == 1)
+                add_group(g, &g->pieces[i], group, &b);
+            else
+                run_group(g, &g->pieces[i], group, memory_of(g->ffn, index));
+    if (b.count > 0)
+        multiply_bunch(g, &b);
 }
 
 /* ---- gathering ---- */

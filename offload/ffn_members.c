@@ -3,6 +3,7 @@
  *     gate and up of the members -> activations, where their neurons belong -> down over the members' columns */
 #include "offload/ffn_members.h"
 #include "kernels/columns.h"
+#include "offload/gate_up.h"
 
 #include <string.h>
 
@@ -24,8 +25,7 @@ static void gate_up_share(void *arg, unsigned index, unsigned count)
     sli_share(job->row->count, MEMBERS_SHARED, index, count, &begin, &end);
     if (begin >= end)
         return;
-    e->kernels->dot_rows(l->gate_type, b->gate_rows + begin, end - begin, &job->acts, b->gate + begin);
-    e->kernels->dot_rows(l->up_type, b->up_rows + begin, end - begin, &job->acts, b->up + begin);
+    sli_gate_up(e->kernels, l, &job->acts, b->bundles + begin, end - begin, b->gate + begin, b->up + begin);
     e->kernels->glu(sli_ffn_activation(job->row->ffn), b->gate + begin, b->up + begin, end - begin, b->gate + begin);
 }
 

@@ -7,7 +7,7 @@
 
 #include "offload/ffn.h"
 
-/* Beside it, in the engine's sli_bundled: gate_rows[i] and up_rows[i] are those of neurons[i], addresses[i] is the column of members[i]. */
+/* Beside it, in the engine's sli_bundled: bundles[i] is that of neurons[i], addresses[i] is the column of members[i]. */
 typedef struct sli_member_row {
     const sli_ffn *ffn;
     const sli_bundled_layer *layer;

@@ -13,8 +13,7 @@ static uint32_t add_unit(sli_bundled *b, const sl_packed_layer *l, uint32_t firs
     for (uint32_t i = 0; i < count; i++, at++, bundle += l->stride) {
         uint32_t neuron = l->order[first_place + i];
         b->neurons[at] = neuron;
-        b->gate_rows[at] = bundle;
-        b->up_rows[at] = bundle + l->gate_bytes;
+        b->bundles[at] = bundle;
         b->column_at[neuron] = bundle + l->gate_bytes + l->up_bytes;
     }
     return at;

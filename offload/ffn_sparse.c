@@ -87,8 +87,7 @@ static void find_parts(sli_bundled *b, const sli_member_row *row)
         b->column_at[l->order[b->places[i]]] = b->addresses[i]; /* by neuron, for now */
     for (uint32_t i = 0; i < row->count; i++) {
         const uint8_t *bundle = b->column_at[row->members[i]];
-        b->gate_rows[i] = bundle;
-        b->up_rows[i] = bundle + l->gate_bytes;
+        b->bundles[i] = bundle;
         b->addresses[i] = bundle + l->gate_bytes + l->up_bytes;
     }
 }
