@@ -1,127 +1,17 @@
-/* core/chat_template.c: the families of chat templates, as a table.
+/* core/chat_template.c: a conversation as a family of templates writes it, and the system message that a file's own template brings.
  *
- * A file's template is a Jinja program. Nearly all such programs put the same few texts around each message, so we look for the texts and
- * write them ourselves. That is exact only while the program does nothing else; so a family also lists the marks of relatives that do, and
- * a template which has one is refused rather than rendered nearly right.
- *
- * A turn is: turn, role, after_role, text, end, after_end. */
+ * A turn is open, text, close, each by role; an opening without a text ends it. Where a family has no system turn, the message stands within
+ * the turn that the family says. */
 #include "core/chat_template.h"
+
+#include "core/chat_family.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define MARKS_MAX 4
-
-struct sl_chat_family {
-    const char *name;
-    const char *has[MARKS_MAX];   /* all of these are in the template */
-    const char *lacks[MARKS_MAX]; /* and none of these */
-    const char *turn, *after_role, *end, *after_end;
-    const char *assistant; /* what the assistant is called; NULL: that */
-    bool trims;            /* white space around a message's text is dropped */
-    bool folds_system;     /* a system message has no turn: it stands before the next message's text, an empty line between */
-};
-
-static const sl_chat_family families[] = {
-    {
-        .name = "chatml",
-        .has = {"<|im_start|>", "<|im_end|>"},
-        .lacks = {"<|im_sep|>", "<|im_middle|>"}, /* another separator after the role */
-        .turn = "<|im_start|>",
-        .after_role = "\n",
-        .end = "<|im_end|>",
-        .after_end = "\n",
-    },
-    {
-        .name = "llama3",
-        .has = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-        .lacks = {"Cutting Knowledge Date"}, /* 3.1 and later write dates into the system message */
-        .turn = "<|start_header_id|>",
-        .after_role = "<|end_header_id|>\n\n",
-        .end = "<|eot_id|>",
-        .after_end = "",
-        .trims = true,
-    },
-    {
-        .name = "gemma", /* 3; the templates of 1 and 2 differ in refusing a system message */
-        .has = {"<start_of_turn>", "<end_of_turn>"},
-        .turn = "<start_of_turn>",
-        .after_role = "\n",
-        .end = "<end_of_turn>",
-        .after_end = "\n",
-        .assistant = "model",
-        .trims = true,
-        .folds_system = true,
-    },
-};
-
-#define FAMILIES      (sizeof families / sizeof *families)
-#define FAMILY_NAMES  "chatml, llama3, gemma"
 #define TEMPLATE_KEY  "tokenizer.chat_template"
 #define TRIMMED_SPACE " \t\n\r\v\f"
-
-static const char *const role_names[] = {[SL_ROLE_SYSTEM] = "system", [SL_ROLE_USER] = "user", [SL_ROLE_ASSISTANT] = "assistant"};
-
-/* ---- which family ---- */
-
-static bool contains(sl_str text, const char *what)
-{
-    return text.length > 0 && memmem(text.data, text.length, what, strlen(what)) != NULL;
-}
-
-static bool is_of_family(sl_str template, const sl_chat_family *family)
-{
-    for (size_t i = 0; i < MARKS_MAX && family->has[i]; i++) {
-        if (!contains(template, family->has[i]))
-            return false;
-    }
-    for (size_t i = 0; i < MARKS_MAX && family->lacks[i]; i++) {
-        if (contains(template, family->lacks[i]))
-            return false;
-    }
-    return true;
-}
-
-static const sl_chat_family *family_of(sl_str template)
-{
-    for (size_t i = 0; i < FAMILIES; i++) {
-        if (is_of_family(template, &families[i]))
-            return &families[i];
-    }
-    return NULL;
-}
-
-sl_status sl_chat_detect(const sl_gguf *gguf, const sl_chat_family **out, sl_error *err)
-{
-    *out = NULL;
-    if (!sl_gguf_find(gguf, TEMPLATE_KEY))
-        return sl_fail(err, SL_UNSUPPORTED, "%s: it has no chat template; --chat-template takes one of " FAMILY_NAMES, sl_gguf_path(gguf));
-    sl_str template;
-    SL_TRY(sl_gguf_str(gguf, TEMPLATE_KEY, &template, err));
-    *out = family_of(template);
-    if (!*out)
-        return sl_fail(err, SL_UNSUPPORTED,
-                       "%s: its chat template is of no family that we know; --chat-template takes one of " FAMILY_NAMES,
-                       sl_gguf_path(gguf));
-    return SL_OK;
-}
-
-sl_status sl_chat_by_name(const char *name, const sl_chat_family **out, sl_error *err)
-{
-    *out = NULL;
-    for (size_t i = 0; i < FAMILIES; i++) {
-        if (strcmp(name, families[i].name) == 0) {
-            *out = &families[i];
-            return SL_OK;
-        }
-    }
-    return sl_fail(err, SL_INVALID, "there is no chat template '%.64s'; known are " FAMILY_NAMES, name);
-}
-
-const char *sl_chat_name(const sl_chat_family *family)
-{
-    return family->name;
-}
+#define THOUGHTS_END  "</think>"
 
 /* ---- growing text ---- */
 
@@ -225,20 +115,30 @@ static bool collect_until(reader *r, const char *end, buffer *out)
     }
 }
 
+/* What closes a system turn, without the white space that may be written separately. */
+static void turn_end(const sl_chat_family *family, char out[32])
+{
+    size_t length = strcspn(family->close[SL_ROLE_SYSTEM], TRIMMED_SPACE);
+    memcpy(out, family->close[SL_ROLE_SYSTEM], length < 31 ? length : 31);
+    out[length < 31 ? length : 31] = '\0';
+}
+
 /* A whole system turn written out as a constant: the message that the template itself brings. */
 static bool find_constant_system(sl_str template, const sl_chat_family *family, buffer *out)
 {
-    const char *end = template.data + template.length;
-    size_t turn = strlen(family->turn);
-    const char *found = template.length > 0 ? template.data : NULL;
-    while (found && (found = memmem(found, (size_t)(end - found), family->turn, turn)) != NULL) {
+    const char *end = template.data + template.length, *open = family->open[SL_ROLE_SYSTEM];
+    size_t turn = strcspn(open, "\n"); /* a line end may be escaped: the reader knows */
+    char closing[32];
+    turn_end(family, closing);
+    const char *found = turn > 0 && closing[0] != '\0' ? template.data : NULL;
+    while (found && (found = memmem(found, (size_t)(end - found), open, turn)) != NULL) {
         char before = found > template.data ? found[-1] : 0;
         reader r = {found + turn, end, before == '\'' || before == '"' ? before : 0};
         out->length = 0;
         found += turn;
-        if (!read_text(&r, role_names[SL_ROLE_SYSTEM]) || !read_text(&r, family->after_role))
+        if (!read_text(&r, open + turn))
             continue;
-        if (collect_until(&r, family->end, out))
+        if (collect_until(&r, closing, out))
             return true;
         if (!out->data)
             return false;
@@ -248,71 +148,159 @@ static bool find_constant_system(sl_str template, const sl_chat_family *family, 
     return false;
 }
 
+/* A constant behind a mark: {{'…'}}. */
+static bool find_marked_system(sl_str template, const char *mark, buffer *out)
+{
+    const char *end = template.data + template.length, *at = memmem(template.data, template.length, mark, strlen(mark));
+    if (!at)
+        return false;
+    at += strlen(mark);
+    while (at < end && strchr(TRIMMED_SPACE "{-", *at) && *at != '\0')
+        at++;
+    if (at == end || (*at != '\'' && *at != '"'))
+        return false;
+    reader r = {at + 1, end, *at};
+    for (int c = next_character(&r); c >= 0 && out->data; c = next_character(&r)) {
+        char byte = (char)c;
+        append(out, &byte, 1);
+    }
+    return r.at < end && out->data;
+}
+
 sl_status sl_chat_default_system(const sl_gguf *gguf, char **out, sl_error *err)
 {
     *out = NULL;
     sl_str template = {NULL, 0};
+    const sl_chat_family *family = NULL;
     if (sl_gguf_find(gguf, TEMPLATE_KEY))
         SL_TRY(sl_gguf_str(gguf, TEMPLATE_KEY, &template, err));
-    const sl_chat_family *family = family_of(template);
+    if (template.length > 0)
+        SL_TRY(sli_chat_family_of(template, &family, err));
     buffer text;
     if (!buffer_open(&text))
         return sl_fail(err, SL_NO_MEMORY, "%s: no memory for its system message", sl_gguf_path(gguf));
-    if (family && !find_constant_system(template, family, &text) && text.data)
+    bool found = family && (family->preset_mark ? find_marked_system(template, family->preset_mark, &text)
+                                                : find_constant_system(template, family, &text));
+    if (!found && text.data)
         text.length = 0;
     return buffer_finish(&text, out, err);
 }
 
 /* ---- rendering ---- */
 
-static void append_message(buffer *b, const sl_chat_family *family, const char *text)
+typedef struct rendering {
+    const sl_chat_family *family;
+    sl_str bos, eos;
+    buffer text;
+} rendering;
+
+/* A text of the family, with the file's tokens in their places. */
+static void put(rendering *r, const char *text)
 {
+    for (;;) {
+        size_t plain = strcspn(text, SLI_CHAT_BOS SLI_CHAT_EOS);
+        append(&r->text, text, plain);
+        if (text[plain] == '\0')
+            return;
+        sl_str token = text[plain] == *SLI_CHAT_BOS ? r->bos : r->eos;
+        append(&r->text, token.data, token.length);
+        text += plain + 1;
+    }
+}
+
+/* Without the reasoning before the answer. */
+static const char *after_thoughts(const sl_chat_family *family, const char *text)
+{
+    const char *found = NULL;
+    for (const char *at = text; family->thoughts != SLI_THOUGHTS_KEPT && (at = strstr(at, THOUGHTS_END)) != NULL;)
+        found = at += strlen(THOUGHTS_END);
+    if (!found)
+        return text;
+    return family->thoughts == SLI_THOUGHTS_DROPPED_WITH_LINES ? found + strspn(found, "\n") : found;
+}
+
+/* `begun`: something of this message is there already, and white space behind it counts. */
+static void put_message(rendering *r, const sl_message *message, bool begun)
+{
+    const char *text = message->role == SL_ROLE_ASSISTANT ? after_thoughts(r->family, message->text) : message->text;
+    bool trims = (r->family->trims & 1u << message->role) != 0;
+    if (trims && !begun)
+        text += strspn(text, TRIMMED_SPACE);
     size_t length = strlen(text);
-    if (family->trims) {
-        size_t skip = strspn(text, TRIMMED_SPACE);
-        text += skip;
-        length -= skip;
-        while (length > 0 && strchr(TRIMMED_SPACE, text[length - 1]))
-            length--;
-    }
-    append(b, text, length);
+    while (trims && length > 0 && strchr(TRIMMED_SPACE, text[length - 1]))
+        length--;
+    append(&r->text, text, length);
 }
 
-static void append_opening(buffer *b, const sl_chat_family *family, sl_role role)
+/* The system messages that stand within message `at`; false when there are none. */
+static bool put_folded(rendering *r, const sl_message *messages, size_t count, size_t at)
 {
-    append_text(b, family->turn);
-    append_text(b, role == SL_ROLE_ASSISTANT && family->assistant ? family->assistant : role_names[role]);
-    append_text(b, family->after_role);
-}
-
-/* The system messages right before message `at`, as they were given. */
-static void append_folded(buffer *b, const sl_message *messages, size_t at)
-{
-    size_t first = at;
-    while (first > 0 && messages[first - 1].role == SL_ROLE_SYSTEM)
-        first--;
-    for (; first < at; first++) {
-        append_text(b, messages[first].text);
-        append_text(b, "\n\n");
+    const sl_chat_family *family = r->family;
+    size_t first = at, end = at;
+    if (family->system == SLI_SYSTEM_IN_LAST) {
+        first = 0;
+        end = at + 1 == count ? count : 0;
+    } else if (family->system == SLI_SYSTEM_IN_NEXT) {
+        while (first > 0 && messages[first - 1].role == SL_ROLE_SYSTEM)
+            first--;
     }
+    bool any = false;
+    for (; first < end; first++) {
+        if (messages[first].role != SL_ROLE_SYSTEM)
+            continue;
+        put(r, family->open[SL_ROLE_SYSTEM]);
+        append_text(&r->text, messages[first].text);
+        put(r, family->close[SL_ROLE_SYSTEM]);
+        any = true;
+    }
+    return any;
 }
 
-sl_status sl_chat_render(const sl_chat_family *family, const sl_message *messages, size_t count, char **out, sl_error *err)
+static void put_turn(rendering *r, const sl_message *messages, size_t count, size_t at)
+{
+    const sl_message *message = &messages[at];
+    put(r, r->family->open[message->role]);
+    bool folded = r->family->system != SLI_SYSTEM_TURN && put_folded(r, messages, count, at);
+    put_message(r, message, folded && r->family->trims_whole);
+    put(r, r->family->close[message->role]);
+}
+
+/* A text begins with the BOS token that the tokenizer puts there. */
+static void drop_first_bos(rendering *r)
+{
+    buffer *b = &r->text;
+    if (!b->data || r->bos.length == 0 || b->length < r->bos.length || memcmp(b->data, r->bos.data, r->bos.length) != 0)
+        return;
+    b->length -= r->bos.length;
+    memmove(b->data, b->data + r->bos.length, b->length);
+}
+
+static sl_str or_family(const sl_str *given, const char *family, const char *usual)
+{
+    if (given && given->length > 0)
+        return *given;
+    const char *text = family ? family : usual;
+    return (sl_str){text, strlen(text)};
+}
+
+sl_status sl_chat_render(const sl_chat_family *family, const sl_chat_tokens *tokens, const sl_message *messages, size_t count, char **out,
+                         sl_error *err)
 {
     *out = NULL;
-    buffer text;
-    if (!buffer_open(&text))
+    rendering r = {.family = family,
+                   .bos = or_family(tokens ? &tokens->bos : NULL, family->bos, "<s>"),
+                   .eos = or_family(tokens ? &tokens->eos : NULL, family->eos, "</s>")};
+    if (!buffer_open(&r.text))
         return sl_fail(err, SL_NO_MEMORY, "no memory for the text of the conversation");
+    const sl_message nothing = {SL_ROLE_SYSTEM, ""};
+    if (family->system_always && (count == 0 || messages[0].role != SL_ROLE_SYSTEM))
+        put_turn(&r, &nothing, 1, 0);
     for (size_t i = 0; i < count; i++) {
-        if (family->folds_system && messages[i].role == SL_ROLE_SYSTEM)
-            continue;
-        append_opening(&text, family, messages[i].role);
-        if (family->folds_system)
-            append_folded(&text, messages, i);
-        append_message(&text, family, messages[i].text);
-        append_text(&text, family->end);
-        append_text(&text, family->after_end);
+        if (family->system == SLI_SYSTEM_TURN || messages[i].role != SL_ROLE_SYSTEM)
+            put_turn(&r, messages, count, i);
     }
-    append_opening(&text, family, SL_ROLE_ASSISTANT);
-    return buffer_finish(&text, out, err);
+    if (family->begins_with_bos)
+        drop_first_bos(&r);
+    put(&r, family->ask ? family->ask : family->open[SL_ROLE_ASSISTANT]);
+    return buffer_finish(&r.text, out, err);
 }

@@ -15,6 +15,7 @@
 #ifndef SLUICE_H
 #define SLUICE_H
 
+#include "core/message.h"
 #include "core/status.h"
 
 #include <stdbool.h>
@@ -124,8 +125,12 @@ SL_MUST_USE sl_status sl_engine_tokenize(sl_engine *engine, const char *text, si
 /* The bytes of a token (no NUL); control tokens are empty unless `special`. The engine's. */
 const char *sl_engine_piece(const sl_engine *engine, sl_token_id token, bool special, size_t *length);
 bool sl_engine_ends_generation(const sl_engine *engine, sl_token_id token);
-/* One user message (and a system message, or NULL for the template's own default) in the model's chat template, or in the named one;
- * malloc'd text, the caller frees it. */
+/* A conversation (core/message.h: role and text) in the model's chat template, or in the named one, up to where the assistant answers. Where it
+ * does not begin with a system message the template's own default goes before, if it has one; an empty system message at its beginning is
+ * none. malloc'd text, the caller frees it; it is tokenised with add_bos and parse_special. */
+SL_MUST_USE sl_status sl_engine_chat_render(const sl_engine *engine, const char *template_name, const sl_message *messages, size_t count,
+                                            char **out, sl_error *err);
+/* The same of one user message, and a system message, or NULL for the template's default. */
 SL_MUST_USE sl_status sl_engine_chat_prompt(const sl_engine *engine, const char *template_name, const char *system, const char *user,
                                             char **out, sl_error *err);
 

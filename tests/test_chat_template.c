@@ -1,6 +1,6 @@
 /* tests/test_chat_template.c: which family a template is of, what a conversation becomes, and the system message that a template brings.
  *
- * The expected renderings of SmolLM2's template were made by Jinja2 3.1 from the template itself. */
+ * What conversations become is in tests/golden/chat_templates.txt, rendered by Jinja2 (scripts/chat-oracle). */
 #include "core/chat_template.h"
 
 #include "tests/header_builder.h"
@@ -34,6 +34,10 @@
     "loop.first else \"\") }}\n{{ message['content'] | trim }}\n{{ '<end_of_turn>\n' }}\n{%- endfor -%}\n{%- if "                          \
     "add_generation_prompt -%}\n{{'<start_of_turn>model\n'}}\n{%- endif -%}\n"
 
+#define DEEPSEEK_MARKS                                                                                                                     \
+    "{{'### Instruction:\\n' + message['content'] + '\\n'}}{{'### Response:\\n' + message['content'] + '\\n<|EOT|>\\n'}}{{'### "           \
+    "Response:'}}\n"
+
 static sl_gguf *with_template(const char *template)
 {
     header h;
@@ -56,7 +60,7 @@ static const sl_chat_family *by_name(const char *name)
 static void expect_render(const char *family, const sl_message *messages, size_t count, const char *expected)
 {
     char *text;
-    assert_int_equal(sl_chat_render(by_name(family), messages, count, &text, NULL), SL_OK);
+    assert_int_equal(sl_chat_render(by_name(family), NULL, messages, count, &text, NULL), SL_OK);
     assert_string_equal(text, expected);
     free(text);
 }
@@ -83,14 +87,20 @@ static void expect_unknown(const char *template, const char *words)
     sl_gguf_close(gguf);
 }
 
-static void expect_system(const char *template, const char *expected)
+static char *default_system_of(const char *template)
 {
     sl_gguf *gguf = with_template(template);
     char *text;
     assert_int_equal(sl_chat_default_system(gguf, &text, NULL), SL_OK);
+    sl_gguf_close(gguf);
+    return text;
+}
+
+static void expect_system(const char *template, const char *expected)
+{
+    char *text = default_system_of(template);
     assert_string_equal(text, expected);
     free(text);
-    sl_gguf_close(gguf);
 }
 
 static void a_family_is_told_by_the_texts_of_its_template(void **state)
@@ -101,6 +111,12 @@ static void a_family_is_told_by_the_texts_of_its_template(void **state)
     expect_family(GEMMA3, "gemma");
     expect_unknown("{{ '<|im_start|>' + role + '<|im_sep|>' + content + '<|im_end|>' }}", "no family that we know");
     expect_unknown("<|start_header_id|><|end_header_id|><|eot_id|>Cutting Knowledge Date: December 2023", "no family that we know");
+    expect_unknown("{{ '<|im_start|>' + role + content + '<|im_end|>' + strftime_now('%d') }}", "no family that we know");
+    expect_unknown("{{ '<|im_start|>' + role + content + '<|im_end|>' }}{{ content.split('</think>') }}", "no family that we know");
+    expect_unknown("{{ '<|user|>\n' + message['content'] + '\n' }}{{ '<|assistant|>\n' + message['content'] + eos_token }}",
+                   "no family that we know");
+    expect_unknown("<｜User｜><｜Assistant｜><｜end▁of▁sentence｜>{% if thinking %}<think>{% else %}</think>{% endif %}",
+                   "no family that we know");
     expect_unknown("{{ '[INST] ' + content + ' [/INST]' }}", "no family that we know");
     expect_unknown("", "no family that we know");
     expect_unknown(NULL, "no chat template");
@@ -114,7 +130,7 @@ static void a_name_that_no_family_has_is_refused_with_the_list(void **state)
     assert_int_equal(sl_chat_by_name("martian", &family, &err), SL_INVALID);
     assert_null(family);
     assert_non_null(strstr(err.message, "'martian'"));
-    assert_non_null(strstr(err.message, "chatml, llama3, gemma"));
+    assert_non_null(strstr(err.message, "chatml, qwen3, llama2"));
 }
 
 static void chatml_renders_as_its_template_does(void **state)
@@ -149,6 +165,119 @@ static void gemma_folds_the_system_message_into_the_first_turn(void **state)
     expect_render("gemma", talk, 1, "<start_of_turn>model\n");
 }
 
+/* ---- the golden file ---- */
+
+#define GOLDEN         "tests/golden/chat_templates.txt"
+#define TALKS_MAX      8
+#define MESSAGES_MAX   8
+#define FIELDS_MAX     4
+#define FAMILIES_LEAST 20
+
+typedef struct conversation {
+    sl_message messages[MESSAGES_MAX];
+    size_t count;
+} conversation;
+
+/* A JSON string's escapes, in place. */
+static void unescape(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from; from++) {
+        if (*from == '\\') {
+            from++;
+            *to++ = *from == 'n' ? '\n' : *from == 't' ? '\t' : *from;
+        } else {
+            *to++ = *from;
+        }
+    }
+    *to = '\0';
+}
+
+static size_t split(char *line, char *fields[FIELDS_MAX])
+{
+    size_t count = 0;
+    line[strcspn(line, "\n")] = '\0';
+    for (char *field; count < FIELDS_MAX && (field = strsep(&line, "\t")) != NULL; count++)
+        fields[count] = field;
+    unescape(fields[count - 1]);
+    return count;
+}
+
+static sl_role role_named(const char *name)
+{
+    return strcmp(name, "system") == 0 ? SL_ROLE_SYSTEM : strcmp(name, "user") == 0 ? SL_ROLE_USER : SL_ROLE_ASSISTANT;
+}
+
+/* `preset`: the system message that the template brings, for conversations without one; or NULL. */
+static void expect_as_rendered(const conversation *t, const char *preset, const char *family, const char *expected)
+{
+    char *text;
+    const sl_chat_tokens tokens = {{"<s>", 3}, {NULL, 0}};
+    sl_message messages[MESSAGES_MAX + 1] = {{SL_ROLE_SYSTEM, preset}};
+    size_t skip = preset && t->messages[0].role != SL_ROLE_SYSTEM ? 0 : 1;
+    memcpy(messages + 1, t->messages, sizeof t->messages);
+    assert_int_equal(sl_chat_render(by_name(family), &tokens, messages + skip, t->count + 1 - skip, &text, NULL), SL_OK);
+    assert_string_equal(text, expected);
+    free(text);
+}
+
+/* What Jinja2 makes of each family's template, for conversations with and without a system message, over several turns, with white space
+ * around what is said and reasoning in answers. A conversation that a template refuses is not in the file. */
+static void each_family_renders_as_its_templates_do(void **state)
+{
+    (void)state;
+    static conversation talks[TALKS_MAX];
+    char *line = NULL, *preset = NULL, *fields[FIELDS_MAX], *kept[TALKS_MAX * MESSAGES_MAX];
+    size_t capacity = 0, kept_count = 0, families = 0, rendered = 0, presets = 0;
+    FILE *file = fopen(GOLDEN, "r");
+    assert_non_null(file);
+    while (getline(&line, &capacity, file) > 0) {
+        size_t count = split(line, fields);
+        if (strcmp(fields[0], "say") == 0) {
+            assert_int_equal(count, 4);
+            conversation *t = &talks[atoi(fields[1])];
+            kept[kept_count] = strdup(fields[3]);
+            t->messages[t->count++] = (sl_message){role_named(fields[2]), kept[kept_count++]};
+        } else if (strcmp(fields[0], "template") == 0) {
+            expect_family(fields[2], fields[1]);
+            free(preset);
+            preset = default_system_of(fields[2]);
+            families++;
+        } else if (strcmp(fields[0], "preset") == 0) {
+            assert_string_equal(preset, fields[2]);
+            presets++;
+        } else if (strcmp(fields[0], "render") == 0) {
+            expect_as_rendered(&talks[atoi(fields[2])], *preset ? preset : NULL, fields[1], fields[3]);
+            rendered++;
+        }
+    }
+    assert_true(families >= FAMILIES_LEAST);
+    assert_null(sl_chat_family_at(families)); /* a family without a golden template is not tested */
+    assert_true(rendered >= 5 * families && presets > 0);
+    free(preset);
+    for (size_t i = 0; i < kept_count; i++)
+        free(kept[i]);
+    free(line);
+    fclose(file);
+}
+
+static void the_files_own_tokens_stand_in_a_rendering(void **state)
+{
+    (void)state;
+    const sl_message talk[] = {{SL_ROLE_USER, "a"}, {SL_ROLE_ASSISTANT, "b"}, {SL_ROLE_USER, "c"}};
+    const sl_chat_tokens tokens = {{"<B>", 3}, {"<|endoftext|>", 13}};
+    char *text;
+    assert_int_equal(sl_chat_render(by_name("llama2"), &tokens, talk, 3, &text, NULL), SL_OK);
+    assert_string_equal(text, "[INST] a [/INST] b <|endoftext|><B>[INST] c [/INST]");
+    free(text);
+    assert_int_equal(sl_chat_render(by_name("zephyr"), &tokens, talk, 1, &text, NULL), SL_OK);
+    assert_string_equal(text, "<|user|>\na<|endoftext|>\n<|assistant|>\n");
+    free(text);
+    assert_int_equal(sl_chat_render(by_name("deepseek2"), NULL, talk, 3, &text, NULL), SL_OK);
+    assert_string_equal(text, "User: a\n\nAssistant: b<｜end▁of▁sentence｜>User: c\n\nAssistant:");
+    free(text);
+}
+
 static void a_long_conversation_is_rendered_whole(void **state)
 {
     (void)state;
@@ -159,7 +288,7 @@ static void a_long_conversation_is_rendered_whole(void **state)
     for (int i = 0; i < COUNT; i++)
         talk[i] = (sl_message){SL_ROLE_USER, text};
     char *out;
-    assert_int_equal(sl_chat_render(by_name("chatml"), talk, COUNT, &out, NULL), SL_OK);
+    assert_int_equal(sl_chat_render(by_name("chatml"), NULL, talk, COUNT, &out, NULL), SL_OK);
     size_t turn = strlen("<|im_start|>user\n<|im_end|>\n") + LENGTH;
     assert_int_equal(strlen(out), COUNT * turn + strlen("<|im_start|>assistant\n"));
     for (int i = 0; i < COUNT; i++)
@@ -181,6 +310,9 @@ static void the_default_system_message_is_read_from_the_template(void **state)
     expect_system("{{ '<|im_start|>' + role + '\n' + content + '<|im_end|>' }}", "");
     expect_system("{{ '<|im_start|>system\nnever closed", "");
     expect_system("{{ '<|im_start|>system\n' }}<|im_end|><|im_start|>system", "");
+    expect_system("not ns.found -%}\n{{'Code\\n'}}" DEEPSEEK_MARKS, "Code\n");
+    expect_system(DEEPSEEK_MARKS "not ns.found -%}\n{{'Code", "");
+    expect_system(DEEPSEEK_MARKS "not ns.found -%}", "");
     expect_system(LLAMA3, "");
     expect_system(GEMMA3, "");
     expect_system("", "");
@@ -230,6 +362,8 @@ int main(void)
         cmocka_unit_test(chatml_renders_as_its_template_does),
         cmocka_unit_test(llama3_trims_what_is_said),
         cmocka_unit_test(gemma_folds_the_system_message_into_the_first_turn),
+        cmocka_unit_test(each_family_renders_as_its_templates_do),
+        cmocka_unit_test(the_files_own_tokens_stand_in_a_rendering),
         cmocka_unit_test(a_long_conversation_is_rendered_whole),
         cmocka_unit_test(the_default_system_message_is_read_from_the_template),
         cmocka_unit_test(a_template_of_nothing_but_openings_is_read_in_one_pass),

@@ -14,7 +14,8 @@ static void render(const sl_chat_family *family, const uint8_t *data, size_t len
     said[length] = '\0';
     const sl_message messages[] = {{SL_ROLE_SYSTEM, said}, {SL_ROLE_USER, ""}, {SL_ROLE_ASSISTANT, said}};
     char *text;
-    if (sl_chat_render(family, messages, 3, &text, NULL) != SL_OK)
+    const sl_chat_tokens tokens = {{said, strlen(said)}, {"", 0}};
+    if (sl_chat_render(family, &tokens, messages, 3, &text, NULL) != SL_OK)
         __builtin_trap(); /* only memory can fail it */
     free(text);
     free(said);
@@ -40,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     free(text);
     sl_gguf_close(gguf);
 
-    if (sl_chat_by_name("llama3", &family, NULL) == SL_OK) /* the one that trims */
+    for (size_t i = 0; (family = sl_chat_family_at(i)) != NULL; i++)
         render(family, data, length);
     return 0;
 }
