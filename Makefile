@@ -28,7 +28,7 @@ endif
 LANGUAGE   = -std=gnu17 -D_GNU_SOURCE -I. -ffp-contract=off -fno-strict-aliasing -pthread
 ALLCFLAGS  = $(LANGUAGE) $(OPT) $(CPPFLAGS) $(CFLAGS) $(WARN) -fPIC -ffile-prefix-map=$(CURDIR)=. $(SANITIZE)
 LDLIBS     = -luring -lhwloc -lpcre2-8 -lxxhash -pthread -lm
-CLI_LIBS   = -ljansson
+CLI_LIBS   = -ljansson -ledit
 LINK       = $(CC) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -pthread
 
 LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c offload/calibrate/*.c)
@@ -87,7 +87,7 @@ $(BUILD)/flags: FORCE
 	@echo "$$SLUICE_FLAGS" | cmp -s - $@ || echo "$$SLUICE_FLAGS" > $@
 
 # Missing libraries are named once, with their package, before a compiler says it less clearly. HEADER:PACKAGE.
-LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev xxhash.h:libxxhash-dev jansson.h:libjansson-dev
+LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev xxhash.h:libxxhash-dev jansson.h:libjansson-dev histedit.h:libedit-dev
 TEST_NEEDS := cmocka.h:libcmocka-dev
 define check_needs
 	@command -v $(firstword $(CC)) >/dev/null || { echo "sluice: no compiler $(firstword $(CC)), install the package: gcc (or run: make setup)" >&2; exit 1; }

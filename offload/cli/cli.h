@@ -3,7 +3,7 @@
  *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
  *   sparsity_report.c  sets of neurons, for run and perplexity            drafting.c   drafts and checks, for run
- *   run.c (with run_report.c) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c
+ *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
 #ifndef SL_OFFLOAD_CLI_H
@@ -37,8 +37,11 @@ void cli_print_help(const char *command_name, void *stream); /* NULL: the progra
 void cli_print_man(void);                                    /* roff on stdout */
 void cli_print_completion(const char *shell);                /* "bash" or "zsh" */
 bool cli_is_command(const char *name);
+/* Sets one of the flags that may change in a conversation: "temp", "0.5". */
+SL_MUST_USE sl_status cli_set(cli_args *args, const char *key, const char *value, sl_error *err);
 
 int cli_run(const cli_args *args);
+int cli_chat_main(const cli_args *args);
 int cli_perplexity(const cli_args *args);
 int cli_tokenize(const cli_args *args);
 int cli_info(const cli_args *args);
@@ -78,5 +81,7 @@ void cli_progress_end(void);
 
 void cli_catch_interrupt(sl_engine *engine); /* Ctrl-C interrupts this engine; NULL: only sets the flag */
 bool cli_interrupted(void);
+bool cli_terminated(void);       /* and that it was SIGTERM, which means the program and not what it is at */
+void cli_forget_interrupt(void); /* Ctrl-C was answered: the next one is a first one */
 
 #endif

@@ -8,7 +8,7 @@
 
 /* A signal handler has no argument of ours: this is the one piece of global state in the program, and only the command line has it. */
 static _Atomic(sl_engine *) running;
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, terminated;
 static struct timespec first_time; /* of the handler alone */
 
 /* One press can arrive twice: from the terminal, and from a parent that passes it on. Only a later one is a second thought. */
@@ -29,6 +29,8 @@ static void on_interrupt(int signal_number)
         return;
     }
     interrupted = 1;
+    if (signal_number == SIGTERM)
+        terminated = 1;
     sl_engine *engine = atomic_load(&running);
     if (engine != NULL)
         sl_engine_interrupt(engine);
@@ -48,4 +50,15 @@ void cli_catch_interrupt(sl_engine *engine)
 bool cli_interrupted(void)
 {
     return interrupted != 0;
+}
+
+bool cli_terminated(void)
+{
+    return terminated != 0;
+}
+
+void cli_forget_interrupt(void)
+{
+    if (terminated == 0)
+        interrupted = 0;
 }

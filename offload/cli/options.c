@@ -19,8 +19,11 @@ enum {
     PACK = 64,
     UNPACK = 128,
     CALIBRATE = 256,
-    ENGINE = RUN | PERPLEXITY,
-    ALL = 511
+    CHAT = 512,
+    GENERATE = RUN | CHAT,
+    ENGINE = GENERATE | PERPLEXITY,
+    ALL = 1023,
+    SETTABLE = 1024 /* no command: what /set changes in a conversation */
 };
 
 typedef struct command {
@@ -34,6 +37,9 @@ static const command commands[] = {
     {"run", RUN, 0, "run -m MODEL -p TEXT [flags]", "generate text under a memory budget",
      "sluice run -m model.gguf -p \"Why is the sky blue?\" --chat --ram-budget 2G\n"
      "sluice run -m model.gguf -f prompt.txt -n 64 --temp 0 --json | jq .timings"},
+    {"chat", CHAT, 0, "chat -m MODEL [flags]", "a conversation: what was said is kept and not evaluated again; /help lists its commands",
+     "sluice chat -m model.gguf --ram-budget 2G -sys \"Answer in one sentence.\"\n"
+     "printf '%s\\n' \"Name a river.\" \"And a longer one?\" | sluice chat -m model.gguf --temp 0"},
     {"perplexity", PERPLEXITY, 0, "perplexity -m MODEL -f TEXT [flags]", "perplexity of a text, in chunks as llama-perplexity makes them",
      "sluice perplexity -m model.gguf -f wiki.txt -c 512 --chunks 20"},
     {"tokenize", TOKENIZE, 0, "tokenize -m MODEL -p TEXT [flags]", "text to token ids, and back with --decode",
@@ -78,12 +84,19 @@ static const flag flags[] = {
      0,
      "FILE",
      "read the text from FILE; - is standard input"},
-    {{"-sys", "--system-prompt"}, TEXT, RUN, AT(system), 0, 0, "TEXT", "system message; implies --chat"},
+    {{"-sys", "--system-prompt"}, TEXT, GENERATE, AT(system), 0, 0, "TEXT", "system message (of run: implies --chat)"},
     {{"--chat"}, FLAG, RUN, AT(chat), 0, 0, NULL, "put the prompt into the model's chat template (llama.cpp: -cnv)"},
-    {{"--chat-template"}, TEXT, RUN, AT(chat_template), 0, 0, "NAME", "use this template family instead of the file's; implies --chat"},
+    {{"--chat-template"},
+     TEXT,
+     GENERATE,
+     AT(chat_template),
+     0,
+     0,
+     "NAME",
+     "use this template family instead of the file's (of run: implies --chat); an unknown one lists all"},
     {{"-n", "--predict"},
      COUNT,
-     RUN,
+     GENERATE | SETTABLE,
      AT(predict),
      -1,
      INTS,
@@ -116,29 +129,57 @@ static const flag flags[] = {
     {{"-t", "--threads"}, COUNT, ENGINE | CALIBRATE, AT(threads), 1, 1024, "N", "threads (default: the physical cores)"},
     {{"-ctk", "--cache-type-k"}, TEXT, ENGINE, AT(cache_type_k), 0, 0, "TYPE", "type of stored keys: f16, f32, q8_0 (default f16)"},
     {{"-ctv", "--cache-type-v"}, TEXT, ENGINE, AT(cache_type_v), 0, 0, "TYPE", "type of stored values: f16, f32, q8_0 (default f16)"},
-    {{"--temp", "--temperature"}, REAL, RUN, AT(temperature), 0, 1000, "T", "temperature; 0 is greedy (default 0.8, as llama.cpp)"},
-    {{"--top-k"}, COUNT, RUN, AT(top_k), 0, INTS, "K", "keep the K likeliest tokens; 0: all (default 40, as llama.cpp)"},
-    {{"--top-p"}, REAL, RUN, AT(top_p), 0, 1, "P", "keep the likeliest tokens up to probability P; 1: all (default 0.95, as llama.cpp)"},
+    {{"--temp", "--temperature"},
+     REAL,
+     GENERATE | SETTABLE,
+     AT(temperature),
+     0,
+     1000,
+     "T",
+     "temperature; 0 is greedy (default 0.8, as llama.cpp)"},
+    {{"--top-k"}, COUNT, GENERATE | SETTABLE, AT(top_k), 0, INTS, "K", "keep the K likeliest tokens; 0: all (default 40, as llama.cpp)"},
+    {{"--top-p"},
+     REAL,
+     GENERATE | SETTABLE,
+     AT(top_p),
+     0,
+     1,
+     "P",
+     "keep the likeliest tokens up to probability P; 1: all (default 0.95, as llama.cpp)"},
     {{"--min-p"},
      REAL,
-     RUN,
+     GENERATE | SETTABLE,
      AT(min_p),
      0,
      1,
      "P",
      "keep tokens of at least P times the likeliest's probability; 0: all (default 0.05, as llama.cpp)"},
-    {{"--repeat-penalty"}, REAL, RUN, AT(repeat_penalty), 0.01, 100, "R", "penalty of repeated tokens; 1: none (default 1, as llama.cpp)"},
-    {{"--repeat-last-n"}, COUNT, RUN, AT(repeat_last_n), 0, INTS, "N", "tokens that count as repeated (default 64, as llama.cpp)"},
+    {{"--repeat-penalty"},
+     REAL,
+     GENERATE | SETTABLE,
+     AT(repeat_penalty),
+     0.01,
+     100,
+     "R",
+     "penalty of repeated tokens; 1: none (default 1, as llama.cpp)"},
+    {{"--repeat-last-n"},
+     COUNT,
+     GENERATE | SETTABLE,
+     AT(repeat_last_n),
+     0,
+     INTS,
+     "N",
+     "tokens that count as repeated (default 64, as llama.cpp)"},
     {{"-s", "--seed"},
      SEED,
-     RUN | SYNTH | WIDEN | PACK,
+     GENERATE | SYNTH | WIDEN | PACK | SETTABLE,
      AT(seed),
      0,
      0,
      "N",
-     "seed; the same seed gives the same text under any budget (default: run random, else 1)"},
-    {{"--stop", "-r"}, STOPS, RUN, AT(stop), 0, 0, "TEXT", "end before this text; may be given up to 16 times (llama.cpp: -r)"},
-    {{"--ignore-eos"}, FLAG, RUN, AT(ignore_eos), 0, 0, NULL, "never generate an end token"},
+     "seed; the same seed gives the same text under any budget (default: run and chat random, else 1)"},
+    {{"--stop", "-r"}, STOPS, GENERATE, AT(stop), 0, 0, "TEXT", "end before this text; may be given up to 16 times (llama.cpp: -r)"},
+    {{"--ignore-eos"}, FLAG, GENERATE, AT(ignore_eos), 0, 0, NULL, "never generate an end token"},
     {{"--chunks"}, COUNT, PERPLEXITY, AT(chunks), 1, INTS, "N", "score the first N chunks only"},
     {{"--score-last"},
      COUNT,
@@ -194,7 +235,7 @@ static const flag flags[] = {
      "of --sparsity fine: stored; oracle and gate read everything, for comparison (default stored)"},
     {{"--draft"},
      TEXT,
-     RUN,
+     GENERATE,
      AT(draft),
      0,
      0,
@@ -203,7 +244,7 @@ static const flag flags[] = {
      "text is dense decoding's (default auto where weights are streamed and without --sparsity; else 0)"},
     {{"--drafter"},
      TEXT,
-     RUN,
+     GENERATE,
      AT(drafter),
      0,
      0,
@@ -230,17 +271,17 @@ static const flag flags[] = {
      "a draft by the model ends where it gives its tokens, together, less than P (default 0: never)"},
     {{"--accept"},
      TEXT,
-     RUN,
+     GENERATE,
      AT(accept),
      0,
      0,
      "POLICY",
      "drafts that are kept: exact: those that change nothing; threshold: those of probability --tau and more, lossy; sample: another text "
      "of the same distribution (default exact)"},
-    {{"--tau"}, REAL, RUN, AT(tau), 0, 1, "P", "least probability of a draft with --accept threshold (default 0.1)"},
+    {{"--tau"}, REAL, GENERATE, AT(tau), 0, 1, "P", "least probability of a draft with --accept threshold (default 0.1)"},
     {{"--tau-temperature"},
      REAL,
-     RUN,
+     GENERATE,
      AT(tau_temperature),
      0.01,
      100,
@@ -260,7 +301,7 @@ static const flag flags[] = {
     {{"--io-depth"}, COUNT, ENGINE, AT(io_depth), 1, 1024, "N", "reads in flight (default: the engine's)"},
     {{"--throttle"}, SIZE, ENGINE, AT(throttle_Bps), 0, 0, "SIZE", "read at most SIZE per second, to act as a slower disk"},
     {{"--buffered"}, FLAG, ENGINE, AT(buffered), 0, 0, NULL, "read through the page cache, where a file system refuses direct reads"},
-    {{"--json"}, FLAG, ALL, AT(json), 0, 0, NULL, "print one JSON value on stdout and nothing else"},
+    {{"--json"}, FLAG, ALL & ~CHAT, AT(json), 0, 0, NULL, "print one JSON value on stdout and nothing else"},
     {{"-v", "--verbose"}, FLAG, ENGINE, AT(verbose), 0, 0, NULL, "say how the budget is divided"},
     {{"-h", "--help"}, FLAG, ALL, AT(help), 0, 0, NULL, "this text"},
 };
@@ -404,8 +445,23 @@ sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err)
     sl_status status = SL_OK;
     for (int i = 2; i < argc && status == SL_OK; i++)
         status = parse_one(c, argc, argv, &i, out, err);
-    out->json |= status != SL_OK && json;
+    out->json |= status != SL_OK && json && find_flag("--json", c->bit) != NULL;
     return status;
+}
+
+sl_status cli_set(cli_args *args, const char *key, const char *value, sl_error *err)
+{
+    char name[40];
+    snprintf(name, sizeof name, "--%.30s", key);
+    const flag *f = find_flag(name, SETTABLE);
+    if (f == NULL)
+        return sl_fail(err, SL_INVALID, "%.30s cannot be set; /help says what can", key);
+    cli_args changed = *args;
+    SL_TRY(store(f, key, value, &changed, err));
+    if (changed.predict == 0)
+        return sl_fail(err, SL_INVALID, "predict 0: it must be at least 1, or -1 for no limit");
+    *args = changed;
+    return SL_OK;
 }
 
 /* ---- texts made from the table ---- */

@@ -187,31 +187,42 @@ static sl_status open_all(cli_run_state *s, sl_error *err)
     return SL_OK;
 }
 
-static sl_status generate(cli_run_state *s, sl_error *err)
+sl_status cli_choose_seed(cli_run_state *s, sl_error *err)
+{
+    s->seed = s->args->seed;
+    if (!s->args->seed_given && getrandom(&s->seed, 4, 0) != 4)
+        return sl_fail(err, SL_IO, "no random seed to be had from the system: %s; -s gives one", strerror(errno));
+    if (!s->args->seed_given)
+        s->seed &= UINT32_MAX;
+    return SL_OK;
+}
+
+sl_request cli_request(cli_run_state *s)
 {
     const cli_args *a = s->args;
-    s->seed = a->seed;
-    if (!a->seed_given && getrandom(&s->seed, 4, 0) != 4)
-        return sl_fail(err, SL_IO, "no random seed to be had from the system: %s; -s gives one", strerror(errno));
-    if (!a->seed_given)
-        s->seed &= UINT32_MAX;
-    sl_request request = {.prompt = s->prompt,
-                          .prompt_count = s->prompt_count,
-                          .max_tokens = a->predict < 0 ? 0 : (uint32_t)a->predict,
-                          .ignore_eos = a->ignore_eos,
-                          .stop = a->stop,
-                          .stop_count = a->stops,
-                          .seed = s->seed,
-                          .temperature = (float)a->temperature,
-                          .top_p = (float)a->top_p,
-                          .min_p = (float)a->min_p,
-                          .repeat_penalty = (float)a->repeat_penalty,
-                          .top_k = (int32_t)a->top_k,
-                          .repeat_last_n = (int32_t)a->repeat_last_n,
-                          .drafting = s->drafting,
-                          .on_text = on_text,
-                          .on_prompt = on_prompt,
-                          .ctx = s};
+    return (sl_request){.max_tokens = a->predict < 0 ? 0 : (uint32_t)a->predict,
+                        .ignore_eos = a->ignore_eos,
+                        .stop = a->stop,
+                        .stop_count = a->stops,
+                        .seed = s->seed,
+                        .temperature = (float)a->temperature,
+                        .top_p = (float)a->top_p,
+                        .min_p = (float)a->min_p,
+                        .repeat_penalty = (float)a->repeat_penalty,
+                        .top_k = (int32_t)a->top_k,
+                        .repeat_last_n = (int32_t)a->repeat_last_n,
+                        .drafting = s->drafting,
+                        .on_text = on_text,
+                        .on_prompt = on_prompt,
+                        .ctx = s};
+}
+
+static sl_status generate(cli_run_state *s, sl_error *err)
+{
+    SL_TRY(cli_choose_seed(s, err));
+    sl_request request = cli_request(s);
+    request.prompt = s->prompt;
+    request.prompt_count = s->prompt_count;
     return sl_generate(s->session, &request, &s->result, err);
 }
 

@@ -18,6 +18,10 @@ typedef struct cli_run_state {
     sl_result result;
 } cli_run_state;
 
+/* As the flags say, or drawn. */
+SL_MUST_USE sl_status cli_choose_seed(cli_run_state *s, sl_error *err);
+/* What the flags ask of a generation, but for the prompt; text goes to stdout as it comes. */
+sl_request cli_request(cli_run_state *s);
 /* What the opened engine makes of s->drafting. */
 SL_MUST_USE sl_status cli_settle_drafting(cli_run_state *s, sl_error *err);
 json_t *cli_json_drafts(const cli_run_state *s);
