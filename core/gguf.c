@@ -149,7 +149,7 @@ static sl_status read_header(sl_gguf *g, int fd, uint8_t **buffer, size_t *lengt
     }
 }
 
-sl_status sl_gguf_open(const char *path, sl_gguf **out, sl_error *err)
+sl_status sli_gguf_open_one(const char *path, sl_gguf **out, sl_error *err)
 {
     *out = NULL;
     int fd = -1;
@@ -178,10 +178,26 @@ sl_status sl_gguf_open(const char *path, sl_gguf **out, sl_error *err)
     return SL_OK;
 }
 
+sl_status sl_gguf_open(const char *path, sl_gguf **out, sl_error *err)
+{
+    SL_TRY(sli_gguf_open_one(path, out, err));
+    if (!sli_gguf_is_split(*out))
+        return SL_OK;
+    sl_status status = sli_gguf_open_parts(*out, err);
+    if (status != SL_OK) {
+        sl_gguf_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 void sl_gguf_close(sl_gguf *g)
 {
     if (!g)
         return;
+    for (uint32_t i = 0; i < g->part_count; i++)
+        sl_gguf_close(g->parts[i]);
+    free(g->parts);
     free(g->tensors_by_name);
     free(g->values_by_key);
     free(g->tensors);
@@ -203,7 +219,10 @@ uint32_t sl_gguf_version(const sl_gguf *g)
 }
 uint64_t sl_gguf_file_bytes(const sl_gguf *g)
 {
-    return g->file_bytes;
+    uint64_t bytes = 0;
+    for (uint32_t part = 0; part < sl_gguf_part_count(g); part++)
+        bytes += sl_gguf_part_bytes(g, part);
+    return bytes;
 }
 uint64_t sl_gguf_data_offset(const sl_gguf *g)
 {
@@ -224,7 +243,10 @@ size_t sl_gguf_tensor_count(const sl_gguf *g)
 
 size_t sl_gguf_heap_bytes(const sl_gguf *g)
 {
-    return sizeof(*g) + strlen(g->path) + 1 + g->header_bytes + g->value_capacity * sizeof(*g->values) +
+    size_t parts = 0;
+    for (uint32_t i = 0; i < g->part_count; i++)
+        parts += sizeof(sl_gguf *) + sl_gguf_heap_bytes(g->parts[i]);
+    return parts + sizeof(*g) + strlen(g->path) + 1 + g->header_bytes + g->value_capacity * sizeof(*g->values) +
            g->tensor_capacity * sizeof(*g->tensors) + (g->value_count + g->tensor_count) * sizeof(uint32_t);
 }
 

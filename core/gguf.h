@@ -55,13 +55,15 @@ typedef struct sl_gguf_tensor {
     uint32_t type;     /* sl_type; sl_format_of(type) != NULL, but maybe not supported */
     uint32_t dims;     /* 1..4 */
     uint64_t shape[4]; /* elements, fastest first; shape[0] is the row length; unused ones are 1 */
-    uint64_t offset;   /* from the start of the file, bytes */
+    uint32_t file;     /* part of a split model that holds the data; else 0 */
+    uint64_t offset;   /* from the start of that file, bytes */
     uint64_t bytes;    /* size of the data */
 } sl_gguf_tensor;
 
 typedef struct sl_gguf sl_gguf;
 
-/* Opens and checks `path`. On failure *out is NULL and `err` names the file, the value and what would be right. */
+/* Opens and checks `path`; of a split model, NAME-00001-of-0000N.gguf, also the other parts, and the whole then is one header: values of the first,
+ * tensors of all. On failure *out is NULL and `err` names the file, the value and what would be right. */
 SL_MUST_USE sl_status sl_gguf_open(const char *path, sl_gguf **out, sl_error *err);
 
 /* The same over a buffer that holds the first `length` bytes of a file of `file_bytes`; copies what it needs. For the fuzzer. */
@@ -70,9 +72,14 @@ void sl_gguf_close(sl_gguf *gguf); /* NULL is fine */
 
 const char *sl_gguf_path(const sl_gguf *gguf);
 uint32_t sl_gguf_version(const sl_gguf *gguf);
-uint64_t sl_gguf_file_bytes(const sl_gguf *gguf);
+uint64_t sl_gguf_file_bytes(const sl_gguf *gguf); /* of all parts */
 uint64_t sl_gguf_data_offset(const sl_gguf *gguf);
 uint32_t sl_gguf_alignment(const sl_gguf *gguf);
+uint32_t sl_gguf_part_count(const sl_gguf *gguf); /* files: 1, unless it is split */
+const char *sl_gguf_part_path(const sl_gguf *gguf, uint32_t part);
+uint64_t sl_gguf_part_bytes(const sl_gguf *gguf, uint32_t part);
+/* For what works on one file alone: SL_UNSUPPORTED for a split model, naming the `command`. */
+SL_MUST_USE sl_status sl_gguf_check_single(const sl_gguf *gguf, const char *command, sl_error *err);
 size_t sl_gguf_heap_bytes(const sl_gguf *gguf); /* what it holds in memory, for the budget */
 
 size_t sl_gguf_value_count(const sl_gguf *gguf);

@@ -60,7 +60,7 @@ static sl_status check_keys_unique(sl_gguf *g, sl_error *err)
     return SL_OK;
 }
 
-static sl_status check_names_unique(sl_gguf *g, sl_error *err)
+sl_status sli_gguf_index_tensors(sl_gguf *g, sl_error *err)
 {
     g->tensors_by_name = sorted_indices(g, g->tensor_count, by_name);
     if (!g->tensors_by_name)
@@ -122,7 +122,7 @@ static sl_status check_no_overlap(sl_gguf *g, sl_error *err)
 sl_status sli_gguf_check(sl_gguf *g, sl_error *err)
 {
     SL_TRY(check_keys_unique(g, err));
-    SL_TRY(check_names_unique(g, err));
+    SL_TRY(sli_gguf_index_tensors(g, err));
     SL_TRY(read_alignment(g, err));
 
     /* header_bytes is at most the file's size and the alignment small: no overflow. A file without tensors may end unpadded. */

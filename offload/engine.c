@@ -234,7 +234,7 @@ static sl_status price(sl_engine *e, sl_error *err)
         SL_TRY(sl_files_alignment(e->path, e->options.buffered, &wishes.bundle_alignment, err));
         e->bundle_alignment = wishes.bundle_alignment;
     }
-    wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
+    wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
@@ -247,11 +247,24 @@ static sl_status price(sl_engine *e, sl_error *err)
 
 /* ---- memory, files, vectors ---- */
 
-/* The file, as the flags say; reads go to `memory`. */
+static sl_status open_files(const sl_gguf *file, const sl_files_options *options, sl_tier **out, sl_error *err)
+{
+    uint32_t count = sl_gguf_part_count(file);
+    const char **paths = malloc(count * sizeof *paths);
+    if (paths == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for the names of %u files", count);
+    for (uint32_t i = 0; i < count; i++)
+        paths[i] = sl_gguf_part_path(file, i);
+    sl_status status = sl_tier_open_files(paths, count, options, out, err);
+    free(paths);
+    return status;
+}
+
+/* The file or files, as the flags say; reads go to `memory`. */
 static sl_status open_tier(sl_engine *e, uint32_t depth, void *memory, size_t memory_bytes, sl_tier **out, sl_error *err)
 {
     sl_files_options files = {.depth = e->options.io_depth != 0 ? e->options.io_depth : depth, .buffered = e->options.buffered};
-    const char *engine = e->options.io_engine, *path = e->path;
+    const char *engine = e->options.io_engine;
     if (engine != NULL && strcmp(engine, "auto") != 0) {
         files.engine = strcmp(engine, "uring") == 0 ? SL_IO_URING : SL_IO_PREAD;
         if (files.engine == SL_IO_PREAD && strcmp(engine, "pread") != 0)
@@ -259,7 +272,7 @@ static sl_status open_tier(sl_engine *e, uint32_t depth, void *memory, size_t me
     }
     files.register_memory = memory;
     files.register_bytes = memory_bytes;
-    SL_TRY(sl_tier_open_files(&path, 1, &files, out, err));
+    SL_TRY(open_files(e->file, &files, out, err));
     if (e->options.throttle_Bps != 0)
         return sl_tier_throttle(*out, (double)e->options.throttle_Bps, 0, out, err);
     return SL_OK;
@@ -286,7 +299,7 @@ static sl_status open_pager(sl_engine *e, sl_error *err)
 }
 
 /* Reads a range of any length in pieces that the pager's small reads take, several at once. */
-static sl_status read_range(sl_engine *e, uint64_t from, uint64_t bytes, uint8_t *to, sl_error *err)
+static sl_status read_range(sl_engine *e, uint32_t file, uint64_t from, uint64_t bytes, uint8_t *to, sl_error *err)
 {
     enum { PIECE = 64 << 10, AT_ONCE = 64 };
     uint64_t offsets[AT_ONCE], done = 0;
@@ -294,11 +307,11 @@ static sl_status read_range(sl_engine *e, uint64_t from, uint64_t bytes, uint8_t
         uint32_t count = 0;
         for (; count < AT_ONCE && bytes - done >= (count + 1) * (uint64_t)PIECE; count++)
             offsets[count] = from + done + count * (uint64_t)PIECE;
-        SL_TRY(sl_pager_read_small(e->pager, 0, offsets, count, PIECE, to + done, err));
+        SL_TRY(sl_pager_read_small(e->pager, file, offsets, count, PIECE, to + done, err));
         done += count * (uint64_t)PIECE;
     }
     offsets[0] = from + done;
-    return done == bytes ? SL_OK : sl_pager_read_small(e->pager, 0, offsets, 1, (uint32_t)(bytes - done), to + done, err);
+    return done == bytes ? SL_OK : sl_pager_read_small(e->pager, file, offsets, 1, (uint32_t)(bytes - done), to + done, err);
 }
 
 static sl_status load_one(sl_engine *e, const sl_gguf_tensor *t, size_t *used, const float **at, sl_error *err)
@@ -307,7 +320,7 @@ static sl_status load_one(sl_engine *e, const sl_gguf_tensor *t, size_t *used, c
     if (t == NULL || t->shape[1] != 1)
         return SL_OK;
     uint8_t *to = (uint8_t *)e->vectors + *used;
-    SL_TRY(read_range(e, sli_tensor_offset(e->packed, t), t->bytes, to, err));
+    SL_TRY(read_range(e, t->file, sli_tensor_offset(e->packed, t), t->bytes, to, err));
     *at = (const float *)(const void *)to;
     *used += (t->bytes + 63) & ~(size_t)63;
     return SL_OK;
@@ -354,7 +367,7 @@ static sl_status load_vectors(sl_engine *e, sl_error *err)
 static sl_status read_tensor(void *ctx, const sl_gguf_tensor *tensor, void *to, sl_error *err)
 {
     sl_engine *e = ctx;
-    SL_TRY(read_range(e, tensor->offset, tensor->bytes, to, err));
+    SL_TRY(read_range(e, tensor->file, tensor->offset, tensor->bytes, to, err));
     return sl_packed_check_tensor(e->packed, tensor, to, err);
 }
 

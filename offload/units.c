@@ -31,6 +31,7 @@ static sli_matrix matrix_of(const sl_packed *packed, const sl_gguf_tensor *tenso
                     .cols = (uint32_t)tensor->shape[0],
                     .rows = rows,
                     .row_bytes = (uint32_t)sl_row_bytes(tensor->type, tensor->shape[0])};
+    m.file = tensor->file;
     m.offset = sli_tensor_offset(packed, tensor) + (uint64_t)first * m.row_bytes;
     cut_into_units(&m, unit_bytes);
     return m;
@@ -126,7 +127,7 @@ static void find_embedding(const sl_model *model, const sl_packed *packed, sli_u
     u->embedding.unit_count = 0;
     for (uint32_t op = 0; op < u->head_ops; op++) {
         const sli_matrix *head = sli_units_head(u, model, op);
-        if (head->unit_count > 0 && head->offset == u->embedding.offset)
+        if (head->unit_count > 0 && head->file == u->embedding.file && head->offset == u->embedding.offset)
             u->embedding = *head;
     }
 }

@@ -83,6 +83,7 @@ static size_t place(sli_weights *w, uint8_t *base)
 static sl_status open_parts(sli_weights *w, const char *path, sl_error *err)
 {
     SL_TRY(sl_gguf_open(path, &w->file, err));
+    SL_TRY(sl_gguf_check_single(w->file, "calibrate", err));
     if (sl_packed_is(w->file)) {
         SL_TRY(sl_packed_open(w->file, &w->packed, err));
         SL_TRY(sli_pack_check_columns(w->packed, err));

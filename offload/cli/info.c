@@ -131,6 +131,11 @@ static int print_text(const sl_gguf *g, const sl_packed *packed)
     sl_format_size(sl_gguf_file_bytes(g), size);
     printf("%s: GGUF v%u, %s, %zu keys, %zu tensors, data at %llu, alignment %u\n\n", sl_gguf_path(g), sl_gguf_version(g), size,
            sl_gguf_value_count(g), sl_gguf_tensor_count(g), (unsigned long long)sl_gguf_data_offset(g), sl_gguf_alignment(g));
+    for (uint32_t part = 0; sl_gguf_part_count(g) > 1 && part < sl_gguf_part_count(g); part++) {
+        sl_format_size(sl_gguf_part_bytes(g, part), size);
+        printf("part %u of %u: %s, %s%s", part + 1, sl_gguf_part_count(g), sl_gguf_part_path(g, part), size,
+               part + 1 == sl_gguf_part_count(g) ? "\n\n" : "\n");
+    }
     if (packed)
         print_packing(packed);
     for (size_t i = 0; i < sl_gguf_value_count(g); i++) {
@@ -150,15 +155,18 @@ static int print_text(const sl_gguf *g, const sl_packed *packed)
         char shape[96];
         shape_text(t, shape);
         sl_format_size(t->bytes, size);
-        printf("%-44.*s %-6s %-20s %10s at %llu\n", (int)t->name.length, t->name.data, sl_format_of(t->type)->name, shape, size,
-               (unsigned long long)t->offset);
+        char part[24] = "";
+        if (sl_gguf_part_count(g) > 1)
+            snprintf(part, sizeof part, " of part %u", t->file + 1);
+        printf("%-44.*s %-6s %-20s %10s at %llu%s\n", (int)t->name.length, t->name.data, sl_format_of(t->type)->name, shape, size,
+               (unsigned long long)t->offset, part);
     }
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
 static int print_json(const sl_gguf *g, const sl_packed *packed)
 {
-    json_t *keys = json_object(), *tensors = json_array();
+    json_t *keys = json_object(), *tensors = json_array(), *parts = json_array();
     for (size_t i = 0; i < sl_gguf_value_count(g); i++) {
         const sl_gguf_value *v = sl_gguf_value_at(g, i);
         json_t *name = cli_json_text(v->key.data, v->key.length);
@@ -170,13 +178,16 @@ static int print_json(const sl_gguf *g, const sl_packed *packed)
         json_t *shape = json_array();
         for (uint32_t d = 0; d < t->dims; d++)
             json_array_append_new(shape, json_integer((json_int_t)t->shape[d]));
-        json_array_append_new(tensors, json_pack("{s:o, s:s, s:o, s:I, s:I}", "name", cli_json_text(t->name.data, t->name.length), "type",
-                                                 sl_format_of(t->type)->name, "shape", shape, "offset", (json_int_t)t->offset, "bytes",
-                                                 (json_int_t)t->bytes));
+        json_array_append_new(tensors, json_pack("{s:o, s:s, s:o, s:i, s:I, s:I}", "name", cli_json_text(t->name.data, t->name.length),
+                                                 "type", sl_format_of(t->type)->name, "shape", shape, "file", (int)t->file, "offset",
+                                                 (json_int_t)t->offset, "bytes", (json_int_t)t->bytes));
     }
-    return cli_print_json(json_pack("{s:i, s:I, s:i, s:I, s:o, s:o, s:o*}", "version", (int)sl_gguf_version(g), "file_bytes",
-                                    (json_int_t)sl_gguf_file_bytes(g), "alignment", (int)sl_gguf_alignment(g), "data_offset",
-                                    (json_int_t)sl_gguf_data_offset(g), "metadata", keys, "tensors", tensors, "packed",
+    for (uint32_t part = 0; part < sl_gguf_part_count(g); part++)
+        json_array_append_new(
+            parts, json_pack("{s:s, s:I}", "path", sl_gguf_part_path(g, part), "bytes", (json_int_t)sl_gguf_part_bytes(g, part)));
+    return cli_print_json(json_pack("{s:i, s:I, s:o, s:i, s:I, s:o, s:o, s:o*}", "version", (int)sl_gguf_version(g), "file_bytes",
+                                    (json_int_t)sl_gguf_file_bytes(g), "files", parts, "alignment", (int)sl_gguf_alignment(g),
+                                    "data_offset", (json_int_t)sl_gguf_data_offset(g), "metadata", keys, "tensors", tensors, "packed",
                                     packed ? packing_json(packed) : NULL));
 }
 

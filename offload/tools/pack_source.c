@@ -15,6 +15,7 @@ sl_status sli_pack_source_open(const char *path, sli_pack_source *out, sl_error 
 {
     *out = (sli_pack_source){.fd = -1};
     SL_TRY(sl_gguf_open(path, &out->file, err));
+    SL_TRY(sl_gguf_check_single(out->file, "pack", err));
     out->original = out->file;
     if (sl_packed_is(out->file)) {
         SL_TRY(sl_packed_open(out->file, &out->packed, err));

@@ -304,7 +304,9 @@ sl_status sl_widen(const sl_widen_options *options, sl_error *err)
     SL_TRY(check_options(options, err));
     widening w = {.options = options, .fd = -1, .reference = sl_kernels_for(SL_ISA_SCALAR), .output = {.watch = &options->watch}};
     SL_TRY(sl_gguf_open(options->in_path, &w.in, err));
-    sl_status status = check_model(&w, err);
+    sl_status status = sl_gguf_check_single(w.in, "widen", err);
+    if (status == SL_OK)
+        status = check_model(&w, err);
     if (status == SL_OK && (w.fd = open(options->in_path, O_RDONLY | O_CLOEXEC)) < 0)
         status = sl_fail(err, SL_IO, "%s: cannot open it: %s", options->in_path, strerror(errno));
     if (status == SL_OK)
