@@ -14,6 +14,7 @@ LIBDIR  ?= $(PREFIX)/lib
 INCDIR  ?= $(PREFIX)/include
 MANDIR  ?= $(PREFIX)/share/man
 COMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 
 # The version has one home, the public header. SOVERSION changes when a program built against the old library would break.
 VERSION   := $(or $(shell sed -n 's/^\#define SLUICE_VERSION "\(.*\)".*/\1/p' offload/sluice.h 2>/dev/null),0.1.0)
@@ -78,6 +79,9 @@ ISA_avx2   := -mavx2 -mfma -mf16c -mbmi2
 ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2) -mprefer-vector-width=512
 EXAMPLE_FLAGS = $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include
 isa_of      = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
+# What --version says; of paths in flags nothing, so that equal sources give equal bytes.
+OPTIONS_SAID = $(filter-out -I% -ffile-prefix-map=%,$(OPT) $(CPPFLAGS) $(CFLAGS) $(SANITIZE))
+$(MAIN_OBJ): OPTIONS_GIVEN = -DSLUICE_BUILD_OPTIONS='"$(subst ",,$(subst ','',$(OPTIONS_SAID)))"'
 compile_of  = $(if $(filter tests/example/%,$(1)),$(EXAMPLE_FLAGS),$(ALLCFLAGS) $(call isa_of,$(1)))
 
 # Rebuilds all when the compiler or its flags change.
@@ -105,7 +109,7 @@ $(BUILD)/.needs-test:
 
 $(BUILD)/%.o: %.c $(BUILD)/flags | $(BUILD)/.needs-lib
 	@mkdir -p $(@D)
-	$(call say,CC,$<) $(CC) $(call compile_of,$<) -MMD -MP -c -o $@ $<
+	$(call say,CC,$<) $(CC) $(call compile_of,$<) $(OPTIONS_GIVEN) -MMD -MP -c -o $@ $<
 $(BUILD)/tests/%.o $(BUILD)/tests/fuzz/%.o: | $(BUILD)/.needs-test
 
 $(LIB): $(LIB_OBJ)
@@ -149,10 +153,12 @@ $(BUILD)/sluice.1: $(BUILD)/sluice
 	$(call say,GEN,$@) $< --man > $@
 $(BUILD)/sluice.bash: $(BUILD)/sluice
 	$(call say,GEN,$@) $< --completion bash > $@
-man: $(BUILD)/sluice.1 $(BUILD)/sluice.bash ## the man page and bash completion, from the program itself
+$(BUILD)/sluice.zsh: $(BUILD)/sluice
+	$(call say,GEN,$@) $< --completion zsh > $@
+man: $(BUILD)/sluice.1 $(BUILD)/sluice.bash $(BUILD)/sluice.zsh ## the man page and the shells' completions, from the program itself
 
 INSTALLED = $(BINDIR)/sluice $(INCDIR)/sluice.h $(LIBDIR)/libsluice.a $(LIBDIR)/libsluice.so.$(VERSION) $(LIBDIR)/libsluice.so.$(SOVERSION) \
-    $(LIBDIR)/libsluice.so $(LIBDIR)/pkgconfig/sluice.pc $(MANDIR)/man1/sluice.1 $(COMPDIR)/sluice
+    $(LIBDIR)/libsluice.so $(LIBDIR)/pkgconfig/sluice.pc $(MANDIR)/man1/sluice.1 $(COMPDIR)/sluice $(ZSHDIR)/_sluice
 install: $(BUILD)/sluice lib man ## install below $(DESTDIR)$(PREFIX)
 	install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)%)))
 	install -m 755 $(BUILD)/sluice $(DESTDIR)$(BINDIR)/sluice
@@ -166,6 +172,7 @@ install: $(BUILD)/sluice lib man ## install below $(DESTDIR)$(PREFIX)
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/sluice.pc
 	install -m 644 $(BUILD)/sluice.1 $(DESTDIR)$(MANDIR)/man1/sluice.1
 	install -m 644 $(BUILD)/sluice.bash $(DESTDIR)$(COMPDIR)/sluice
+	install -m 644 $(BUILD)/sluice.zsh $(DESTDIR)$(ZSHDIR)/_sluice
 
 uninstall: ## remove what install put there
 	rm -f $(INSTALLED:%=$(DESTDIR)%)

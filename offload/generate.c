@@ -3,6 +3,7 @@
  * Text is handed out in whole UTF-8 characters, and held back while it could still become a stop string. Tokens come one by one from a pass over
  * one row, or several from a check of drafts (sirius.h); what ends the text may lie among them, and then those behind it never were. */
 #include "core/os.h"
+#include "offload/logprobs.h"
 #include "offload/sirius.h"
 
 #include <stdlib.h>
@@ -23,6 +24,7 @@ typedef struct generation {
     sli_picker picker;
     sli_sirius sirius; /* with request->drafting */
     bool drafting;
+    sl_logprob *next; /* with request->logprobs: of the place whose token was picked last */
     writer out;
     size_t capacity;
 } generation;
@@ -119,6 +121,10 @@ static sl_status check_request(const sl_engine *e, const sl_request *r, sl_error
             return sl_fail(err, SL_INVALID, "a stop string is empty; it must have at least one character");
     if (r->prompt_count == 0)
         return sl_fail(err, SL_INVALID, "the prompt is empty; it must have at least one token");
+    if (r->logprobs > SL_LOGPROBS_MAX)
+        return sl_fail(err, SL_INVALID, "the %u likeliest tokens asked for; at most %d are told", r->logprobs, SL_LOGPROBS_MAX);
+    if (r->logprobs > 0 && r->drafting.tokens != 0)
+        return sl_fail(err, SL_INVALID, "log probabilities are told of tokens that are decoded one by one: not with drafts");
     return SL_OK;
 }
 
@@ -129,6 +135,18 @@ static void forbid_enders(generation *g)
     for (uint32_t id = 0; g->request->ignore_eos && id < sl_tokenizer_size(e->tokenizer) && p->forbidden_count < SLI_FORBIDDEN_MAX; id++)
         if (sl_tokenizer_ends_generation(e->tokenizer, (sl_token)id))
             p->forbidden[p->forbidden_count++] = (sl_token)id;
+}
+
+static sl_status begin_logprobs(generation *g, sl_error *err)
+{
+    size_t each = g->request->logprobs + 1;
+    if (g->request->logprobs == 0)
+        return SL_OK;
+    g->result->logprobs = malloc(g->capacity * each * sizeof *g->result->logprobs);
+    g->next = malloc(each * sizeof *g->next);
+    if (g->result->logprobs == NULL || g->next == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for the log probabilities of %zu tokens", g->capacity);
+    return SL_OK;
 }
 
 static sl_status begin(generation *g, sl_error *err)
@@ -149,6 +167,7 @@ static sl_status begin(generation *g, sl_error *err)
     g->out.text = malloc(g->out.capacity);
     if (g->result->tokens == NULL || g->out.text == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu tokens", g->capacity);
+    SL_TRY(begin_logprobs(g, err));
     forbid_enders(g);
     SL_TRY(sl_sampler_create(&sampling, s->engine->model->vocab, &g->picker.sampler, err));
     g->drafting = r->drafting.tokens != 0;
@@ -157,10 +176,18 @@ static sl_status begin(generation *g, sl_error *err)
 
 /* ---- the loop ---- */
 
+/* Told before sampling, which forbids tokens in place. */
 static sl_token pick(generation *g)
 {
     sl_session *s = g->session;
-    return sli_pick(&g->picker, s->engine->scratch.buffers[SL_BUF_LOGITS], s->history, s->position);
+    float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
+    double log_sum = 0;
+    if (g->next != NULL)
+        log_sum = sli_logprobs_top(logits, s->engine->model->vocab, g->request->logprobs, g->next + 1);
+    sl_token token = sli_pick(&g->picker, logits, s->history, s->position);
+    if (g->next != NULL)
+        g->next[0] = (sl_logprob){token, sli_logprob(logits[token], log_sum)};
+    return token;
 }
 
 /* What ends the generation after the last token was written, if anything does. */
@@ -188,6 +215,9 @@ static sl_status take(generation *g, sl_token token, bool *done, sl_error *err)
         g->result->reason = SL_STOP_EOS;
         return SL_OK;
     }
+    size_t each = g->request->logprobs + 1;
+    if (g->next != NULL)
+        memcpy(g->result->logprobs + g->result->count * each, g->next, each * sizeof *g->next);
     g->result->tokens[g->result->count++] = token;
     SL_TRY(write_piece(&g->out, sl_tokenizer_piece(t, token, false), err));
     *done = ended(g, &g->result->reason);
@@ -294,6 +324,7 @@ sl_status sl_generate(sl_session *session, const sl_request *request, sl_result 
         result->text = g.out.text;
         result->text_length = g.out.length;
     }
+    free(g.next);
     sli_sirius_close(&g.sirius);
     sl_sampler_destroy(g.picker.sampler);
     return status;
@@ -302,6 +333,7 @@ sl_status sl_generate(sl_session *session, const sl_request *request, sl_result 
 void sl_result_free(sl_result *result)
 {
     free(result->tokens);
+    free(result->logprobs);
     free(result->text);
     free(result->drafts.accepted_by_depth);
     memset(result, 0, sizeof *result);

@@ -66,6 +66,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
+    uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
     /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
     void (*note)(void *ctx, const char *line);
     void *note_ctx;
@@ -211,12 +212,21 @@ typedef struct sl_request {
     float temperature, top_p, min_p, repeat_penalty; /* 0 / 1 / 0 / 1: off */
     int32_t top_k, repeat_last_n;                    /* 0: off */
     sl_drafting drafting;                            /* with it decoding is dense, and options.sparsity only drafts */
+    uint32_t
+        logprobs; /* likeliest tokens to be told of each token's place, up to SL_LOGPROBS_MAX; 0: none, nor the token's. Without drafting */
     /* Text as it comes, whole UTF-8 characters, never part of a stop string; return false to stop. */
     bool (*on_text)(void *ctx, const char *text, size_t length);
     /* Progress of a long prompt: rows done of all. May be NULL. */
     void (*on_prompt)(void *ctx, size_t done, size_t total);
     void *ctx;
 } sl_request;
+
+#define SL_LOGPROBS_MAX 20
+/* log p of a token, of all tokens and before temperature, penalties and filters; -9999 stands for what cannot be. */
+typedef struct sl_logprob {
+    sl_token_id token; /* -1: there are no more tokens */
+    double logprob;
+} sl_logprob;
 
 typedef enum sl_stop_reason {
     SL_STOP_EOS,
@@ -241,7 +251,8 @@ typedef struct sl_draft_stats {
 typedef struct sl_result {
     sl_token_id *tokens; /* generated; free with sl_result_free */
     size_t count;
-    char *text; /* NUL-terminated, without a stop string */
+    sl_logprob *logprobs; /* with request.logprobs: for each token 1 + logprobs of them, its own first, then the likeliest; else NULL */
+    char *text;           /* NUL-terminated, without a stop string */
     size_t text_length;
     sl_stop_reason reason;
     double prompt_s, decode_s; /* decode: from the first generated token to the last */

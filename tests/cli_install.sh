@@ -49,13 +49,14 @@ usage() { "$TMPDIR/example" >/dev/null 2>"$TMPDIR/err"; [ $? -eq 2 ] && grep -q 
 no_file() { "$TMPDIR/example" /nonexistent.gguf 0 hello >/dev/null 2>"$TMPDIR/err"; [ $? -eq 1 ] && grep -q /nonexistent.gguf "$TMPDIR/err"; }
 generates() { "$TMPDIR/example" "$SLUICE_TEST_MODEL" 0 "Say hello." | grep -qE '^\[[1-9][0-9]* tokens, '; }
 manual() { man -l --warnings "$installed/share/man/man1/sluice.1" 2>&1 >/dev/null | (! grep .); }
+completes_in_zsh() { zsh -n "$installed/share/zsh/site-functions/_sluice"; }
 completes() { bash -n "$installed/share/bash-completion/completions/sluice"; }
 empty() { left=$(find "$root" -type f -o -type l); [ -z "$left" ] || { echo "left: $left"; return 1; }; }
 
 check "make install needs no network and no rights beyond DESTDIR" make_install install
 check "program, libraries, header, pkg-config file, manual and completion are installed" \
     has bin/sluice include/sluice.h lib/libsluice.a lib/libsluice.so lib/libsluice.so.0 lib/pkgconfig/sluice.pc share/man/man1/sluice.1 \
-    share/bash-completion/completions/sluice
+    share/bash-completion/completions/sluice share/zsh/site-functions/_sluice
 check "the installed program and pkg-config agree on the version" version
 check "the installed header needs no other header of ours" no_folders
 check "the shared library exports what the header declares and nothing else" exports
@@ -74,6 +75,11 @@ else
     skip "the manual page is well formed" "man is not installed"
 fi
 check "the completion is valid bash" completes
+if command -v zsh >/dev/null; then
+    check "the completion is valid zsh" completes_in_zsh
+else
+    skip "the completion is valid zsh" "zsh is not installed"
+fi
 check "make uninstall leaves no file" make_install uninstall
 check "after make uninstall nothing is left" empty
 finish

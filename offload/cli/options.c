@@ -180,6 +180,16 @@ static const flag flags[] = {
      "seed; the same seed gives the same text under any budget (default: run and chat random, else 1)"},
     {{"--stop", "-r"}, STOPS, GENERATE, AT(stop), 0, 0, "TEXT", "end before this text; may be given up to 16 times (llama.cpp: -r)"},
     {{"--ignore-eos"}, FLAG, GENERATE, AT(ignore_eos), 0, 0, NULL, "never generate an end token"},
+    {{"--logprobs"},
+     COUNT,
+     RUN,
+     AT(logprobs),
+     1,
+     SL_LOGPROBS_MAX,
+     "N",
+     "tell each token's log probability and the N likeliest tokens there, before sampling: in --json as logprobs, else on stderr behind "
+     "the "
+     "text; without drafts"},
     {{"--chunks"}, COUNT, PERPLEXITY, AT(chunks), 1, INTS, "N", "score the first N chunks only"},
     {{"--score-last"},
      COUNT,
@@ -555,6 +565,8 @@ void cli_print_man(void)
     puts(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 does not fit (the message says what would), 130 interrupted.");
 }
 
+/* ---- completion ---- */
+
 static void print_flag_words(unsigned bit)
 {
     for (size_t i = 0; i < FLAGS; i++)
@@ -563,10 +575,8 @@ static void print_flag_words(unsigned bit)
                 printf(" %s", flags[i].names[n]);
 }
 
-void cli_print_completion(const char *shell)
+static void print_bash(void)
 {
-    if (strcmp(shell, "zsh") == 0)
-        puts("#compdef sluice\nautoload -U +X bashcompinit && bashcompinit");
     puts("_sluice() {\n  local words\n  case \"${COMP_WORDS[1]}\" in");
     for (size_t c = 0; c < COMMANDS; c++) {
         printf("  %s) words=\"", commands[c].name);
@@ -578,4 +588,64 @@ void cli_print_completion(const char *shell)
         printf(" %s", commands[c].name);
     puts(
         "\" ;;\n  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\ncomplete -o default -F _sluice sluice");
+}
+
+/* Text within single quotes, where zsh's _arguments and _describe take colons and brackets for their own. */
+static void print_zsh_text(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '\'')
+            fputs("'\\''", stdout);
+        else if (strchr(":[]\\", *text) != NULL)
+            printf("\\%c", *text);
+        else
+            putchar(*text);
+    }
+}
+
+/* '(-m --model)'{-m,--model}'[help]:FILE:_files' */
+static void print_zsh_flag(const flag *f)
+{
+    if (f->names[1] != NULL && f->kind != STOPS)
+        printf(" '(%s %s)'", f->names[0], f->names[1]);
+    if (f->kind == STOPS)
+        printf(" '*'");
+    if (f->names[1] != NULL)
+        printf("{%s,%s}'", f->names[0], f->names[1]);
+    else
+        printf(" '%s", f->names[0]);
+    putchar('[');
+    print_zsh_text(f->help);
+    putchar(']');
+    if (f->value != NULL)
+        printf(":%s:%s", f->value, strcmp(f->value, "FILE") == 0 ? "_files" : " ");
+    putchar('\'');
+}
+
+static void print_zsh(void)
+{
+    puts("#compdef sluice\nlocal -a commands\ncommands=(");
+    for (size_t c = 0; c < COMMANDS; c++) {
+        printf("  '%s:", commands[c].name);
+        print_zsh_text(commands[c].summary);
+        puts("'");
+    }
+    puts(")\nif (( CURRENT == 2 )); then\n  _describe command commands\n  compadd -- --help --version\n  return\nfi\n"
+         "shift words\n(( CURRENT-- ))\ncase $words[1] in");
+    for (size_t c = 0; c < COMMANDS; c++) {
+        printf("%s) _arguments", commands[c].name);
+        for (size_t i = 0; i < FLAGS; i++)
+            if ((flags[i].commands & commands[c].bit) != 0)
+                print_zsh_flag(&flags[i]);
+        puts(commands[c].operands_max > 0 ? " '*:file:_files' ;;" : " ;;");
+    }
+    puts("esac");
+}
+
+void cli_print_completion(const char *shell)
+{
+    if (strcmp(shell, "zsh") == 0)
+        print_zsh();
+    else
+        print_bash();
 }

@@ -176,6 +176,7 @@ static sl_status open_all(cli_run_state *s, sl_error *err)
     SL_TRY(cli_engine_options(s->args, s->warnings, &options, err));
     SL_TRY(check_usage(s->args, err));
     SL_TRY(cli_drafting_options(s->args, &options, &s->drafting, err));
+    SL_TRY(cli_logprobs_options(s, &options, err));
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     cli_catch_interrupt(s->engine);
     SL_TRY(cli_settle_drafting(s, err));
@@ -212,6 +213,7 @@ sl_request cli_request(cli_run_state *s)
                         .top_k = (int32_t)a->top_k,
                         .repeat_last_n = (int32_t)a->repeat_last_n,
                         .drafting = s->drafting,
+                        .logprobs = (uint32_t)a->logprobs,
                         .on_text = on_text,
                         .on_prompt = on_prompt,
                         .ctx = s};
@@ -235,8 +237,10 @@ static int report(cli_run_state *s, sl_status status, const sl_error *err)
     }
     if (status != SL_OK && status != SL_INTERRUPTED)
         return cli_fail(s->args, err);
-    if (!s->args->json && s->result.text != NULL)
+    if (!s->args->json && s->result.text != NULL) {
+        cli_print_logprobs(s);
         cli_print_summary(s);
+    }
     int printed = s->args->json && s->result.text != NULL ? cli_print_run_json(s) : CLI_DONE;
     return status == SL_INTERRUPTED ? CLI_INTERRUPTED : printed;
 }

@@ -155,6 +155,8 @@ int cli_print_run_json(const cli_run_state *s)
     json_object_set_new(value, "timings", json_timings(s));
     json_object_set_new(value, "memory", json_memory(&info, &stats));
     json_object_set_new(value, "io", json_io(s, &stats));
+    if (s->result.logprobs != NULL)
+        json_object_set_new(value, "logprobs", cli_json_logprobs(s));
     if (s->args->sparsity != NULL)
         json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
     if (s->drafting.tokens != 0)

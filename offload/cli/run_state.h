@@ -31,4 +31,9 @@ void cli_print_summary(const cli_run_state *s);   /* for people, on stderr */
 void cli_print_division(const sl_engine *engine); /* of the budget, with -v */
 int cli_print_run_json(const cli_run_state *s);
 
+/* --logprobs: what it asks of drafts and of memory; and what came of it. */
+SL_MUST_USE sl_status cli_logprobs_options(cli_run_state *s, sl_engine_options *options, sl_error *err);
+json_t *cli_json_logprobs(const cli_run_state *s);
+void cli_print_logprobs(const cli_run_state *s);
+
 #endif
