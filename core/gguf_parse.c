@@ -177,6 +177,7 @@ overflow:
 
 static sl_status take_tensor(cursor *c, sl_gguf_tensor *t)
 {
+    t->file = 0;
     SL_TRY(take_name(c, "a tensor's name", &t->name));
     SL_TRY(take_u32(c, "a tensor's dimension count", &t->dims));
     if (t->dims < 1 || t->dims > 4)

@@ -14,9 +14,11 @@
 #include <cmocka.h>
 
 #define RUN           "run"
-#define ENGINE        "run perplexity"
+#define GENERATE      "run chat"
+#define ENGINE        "run chat perplexity"
 #define MAKE          "synth widen"
-#define ANY           "run perplexity tokenize info synth widen pack unpack"
+#define JSON          "run perplexity tokenize info synth widen pack unpack"
+#define ANY           "run chat perplexity tokenize info synth widen pack unpack"
 #define ARGUMENTS_MAX 40
 
 typedef enum kind { FLAG, TEXT, SIZE, COUNT, REAL, SEED, STOP } kind;
@@ -28,28 +30,29 @@ static const struct flag {
     size_t at; /* in cli_args */
     double least, most;
 } flags[] = {
-    {{"-m", "--model"}, TEXT, "run perplexity tokenize widen", offsetof(cli_args, model), 0, 0},
+    {{"-m", "--model"}, TEXT, "run chat perplexity tokenize widen", offsetof(cli_args, model), 0, 0},
     {{"-p", "--prompt"}, TEXT, "run tokenize", offsetof(cli_args, prompt), 0, 0},
     {{"-f", "--file"}, TEXT, "run tokenize perplexity", offsetof(cli_args, file), 0, 0},
-    {{"-sys", "--system-prompt"}, TEXT, RUN, offsetof(cli_args, system), 0, 0},
+    {{"-sys", "--system-prompt"}, TEXT, GENERATE, offsetof(cli_args, system), 0, 0},
     {{"--chat", NULL}, FLAG, RUN, offsetof(cli_args, chat), 0, 0},
-    {{"--chat-template", NULL}, TEXT, RUN, offsetof(cli_args, chat_template), 0, 0},
-    {{"-n", "--predict"}, COUNT, RUN, offsetof(cli_args, predict), -1, 2147483647},
+    {{"--chat-template", NULL}, TEXT, GENERATE, offsetof(cli_args, chat_template), 0, 0},
+    {{"-n", "--predict"}, COUNT, GENERATE, offsetof(cli_args, predict), -1, 2147483647},
     {{"--ram-budget", NULL}, SIZE, ENGINE, offsetof(cli_args, ram_budget_bytes), 0, 0},
     {{"-c", "--ctx-size"}, COUNT, ENGINE, offsetof(cli_args, context), 1, 2147483647},
     {{"-b", "--batch-size"}, COUNT, ENGINE, offsetof(cli_args, batch), 1, 65536},
     {{"-t", "--threads"}, COUNT, ENGINE, offsetof(cli_args, threads), 1, 1024},
     {{"-ctk", "--cache-type-k"}, TEXT, ENGINE, offsetof(cli_args, cache_type_k), 0, 0},
     {{"-ctv", "--cache-type-v"}, TEXT, ENGINE, offsetof(cli_args, cache_type_v), 0, 0},
-    {{"--temp", "--temperature"}, REAL, RUN, offsetof(cli_args, temperature), 0, 1000},
-    {{"--top-k", NULL}, COUNT, RUN, offsetof(cli_args, top_k), 0, 2147483647},
-    {{"--top-p", NULL}, REAL, RUN, offsetof(cli_args, top_p), 0, 1},
-    {{"--min-p", NULL}, REAL, RUN, offsetof(cli_args, min_p), 0, 1},
-    {{"--repeat-penalty", NULL}, REAL, RUN, offsetof(cli_args, repeat_penalty), 0.01, 100},
-    {{"--repeat-last-n", NULL}, COUNT, RUN, offsetof(cli_args, repeat_last_n), 0, 2147483647},
-    {{"-s", "--seed"}, SEED, "run synth widen pack", offsetof(cli_args, seed), 0, 0},
-    {{"--stop", "-r"}, STOP, RUN, offsetof(cli_args, stop), 0, 0},
-    {{"--ignore-eos", NULL}, FLAG, RUN, offsetof(cli_args, ignore_eos), 0, 0},
+    {{"--temp", "--temperature"}, REAL, GENERATE, offsetof(cli_args, temperature), 0, 1000},
+    {{"--top-k", NULL}, COUNT, GENERATE, offsetof(cli_args, top_k), 0, 2147483647},
+    {{"--top-p", NULL}, REAL, GENERATE, offsetof(cli_args, top_p), 0, 1},
+    {{"--min-p", NULL}, REAL, GENERATE, offsetof(cli_args, min_p), 0, 1},
+    {{"--repeat-penalty", NULL}, REAL, GENERATE, offsetof(cli_args, repeat_penalty), 0.01, 100},
+    {{"--repeat-last-n", NULL}, COUNT, GENERATE, offsetof(cli_args, repeat_last_n), 0, 2147483647},
+    {{"-s", "--seed"}, SEED, "run chat synth widen pack", offsetof(cli_args, seed), 0, 0},
+    {{"--stop", "-r"}, STOP, GENERATE, offsetof(cli_args, stop), 0, 0},
+    {{"--ignore-eos", NULL}, FLAG, GENERATE, offsetof(cli_args, ignore_eos), 0, 0},
+    {{"--logprobs", NULL}, COUNT, RUN, offsetof(cli_args, logprobs), 1, 20},
     {{"--chunks", NULL}, COUNT, "perplexity", offsetof(cli_args, chunks), 1, 2147483647},
     {{"--score-last", NULL}, COUNT, "perplexity", offsetof(cli_args, score_last), 1, 2147483647},
     {{"--no-bos", NULL}, FLAG, "tokenize", offsetof(cli_args, no_bos), 0, 0},
@@ -68,18 +71,18 @@ static const struct flag {
     {{"--io-depth", NULL}, COUNT, ENGINE, offsetof(cli_args, io_depth), 1, 1024},
     {{"--throttle", NULL}, SIZE, ENGINE, offsetof(cli_args, throttle_Bps), 0, 0},
     {{"--buffered", NULL}, FLAG, ENGINE, offsetof(cli_args, buffered), 0, 0},
-    {{"--draft", NULL}, TEXT, RUN, offsetof(cli_args, draft), 0, 0},
-    {{"--drafter", NULL}, TEXT, RUN, offsetof(cli_args, drafter), 0, 0},
-    {{"--accept", NULL}, TEXT, RUN, offsetof(cli_args, accept), 0, 0},
-    {{"--tau", NULL}, REAL, RUN, offsetof(cli_args, tau), 0, 1},
-    {{"--tau-temperature", NULL}, REAL, RUN, offsetof(cli_args, tau_temperature), 0.01, 100},
-    {{"--json", NULL}, FLAG, ANY, offsetof(cli_args, json), 0, 0},
+    {{"--draft", NULL}, TEXT, GENERATE, offsetof(cli_args, draft), 0, 0},
+    {{"--drafter", NULL}, TEXT, GENERATE, offsetof(cli_args, drafter), 0, 0},
+    {{"--accept", NULL}, TEXT, GENERATE, offsetof(cli_args, accept), 0, 0},
+    {{"--tau", NULL}, REAL, GENERATE, offsetof(cli_args, tau), 0, 1},
+    {{"--tau-temperature", NULL}, REAL, GENERATE, offsetof(cli_args, tau_temperature), 0.01, 100},
+    {{"--json", NULL}, FLAG, JSON, offsetof(cli_args, json), 0, 0},
     {{"-v", "--verbose"}, FLAG, ENGINE, offsetof(cli_args, verbose), 0, 0},
     {{"-h", "--help"}, FLAG, ANY, offsetof(cli_args, help), 0, 0},
 };
 enum { FLAGS = sizeof flags / sizeof *flags };
 
-static const char *const commands[] = {"run", "perplexity", "tokenize", "info", "synth", "widen", "pack", "unpack"};
+static const char *const commands[] = {"run", "chat", "perplexity", "tokenize", "info", "synth", "widen", "pack", "unpack"};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 /* ---- helpers ---- */
@@ -492,26 +495,66 @@ static void the_man_page_names_all_commands_and_flags(void **state)
     free(text);
 }
 
+/* The line that begins with `begin`, as a text of its own; *end is to be put back. */
+static char *line_of(char *text, const char *begin, char **end)
+{
+    char *from = strstr(text, begin);
+    if (from == NULL)
+        fail_msg("no line begins with: %s", begin);
+    *end = strchr(from, '\n');
+    **end = '\0';
+    return from;
+}
+
+static bool zsh_offers(const char *line, const struct flag *f)
+{
+    char wanted[80];
+    if (f->names[1] != NULL)
+        snprintf(wanted, sizeof wanted, "{%s,%s}'[", f->names[0], f->names[1]);
+    else
+        snprintf(wanted, sizeof wanted, "'%s[", f->names[0]);
+    return strstr(line, wanted) != NULL;
+}
+
 static void completion_offers_each_commands_flags(void **state)
 {
     (void)state;
     char *bash = printed(cli_print_completion, "bash"), *zsh = printed(cli_print_completion, "zsh");
-    assert_non_null(strstr(zsh, bash)); /* with a line before it */
     for (int c = 0; c < COMMANDS; c++) {
-        char begin[40];
+        char begin[40], *bash_end, *zsh_end;
         snprintf(begin, sizeof begin, "  %s) words=\"", commands[c]);
-        char *from = strstr(bash, begin);
-        assert_non_null(from);
-        char *end = strchr(from, '\n');
-        *end = '\0';
-        for (const struct flag *f = flags; f < flags + FLAGS; f++)
+        const char *in_bash = line_of(bash, begin, &bash_end);
+        snprintf(begin, sizeof begin, "%s) _arguments", commands[c]);
+        const char *in_zsh = line_of(zsh, begin, &zsh_end);
+        for (const struct flag *f = flags; f < flags + FLAGS; f++) {
             for (int n = 0; n < 2 && f->names[n] != NULL; n++)
-                if (has_word(from, f->names[n]) != of_command(f, commands[c]))
+                if (has_word(in_bash, f->names[n]) != of_command(f, commands[c]))
                     fail_msg("completion of %s: %s", commands[c], f->names[n]);
-        *end = '\n';
+            if (zsh_offers(in_zsh, f) != of_command(f, commands[c]))
+                fail_msg("completion of %s in zsh: %s", commands[c], f->names[0]);
+        }
+        *bash_end = *zsh_end = '\n';
     }
     free(bash);
     free(zsh);
+}
+
+static void a_conversation_sets_only_what_it_may(void **state)
+{
+    (void)state;
+    cli_args args;
+    sl_error err;
+    check_taken(&args, WORDS("chat", "-m", "a.gguf"));
+    assert_int_equal(cli_set(&args, "temp", "0.25", &err), SL_OK);
+    assert_true(args.temperature == 0.25);
+    assert_int_equal(cli_set(&args, "seed", "77", &err), SL_OK);
+    assert_true(args.seed == 77 && args.seed_given);
+    static const char *const refused[][2] = {{"temp", "warm"}, {"temp", ""}, {"model", "b.gguf"}, {"predict", "0"}, {"", ""}, {"json", ""}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        cli_args before = args;
+        assert_int_equal(cli_set(&args, refused[i][0], refused[i][1], &err), SL_INVALID);
+        assert_memory_equal(&before, &args, sizeof args); /* and nothing was changed */
+    }
 }
 
 int main(void)
@@ -536,6 +579,7 @@ int main(void)
         cmocka_unit_test(the_programs_help_names_its_commands),
         cmocka_unit_test(the_man_page_names_all_commands_and_flags),
         cmocka_unit_test(completion_offers_each_commands_flags),
+        cmocka_unit_test(a_conversation_sets_only_what_it_may),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,7 +19,7 @@ static void expect(bool holds)
 static void check_ranges(const cli_args *a)
 {
     const int64_t counts[] = {a->context,       a->batch,  a->threads,    a->io_depth, a->top_k,
-                              a->repeat_last_n, a->chunks, a->score_last, a->factor};
+                              a->repeat_last_n, a->chunks, a->score_last, a->factor,   a->logprobs};
     const double reals[] = {a->temperature, a->top_p, a->min_p, a->repeat_penalty};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         expect(counts[i] >= 0 && counts[i] <= INT32_MAX);
@@ -54,6 +54,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     if (status == SL_OK)
         check_ranges(&args);
     expect(strchr(err.message, '\n') == NULL);
+    if (status == SL_OK && argc > 3) { /* what is said after /set in a conversation */
+        status = cli_set(&args, argv[argc - 2], argv[argc - 1], &err);
+        expect(status == SL_OK || (status == SL_INVALID && err.message[0] != '\0'));
+        check_ranges(&args);
+    }
     free(words);
     return 0;
 }
