@@ -385,7 +385,8 @@ uint32_t sl_sampler_choices(sl_sampler *s, const float *logits, const sl_token *
         double below = ((double)s->entries[i].logit - first) * scale;
         total += below > -UNSEEN ? sl_exp(below) : 0;
     }
-    double log_total = total > 0 ? sl_log(total) : 0;
+    /* The first alone makes 1, but for the rounding of what was stored: no chance may be above 1. */
+    double log_total = total > 1 ? sl_log(total) : 0;
     for (uint32_t i = 0; i < count; i++)
         out[i].log_p = out[i].log_p > -INFINITY ? (out[i].log_p - first) * scale - log_total : -INFINITY;
     return count;

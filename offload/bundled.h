@@ -30,7 +30,7 @@ typedef struct sli_bundled {
     bool *wanted;              /* [place] */
     uint32_t *places;          /* [member] ascending */
     const uint8_t **addresses; /* [member] of `places` */
-    const uint8_t **bundles; /* in the order in which they are best read */
+    const uint8_t **bundles;   /* in the order in which they are best read */
     float *gate, *up;
     uint32_t *neurons, *members; /* of a draft's row: as its rows lie, and ascending */
 } sli_bundled;

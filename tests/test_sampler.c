@@ -385,6 +385,20 @@ static void the_chances_are_those_of_the_picks(void **state)
     }
 }
 
+/* Where one token is all but certain, rounding must not make it more than that: a path would be likelier than its beginning. */
+static void no_choice_is_likelier_than_certain(void **state)
+{
+    (void)state;
+    static const float sure[VOCAB] = {37.3f, 1.7f, -2.9f, 0.3f};
+    sl_sampler *sampler = create((sl_sampling){7, 0.8f, 0, 1.0f, 0, 1.0f, 0}, VOCAB);
+    for (uint64_t position = 0; position < 1000; position++) {
+        sl_choice choices[2];
+        assert_int_equal(sl_sampler_choices(sampler, sure, NULL, 0, position, 2, choices), 2);
+        assert_true(choices[0].log_p <= 0);
+    }
+    sl_sampler_destroy(sampler);
+}
+
 /* The second choice is what is picked where the first is not to be had, and so on. */
 static void the_choices_are_the_picks_one_after_the_other(void **state)
 {
@@ -466,6 +480,7 @@ int main(void)
         cmocka_unit_test(the_noise_has_the_mean_and_variance_of_gumbel),
         cmocka_unit_test(log_probabilities_add_up_and_match_libm),
         cmocka_unit_test(the_chances_are_those_of_the_picks),
+        cmocka_unit_test(no_choice_is_likelier_than_certain),
         cmocka_unit_test(the_choices_are_the_picks_one_after_the_other),
         cmocka_unit_test(uniforms_are_those_of_the_noise),
         cmocka_unit_test(an_empty_vocabulary_is_refused),

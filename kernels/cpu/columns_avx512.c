@@ -20,8 +20,8 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#define TILE   64  /* bytes of a column */
-#define GROUP  16  /* bytes of a column that hold 32 rows of nibbles, or 16 rows of bytes; a share of rows begins and ends with one, or two */
+#define TILE   64 /* bytes of a column */
+#define GROUP  16 /* bytes of a column that hold 32 rows of nibbles, or 16 rows of bytes; a share of rows begins and ends with one, or two */
 #define CHUNK  512 /* bytes of a column that are asked for at a time */
 #define LINE   64
 #define STEP   4 /* columns that are multiplied together */

@@ -13,6 +13,7 @@
 #include "kernels/cpu/walk.h"
 
 #include <immintrin.h>
+#include <stdbool.h>
 
 #define INLINE      static inline __attribute__((always_inline))
 #define MAX_ROWS    4
@@ -44,21 +45,29 @@ typedef struct prefetch {
     uint32_t every, wait; /* blocks multiplied per block asked for; until the next one */
 } prefetch;
 
-INLINE void prefetch_parts(uint32_t type, int panels, const sli_weight_parts *tile, size_t b, size_t panel_bytes, enum _mm_hint where)
+/* What is used once goes to the L2 cache: asked into the L1, its few outstanding misses would bound the rate of memory. */
+INLINE void prefetch_line(const uint8_t *at, bool once)
+{
+    if (once)
+        _mm_prefetch((const char *)at, _MM_HINT_T1);
+    else
+        _mm_prefetch((const char *)at, _MM_HINT_T0);
+}
+
+INLINE void prefetch_parts(uint32_t type, int panels, const sli_weight_parts *tile, size_t b, size_t panel_bytes, bool once)
 {
 #pragma GCC unroll 2
     for (int p = 0; p < panels; p++) {
-        const char *quants = (const char *)tile->quants + b * block_quant_bytes(type) + p * panel_bytes;
+        const uint8_t *quants = tile->quants + b * block_quant_bytes(type) + p * panel_bytes;
 #pragma GCC unroll 8
         for (size_t i = 0; i < block_quant_bytes(type); i += 64)
-            _mm_prefetch(quants + i, where);
-        _mm_prefetch((const char *)tile->scales + b * 32 + p * panel_bytes, where);
+            prefetch_line(quants + i, once);
+        prefetch_line(tile->scales + b * 32 + p * panel_bytes, once);
         if (type == SL_TYPE_Q4_1)
-            _mm_prefetch((const char *)tile->minima + b * 32 + p * panel_bytes, where);
+            prefetch_line(tile->minima + b * 32 + p * panel_bytes, once);
     }
 }
 
-/* A tile that is visited once is asked into the L2 cache: the L1's few outstanding misses would bound the rate of memory. */
 INLINE void prefetch_block(uint32_t type, int panels, prefetch *next, size_t panel_bytes)
 {
     if (--next->wait)
@@ -66,9 +75,9 @@ INLINE void prefetch_block(uint32_t type, int panels, prefetch *next, size_t pan
     next->wait = next->every;
     size_t b = next->block++;
     if (next->every == 1)
-        prefetch_parts(type, panels, &next->tile, b, panel_bytes, _MM_HINT_T1);
+        prefetch_parts(type, panels, &next->tile, b, panel_bytes, true);
     else
-        prefetch_parts(type, panels, &next->tile, b, panel_bytes, _MM_HINT_T0);
+        prefetch_parts(type, panels, &next->tile, b, panel_bytes, false);
 }
 
 /* isum += one word of weights times word `i` of the rows' blocks q. */

@@ -209,7 +209,7 @@ INLINE __m512 multiply_segment(uint32_t type, const segment *s, const sl_acts *x
     return acc;
 }
 
-/* `ahead` are the rows that come next, or NULL. */
+/* `ahead` are the rows that come next, or where none do, the same again. */
 INLINE void multiply(uint32_t type, lane_rows rows, lane_rows ahead, const sl_acts *x, float out[LANES])
 {
     const size_t blocks = x->cols / SL_ACT_BLOCK, block_bytes = block_bytes_of(type);
@@ -217,7 +217,7 @@ INLINE void multiply(uint32_t type, lane_rows rows, lane_rows ahead, const sl_ac
     segment s;
     for (size_t begin = 0; begin < blocks; begin += SLI_SEGMENT_BLOCKS) {
         size_t end = begin + SLI_SEGMENT_BLOCKS < blocks ? begin + SLI_SEGMENT_BLOCKS : blocks;
-        if (ahead != NULL)
+        if (ahead != rows)
             prefetch_rows(ahead, begin * block_bytes, end * block_bytes);
         lay_out(rows, begin * block_bytes, end * block_bytes, &s);
         total = _mm512_add_ps(total, multiply_segment(type, &s, x, begin, end));
@@ -269,10 +269,10 @@ void sli_dot_rows_avx512(uint32_t type, const uint8_t *const *rows, uint32_t cou
     for (uint32_t j = 0; j < LANES && rest; j++)
         last[j] = rows[whole + (j < rest ? j : rest - 1)];
     for (uint32_t i = 0; i < whole; i += LANES)
-        multiply_sixteen(rows + i, i + LANES < whole ? rows + i + LANES : rest ? last : NULL, x, out + i);
+        multiply_sixteen(rows + i, i + LANES < whole ? rows + i + LANES : rest ? last : rows + i, x, out + i);
     if (rest == 0)
         return;
-    multiply_sixteen(last, NULL, x, last_out);
+    multiply_sixteen(last, last, x, last_out);
     memcpy(out + whole, last_out, rest * sizeof *out);
 }
 #endif
