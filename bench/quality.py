@@ -3,8 +3,8 @@
 
 Items are made here, from a seed: a few worked examples and one line to be finished, whose one right answer is known and several tokens long (the
 first token comes from the dense prompt in every way of decoding). Each is decoded greedily three times: dense, sparse alone, and
-sparse with a dense check every N tokens that keeps drafts of probability tau or more (Sirius, arXiv 2409.03856). An answer is right when it is
-the expected line, to the letter.
+sparse with a dense check every N tokens that keeps drafts of probability tau or more (Sirius, arXiv 2409.03856). An answer is right when it begins
+with the expected one, to the letter.
 
 Only kinds of items count of which dense decoding solves 60 % or more and sparse decoding 10 points less; the others are listed, too. Recovered is
 (checked - sparse) / (dense - sparse) over the items that count; the interval is the middle 95 % of 10 000 resamplings of items, the three
@@ -17,7 +17,6 @@ answers to an item together.
 import argparse
 import os
 import random
-import string
 
 import harness as h
 
@@ -44,71 +43,70 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 PEOPLE = "Anna Ben Clara David Emma Frank Grace Henry Julia Kevin Laura Martin Nina Oliver Paula Simon".split()
 
 
-def of_table(table, count):
+def sentence(form, table):
+    """Asks for a key, answers with a sentence that ends in its value, so that most of an answer comes from sparse decoding."""
     def make(rng):
-        keys = rng.sample(sorted(table), count)
-        return ", ".join(keys) + " ->", ", ".join(table[key] for key in keys)
+        key = rng.choice(sorted(table))
+        return f"Q: {key}\nA:", form.format(key, table[key])
     return make
 
 
-def copying(rng):
-    words = rng.sample(NOUNS, 6)
-    return " ".join(words) + " ->", " ".join(words)
+def following(form, names):
+    return sentence(form, {name: names[(i + 1) % len(names)] for i, name in enumerate(names)})
+
+
+def plural(rng):
+    word = rng.choice([word for word in NOUNS if word[-1] not in "sy"])
+    return f"Q: {word}\nA:", f"The plural of {word} is {word}s."
+
+
+def next_number(rng):
+    first = rng.randrange(10, 900)
+    return f"Q: {first}\nA:", f"The number after {first} is {first + 1}."
+
+
+def copying(count):
+    def make(rng):
+        words = " ".join(rng.sample(NOUNS, count))
+        return f"{words} ->", words
+    return make
 
 
 def capitalising(rng):
-    words = rng.sample(NOUNS, 4)
+    words = rng.sample(NOUNS, 3)
     return " ".join(words) + " ->", " ".join(word.capitalize() for word in words)
 
 
-def plurals(rng):
-    words = rng.sample([word for word in NOUNS if word[-1] not in "sy"], 4)
-    return ", ".join(words) + " ->", ", ".join(word + "s" for word in words)
-
-
-def counting(rng):
-    first = rng.randrange(10, 900)
-    return f"from {first}:", ", ".join(str(first + i) for i in range(1, 7))
-
-
-def counting_down(rng):
-    first = rng.randrange(20, 900)
-    return f"down from {first}:", ", ".join(str(first - i) for i in range(1, 6))
-
-
-def counting_in_tens(rng):
-    first = 10 * rng.randrange(1, 60)
-    return f"{first}:", ", ".join(str(first + 10 * i) for i in range(1, 6))
-
-
-def cycle(names, count):
+def counting(step, count):
     def make(rng):
-        first = rng.randrange(len(names))
-        return f"after {names[first]}:", ", ".join(names[(first + i) % len(names)] for i in range(1, count + 1))
+        first = abs(step) * rng.randrange(count + 1, 80)
+        return f"from {first}:", ", ".join(str(first + step * i) for i in range(1, count + 1))
     return make
 
 
-def letters(rng):
-    first = rng.randrange(20)
-    return f"after {string.ascii_lowercase[first]}:", " ".join(string.ascii_lowercase[first + 1 : first + 6])
+def codes(rng, names):
+    return [" ".join(str(rng.randrange(10, 100)) for _ in range(4)) for _ in names]
 
 
-def looking_up(rng):
-    names = rng.sample(PEOPLE, 3)
-    codes = [" ".join(str(rng.randrange(10, 100)) for _ in range(4)) for _ in names]
-    asked = rng.randrange(3)
-    facts = ". ".join(f"{name} has {code}" for name, code in zip(names, codes))
-    return f"{facts}. {names[asked]} has", codes[asked]
+def things(rng, names):
+    words = rng.sample(NOUNS, 3 * len(names))
+    return [f"a {words[3 * i]}, a {words[3 * i + 1]} and a {words[3 * i + 2]}" for i in range(len(names))]
 
 
-def table_row(rng):
-    names, nouns = rng.sample(PEOPLE, 3), rng.sample(NOUNS, 3)
-    return ("; ".join(f"{a}: {b}" for a, b in zip(names, nouns)) + " ->", "; ".join(f"{b}: {a}" for a, b in zip(names, nouns)))
+def looking_up(values_of):
+    def make(rng):
+        names = rng.sample(PEOPLE, 3)
+        values, asked = values_of(rng, names), rng.randrange(3)
+        facts = ". ".join(f"{name} has {value}" for name, value in zip(names, values))
+        return f"{facts}. {names[asked]} has", values[asked]
+    return make
 
 
-KINDS = {"copying": copying, "capitalising": capitalising, "plurals": plurals, "capitals": of_table(CAPITALS, 4), "opposites": of_table(OPPOSITES, 4),
-         "past": of_table(PAST, 4), "counting": counting, "counting down": counting_down, "tens": counting_in_tens, "months": cycle(MONTHS, 4),
-         "days": cycle(DAYS, 4), "letters": letters, "looking up": looking_up, "swapping": table_row}
+KINDS = {"capitals": sentence("The capital of {} is {}.", CAPITALS), "opposites": sentence("The opposite of {} is {}.", OPPOSITES),
+         "past": sentence("The past tense of {} is {}.", PAST), "plural": plural, "next number": next_number,
+         "next day": following("The day after {} is {}.", DAYS), "next month": following("The month after {} is {}.", MONTHS),
+         "copying 4": copying(4), "copying 6": copying(6), "capitalising": capitalising, "counting": counting(1, 5), "counting down": counting(-1, 5),
+         "twos": counting(2, 5), "tens": counting(10, 4), "codes": looking_up(codes), "things": looking_up(things)}
 
 
 def parse_args():
@@ -139,9 +137,9 @@ def make_item(kind, rng):
 
 def solved(program, args, item, flags):
     prompt, answer = item
-    value, _ = h.sluice(program, ["run", "-m", args.model, "-p", prompt, "-n", str(2 * len(answer)), "-c", "512", "--temp", "0", "--stop", "\n"]
+    value, _ = h.sluice(program, ["run", "-m", args.model, "-p", prompt, "-n", str(len(answer) + 8), "-c", "512", "--temp", "0", "--stop", "\n"]
                         + flags)
-    return value["text"].strip() == answer
+    return value["text"].strip().startswith(answer)
 
 
 def rate(answers, way):
