@@ -361,8 +361,9 @@ static double value_of(const sl_sampler *s, entry e, uint64_t position, double l
     return scaled + gumbel_limit(bits) < least ? -INFINITY : scaled + gumbel_of(bits);
 }
 
-/* A token this far below the first (as an exponent) is not seen in a double's sum. */
-#define UNSEEN 40.0
+/* A token this far below the first (as an exponent) has a ten-millionth of its weight: of a vocabulary, most is that far below, and all of it
+ * together would be less than a hundredth. */
+#define UNSEEN 16.0
 
 uint32_t sl_sampler_choices(sl_sampler *s, const float *logits, const sl_token *history, size_t history_count, uint64_t position,
                             uint32_t most, sl_choice *out)
