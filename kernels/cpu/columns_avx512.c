@@ -1,8 +1,7 @@
 /* kernels/cpu/columns_avx512.c: products over the members of a set, from columns (D8), with VNNI; a vector lane is a row.
  *
- * A segment of 256 neurons is laid out first: for each block its members' columns and integers, four neurons to a step, filled up with factors of
- * zero. Then rows pass in tiles of 64 bytes of every column. A step interleaves the bytes of its four columns, so that the four products
- * of one row stand side by side for VPDPBUSD.
+ * Members go block by block, at most 32 columns, four to a step, filled up with factors of zero. The rows of a block pass in tiles of 64 bytes
+ * of every column. A step interleaves the bytes of its four columns, so that the four products of one row stand side by side for VPDPBUSD.
  *     nibbles: a byte is low + 16 * high. It is multiplied as it is, and once more with the lower half cleared; the second sum taken from the first
  *              leaves the low ones, shifted it is the high ones. So nothing has to be shifted or masked to get at the low ones.
  *     bytes and table values: made unsigned, as in matmul_avx512.c
@@ -11,7 +10,9 @@
  * Interleaving leaves four rows of each 128-bit lane of a tile in one register. Scales are put into that order, too, and only a segment's sums are put
  * right again.
  *
- * A segment walks along all its columns at once, more streams than a processor follows by itself: see columns_avx2.c for how they are asked for. */
+ * A segment's sums wait in the L1 cache from block to block. That costs a load and a store of each, and is worth it: bundles are often a power of two apart,
+ * or nearly so, and then a cache has room for the lines of 32 columns, but not for those of a segment's 256. While one block is multiplied the
+ * next one's columns are asked for, each from end to end, because memory is quicker to give neighbouring lines than lines apart. */
 #if defined(__x86_64__)
 #include "kernels/columns.h"
 #include "kernels/segments.h"
@@ -22,26 +23,26 @@
 #define INLINE static inline __attribute__((always_inline))
 #define TILE   64 /* bytes of a column */
 #define GROUP  16 /* bytes of a column that hold 32 rows of nibbles, or 16 rows of bytes; a share of rows begins and ends with one, or two */
-#define CHUNK  512 /* bytes of a column that are asked for at a time */
+#define CHUNK  (18 * TILE) /* bytes of a column whose rows have their sums in the L1 cache: 9 KiB of them */
 #define LINE   64
 #define STEP   4 /* columns that are multiplied together */
 
-/* The members of one segment. */
-typedef struct segment {
-    uint32_t blocks; /* with members */
-    uint32_t columns;
-    uint32_t block[SLI_SEGMENT_BLOCKS];          /* their index in the row */
-    uint32_t end[SLI_SEGMENT_BLOCKS];            /* of their columns, in column[] */
-    int32_t factor[SLI_SEGMENT_ELEMENTS / STEP]; /* a step's integers of x, one a byte */
-    const uint8_t *column[SLI_SEGMENT_ELEMENTS]; /* steps are filled up, so never more than the segment has neurons */
-} segment;
+/* The members of one block. */
+typedef struct block {
+    uint32_t index;                      /* in the row */
+    bool opens, closes;                  /* a segment: the first or the last of its blocks that have members */
+    uint32_t columns;                    /* 0: there is no block left */
+    int32_t factor[SL_ACT_BLOCK / STEP]; /* a step's integers of x, one a byte */
+    const uint8_t *column[SL_ACT_BLOCK]; /* steps are filled up, so never more than the block has neurons */
+} block;
 
 /* A product and the rows that are wanted. */
 typedef struct span {
     const sl_columns *w;
     const sl_acts *x;
     float *out;
-    size_t begin, end; /* bytes of a column */
+    size_t begin, end;               /* bytes of a column, CHUNK at most */
+    float (*sums)[8][SL_PANEL_ROWS]; /* of the segment in hand: [tile][register], in the order of the integers */
 } span;
 
 INLINE bool is_bytes(uint32_t type)
@@ -55,31 +56,29 @@ INLINE size_t rows_of_byte(uint32_t type)
     return is_bytes(type) ? 1 : 2;
 }
 
-/* ---- laying out a segment ---- */
+/* ---- laying out a block ---- */
 
-/* Lays out the segment that member `i` begins; gives the first member of the next. */
-static uint32_t lay_out(const sl_columns *w, const sl_acts *x, uint32_t i, segment *s)
+/* Lays out the block that member `i` begins; gives the first member of the next. */
+static uint32_t lay_out(const sl_columns *w, const sl_acts *x, uint32_t i, block *s)
 {
-    const uint32_t index = i < w->count ? w->member[i] / SLI_SEGMENT_ELEMENTS : 0;
-    uint32_t at = 0;
-    s->blocks = 0;
-    while (i < w->count && w->member[i] / SLI_SEGMENT_ELEMENTS == index) {
-        uint32_t b = w->member[i] / SL_ACT_BLOCK;
-        while (i < w->count && w->member[i] / SL_ACT_BLOCK == b) {
-            int8_t q[STEP];
-            for (uint32_t n = 0; n < STEP; n++) {
-                bool more = i < w->count && w->member[i] / SL_ACT_BLOCK == b;
-                q[n] = more ? x->q[w->member[i]] : 0;
-                s->column[at + n] = more ? w->column[i] : s->column[at];
-                i += more;
-            }
-            memcpy(&s->factor[at / STEP], q, sizeof q);
-            at += STEP;
+    s->columns = 0;
+    if (i == w->count)
+        return i;
+    const uint32_t index = w->member[i] / SL_ACT_BLOCK, segment = index / SLI_SEGMENT_BLOCKS;
+    s->index = index;
+    s->opens = i == 0 || w->member[i - 1] / SLI_SEGMENT_ELEMENTS != segment;
+    while (i < w->count && w->member[i] / SL_ACT_BLOCK == index) {
+        int8_t q[STEP];
+        for (uint32_t n = 0; n < STEP; n++) {
+            bool more = i < w->count && w->member[i] / SL_ACT_BLOCK == index;
+            q[n] = more ? x->q[w->member[i]] : 0;
+            s->column[s->columns + n] = more ? w->column[i] : s->column[s->columns];
+            i += more;
         }
-        s->block[s->blocks] = b;
-        s->end[s->blocks++] = at;
+        memcpy(&s->factor[s->columns / STEP], q, sizeof q);
+        s->columns += STEP;
     }
-    s->columns = at;
+    s->closes = i == w->count || w->member[i] / SLI_SEGMENT_ELEMENTS != segment;
     return i;
 }
 
@@ -107,8 +106,7 @@ INLINE void interleave(const uint8_t *const *column, size_t offset, bool whole, 
 }
 
 /* isum[0 .. 4) are the rows in the lower halves of bytes, isum[4 .. 8) those in the upper ones; of each less bias * sum. */
-INLINE void sum_nibbles(const segment *s, uint32_t p, uint32_t end, size_t offset, bool whole, __mmask64 wanted, int32_t start,
-                        __m512i isum[8])
+INLINE void sum_nibbles(const block *s, size_t offset, bool whole, __mmask64 wanted, int32_t start, __m512i isum[8])
 {
     const __m512i upper = _mm512_set1_epi8((char)0xf0);
     __m512i both[4], high[4];
@@ -117,7 +115,7 @@ INLINE void sum_nibbles(const segment *s, uint32_t p, uint32_t end, size_t offse
         both[i] = _mm512_set1_epi32(17 * start);
         high[i] = _mm512_set1_epi32(16 * start);
     }
-    for (; p < end; p += STEP) {
+    for (uint32_t p = 0; p < s->columns; p += STEP) {
         __m512i w[4], q = _mm512_set1_epi32(s->factor[p / STEP]);
         interleave(s->column + p, offset, whole, wanted, w);
 #pragma GCC unroll 4
@@ -134,15 +132,14 @@ INLINE void sum_nibbles(const segment *s, uint32_t p, uint32_t end, size_t offse
 }
 
 /* The same for the table's values. */
-INLINE void sum_values(const segment *s, uint32_t p, uint32_t end, size_t offset, bool whole, __mmask64 wanted, int32_t start,
-                       __m512i isum[8])
+INLINE void sum_values(const block *s, size_t offset, bool whole, __mmask64 wanted, int32_t start, __m512i isum[8])
 {
     const __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)sli_iq4_values));
     const __m512i table = _mm512_xor_si512(values, _mm512_set1_epi8((char)0x80)), nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++)
         isum[i] = _mm512_set1_epi32(start);
-    for (; p < end; p += STEP) {
+    for (uint32_t p = 0; p < s->columns; p += STEP) {
         __m512i w[4], q = _mm512_set1_epi32(s->factor[p / STEP]);
         interleave(s->column + p, offset, whole, wanted, w);
 #pragma GCC unroll 4
@@ -154,14 +151,13 @@ INLINE void sum_values(const segment *s, uint32_t p, uint32_t end, size_t offset
     }
 }
 
-INLINE void sum_bytes(const segment *s, uint32_t p, uint32_t end, size_t offset, bool whole, __mmask64 wanted, int32_t start,
-                      __m512i isum[4])
+INLINE void sum_bytes(const block *s, size_t offset, bool whole, __mmask64 wanted, int32_t start, __m512i isum[4])
 {
     const __m512i flip = _mm512_set1_epi8((char)0x80);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++)
         isum[i] = _mm512_set1_epi32(start);
-    for (; p < end; p += STEP) {
+    for (uint32_t p = 0; p < s->columns; p += STEP) {
         __m512i w[4], q = _mm512_set1_epi32(s->factor[p / STEP]);
         interleave(s->column + p, offset, whole, wanted, w);
 #pragma GCC unroll 4
@@ -232,103 +228,99 @@ INLINE void add_to_totals(const __m512 acc[4], float *total, size_t stride, uint
             _mm512_storeu_ps(total + k * stride, _mm512_add_ps(_mm512_loadu_ps(total + k * stride), row[k]));
 }
 
-/* One segment times one tile, of which `bytes` are wanted when it is not whole, added to the totals of its rows. */
-INLINE void multiply_tile(uint32_t type, bool whole, const span *t, const segment *s, size_t offset, uint32_t bytes)
+/* A block times a tile, of which `bytes` are wanted when it is not whole; a segment's last block adds it to the totals of its rows. */
+INLINE void multiply_tile(uint32_t type, bool whole, const span *t, const block *s, size_t offset, uint32_t bytes)
 {
     const int registers = is_bytes(type) ? 4 : 8;
     const int32_t bias = type == SL_TYPE_Q4_0 ? -8 : type == SL_TYPE_Q4_1 ? 0 : -128;
     const size_t row = offset * rows_of_byte(type);
-    const uint32_t rows = bytes * (uint32_t)rows_of_byte(type);
+    const uint32_t b = s->index, rows = bytes * (uint32_t)rows_of_byte(type), groups = whole ? TILE / GROUP : bytes / GROUP;
     const __mmask64 wanted = whole ? ~(__mmask64)0 : ((__mmask64)1 << bytes) - 1;
-    uint32_t p = 0;
-    __m512 acc[8];
+    const int32_t start = bias * t->x->sum[b];
+    float(*sums)[SL_PANEL_ROWS] = t->sums[(offset - t->begin) / TILE];
+    __m512i isum[8];
+    __m512 scale[8], acc[8];
+    if (type == SL_TYPE_Q8_0)
+        sum_bytes(s, offset, whole, wanted, start, isum);
+    else if (type == SL_TYPE_IQ4_NL)
+        sum_values(s, offset, whole, wanted, start, isum);
+    else
+        sum_nibbles(s, offset, whole, wanted, start, isum);
+    const __m512 dx = _mm512_set1_ps(t->x->d[b]);
+    scales_of(type, sli_column_meta(t->w, b, 0, row), whole, rows, scale);
 #pragma GCC unroll 8
-    for (int i = 0; i < registers; i++)
-        acc[i] = _mm512_setzero_ps();
-    for (uint32_t n = 0; n < s->blocks; p = s->end[n++]) {
-        const uint32_t b = s->block[n];
-        const int32_t start = bias * t->x->sum[b];
-        __m512i isum[8];
-        __m512 scale[8];
-        if (type == SL_TYPE_Q8_0)
-            sum_bytes(s, p, s->end[n], offset, whole, wanted, start, isum);
-        else if (type == SL_TYPE_IQ4_NL)
-            sum_values(s, p, s->end[n], offset, whole, wanted, start, isum);
-        else
-            sum_nibbles(s, p, s->end[n], offset, whole, wanted, start, isum);
-        __m512 dx = _mm512_set1_ps(t->x->d[b]);
-        scales_of(type, sli_column_meta(t->w, b, 0, row), whole, rows, scale);
-#pragma GCC unroll 8
-        for (int i = 0; i < registers; i++)
-            acc[i] = _mm512_fmadd_ps(_mm512_mul_ps(scale[i], dx), _mm512_cvtepi32_ps(isum[i]), acc[i]);
-        if (type != SL_TYPE_Q4_1)
-            continue;
-        __m512 dsum = _mm512_set1_ps(t->x->d[b] * (float)t->x->sum[b]);
+    for (int i = 0; i < registers; i++) {
+        acc[i] = s->opens ? _mm512_setzero_ps() : _mm512_load_ps(sums[i]);
+        acc[i] = _mm512_fmadd_ps(_mm512_mul_ps(scale[i], dx), _mm512_cvtepi32_ps(isum[i]), acc[i]);
+    }
+    if (type == SL_TYPE_Q4_1) {
+        const __m512 dsum = _mm512_set1_ps(t->x->d[b] * (float)t->x->sum[b]);
         scales_of(type, sli_column_meta(t->w, b, 1, row), whole, rows, scale);
 #pragma GCC unroll 8
         for (int i = 0; i < registers; i++)
             acc[i] = _mm512_fmadd_ps(scale[i], dsum, acc[i]);
     }
-    float *total = t->out + row;
-    const uint32_t groups = whole ? TILE / GROUP : bytes / GROUP;
-    add_to_totals(acc, total, is_bytes(type) ? 16 : 32, groups);
+    if (!s->closes) {
+#pragma GCC unroll 8
+        for (int i = 0; i < registers; i++)
+            _mm512_store_ps(sums[i], acc[i]);
+        return;
+    }
+    add_to_totals(acc, t->out + row, is_bytes(type) ? 16 : 32, groups);
     if (!is_bytes(type))
-        add_to_totals(acc + 4, total + 16, 32, groups);
+        add_to_totals(acc + 4, t->out + row + 16, 32, groups);
 }
 
-/* ---- all tiles of all segments ---- */
+/* ---- all tiles of all blocks ---- */
 
-/* A piece of a segment's columns. */
-typedef struct chunk {
-    const segment *s;
-    size_t begin, end; /* bytes of a column */
-} chunk;
-
-static chunk chunk_at(const span *t, const segment *s, size_t begin)
+/* Asks for tile number `tile`'s share of what a block needs: some columns from end to end, and the scales of that tile. */
+INLINE void prefetch_share(uint32_t type, const span *t, const block *s, size_t tile, size_t tiles)
 {
-    return (chunk){s, begin, t->end - begin < CHUNK ? t->end : begin + CHUNK};
+    for (size_t i = s->columns * tile / tiles; i < s->columns * (tile + 1) / tiles; i++)
+        for (size_t at = t->begin; at < t->end; at += LINE)
+            _mm_prefetch((const char *)s->column[i] + at, _MM_HINT_T0);
+    if (s->columns == 0)
+        return;
+    const size_t row = (t->begin + tile * TILE) * rows_of_byte(type);
+    for (size_t word = 0; word < (type == SL_TYPE_Q4_1 ? 2 : 1); word++)
+        for (size_t at = 0; at < TILE * rows_of_byte(type) * 2; at += LINE)
+            _mm_prefetch((const char *)sli_column_meta(t->w, s->index, word, row) + at, _MM_HINT_T0);
 }
 
-/* Asks for tile number `tile`'s share of what a chunk needs: some columns from end to end, and the scales of that tile. */
-INLINE void prefetch_share(uint32_t type, const span *t, const chunk *c, size_t tile, size_t tiles)
+INLINE void multiply_block(uint32_t type, const span *t, const block *now, const block *ahead)
 {
-    size_t row = (c->begin + tile * TILE) * rows_of_byte(type);
-    for (size_t i = c->s->columns * tile / tiles; i < c->s->columns * (tile + 1) / tiles; i++)
-        for (size_t at = c->begin; at < c->end; at += LINE)
-            _mm_prefetch((const char *)c->s->column[i] + at, _MM_HINT_T0);
-    for (uint32_t i = 0; i < c->s->blocks; i++)
-        for (size_t word = 0; word < (type == SL_TYPE_Q4_1 ? 2 : 1); word++)
-            for (size_t at = 0; at < TILE * rows_of_byte(type) * 2; at += LINE)
-                _mm_prefetch((const char *)sli_column_meta(t->w, c->s->block[i], word, row) + at, _MM_HINT_T0);
-}
-
-INLINE void multiply_chunk(uint32_t type, const span *t, const chunk *now, const chunk *ahead)
-{
-    size_t offset = now->begin, tiles = (now->end - now->begin + TILE - 1) / TILE;
+    const size_t tiles = (t->end - t->begin + TILE - 1) / TILE;
+    size_t offset = t->begin;
     for (size_t tile = 0; tile < tiles; tile++, offset += TILE) {
         prefetch_share(type, t, ahead, tile, tiles);
-        if (offset + TILE <= now->end)
-            multiply_tile(type, true, t, now->s, offset, TILE);
+        if (offset + TILE <= t->end)
+            multiply_tile(type, true, t, now, offset, TILE);
         else
-            multiply_tile(type, false, t, now->s, offset, (uint32_t)(now->end - offset));
+            multiply_tile(type, false, t, now, offset, (uint32_t)(t->end - offset));
     }
 }
 
-INLINE void multiply_segments(uint32_t type, const span *t)
+/* All members, for the rows of a chunk. */
+INLINE void multiply_chunk(uint32_t type, const span *t)
 {
-    segment segments[2], *now = &segments[0], *next = &segments[1];
+    block blocks[2], *now = &blocks[0], *next = &blocks[1];
     uint32_t i = lay_out(t->w, t->x, 0, now);
-    while (now->columns && t->begin < t->end) {
+    while (now->columns) {
         i = lay_out(t->w, t->x, i, next);
-        for (chunk c = chunk_at(t, now, t->begin), ahead; c.begin < t->end; c = ahead) {
-            ahead = c.end < t->end ? chunk_at(t, now, c.end) : chunk_at(t, next, t->begin);
-            multiply_chunk(type, t, &c, &ahead);
-            if (ahead.s == next)
-                break;
-        }
-        segment *swap = now;
+        multiply_block(type, t, now, next);
+        block *swap = now;
         now = next;
         next = swap;
+    }
+}
+
+INLINE void multiply_columns(uint32_t type, const sl_columns *w, const sl_acts *x, size_t row_begin, size_t row_end, float *out)
+{
+    _Alignas(64) float sums[CHUNK / TILE][8][SL_PANEL_ROWS];
+    const size_t end = row_end / rows_of_byte(type);
+    for (size_t begin = row_begin / rows_of_byte(type); begin < end; begin += CHUNK) {
+        span t = {.w = w, .x = x, .out = out, .begin = begin, .end = end - begin < CHUNK ? end : begin + CHUNK, .sums = sums};
+        multiply_chunk(type, &t);
     }
 }
 
@@ -340,14 +332,12 @@ static bool is_tiled(uint32_t type)
 
 static void multiply_tiled(const sl_columns *w, const sl_acts *x, size_t row_begin, size_t row_end, float *out)
 {
-    const size_t rows = rows_of_byte(w->type);
-    span t = {.w = w, .x = x, .out = out, .begin = row_begin / rows, .end = row_end / rows};
     memset(out + row_begin, 0, (row_end - row_begin) * sizeof *out);
     switch (w->type) {
-    case SL_TYPE_Q4_0: multiply_segments(SL_TYPE_Q4_0, &t); break;
-    case SL_TYPE_Q4_1: multiply_segments(SL_TYPE_Q4_1, &t); break;
-    case SL_TYPE_IQ4_NL: multiply_segments(SL_TYPE_IQ4_NL, &t); break;
-    default: multiply_segments(SL_TYPE_Q8_0, &t); break; /* see is_tiled */
+    case SL_TYPE_Q4_0: multiply_columns(SL_TYPE_Q4_0, w, x, row_begin, row_end, out); break;
+    case SL_TYPE_Q4_1: multiply_columns(SL_TYPE_Q4_1, w, x, row_begin, row_end, out); break;
+    case SL_TYPE_IQ4_NL: multiply_columns(SL_TYPE_IQ4_NL, w, x, row_begin, row_end, out); break;
+    default: multiply_columns(SL_TYPE_Q8_0, w, x, row_begin, row_end, out); break; /* see is_tiled */
     }
 }
 
