@@ -278,13 +278,13 @@ INLINE void prefetch_share(uint32_t type, const span *t, const block *s, size_t 
 {
     for (size_t i = s->columns * tile / tiles; i < s->columns * (tile + 1) / tiles; i++)
         for (size_t at = t->begin; at < t->end; at += LINE)
-            _mm_prefetch((const char *)s->column[i] + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)s->column[i] + at, _MM_HINT_T1);
     if (s->columns == 0)
         return;
     const size_t row = (t->begin + tile * TILE) * rows_of_byte(type);
     for (size_t word = 0; word < (type == SL_TYPE_Q4_1 ? 2 : 1); word++)
         for (size_t at = 0; at < TILE * rows_of_byte(type) * 2; at += LINE)
-            _mm_prefetch((const char *)sli_column_meta(t->w, s->index, word, row) + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)sli_column_meta(t->w, s->index, word, row) + at, _MM_HINT_T1);
 }
 
 INLINE void multiply_block(uint32_t type, const span *t, const block *now, const block *ahead)

@@ -191,7 +191,7 @@ INLINE void prefetch_rows(lane_rows rows, size_t begin, size_t end)
     for (size_t at = (begin + LINE - 1) / LINE * LINE; at < end; at += LINE)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++)
-            _mm_prefetch((const char *)rows[i] + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)rows[i] + at, _MM_HINT_T1);
 }
 
 INLINE __m512 multiply_segment(uint32_t type, const segment *s, const sl_acts *x, size_t begin, size_t end)
