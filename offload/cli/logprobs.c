@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define ENTRY_BYTES   1024 /* of one token's in JSON, before it is printed, at most */
 #define CONTEXT_USUAL 4096 /* what the engine takes without -c, at most */
@@ -51,22 +50,16 @@ json_t *cli_json_logprobs(const cli_run_state *s)
     return all;
 }
 
-/* A token's text on one line: what is no printable character is escaped. */
+/* A token's text on one line, escaped as in JSON. */
 static void print_piece(const cli_run_state *s, sl_token_id token)
 {
     size_t length;
     const char *piece = sl_engine_piece(s->engine, token, true, &length);
-    fputc('"', stderr);
-    for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)piece[i];
-        if (c == '\n')
-            fputs("\\n", stderr);
-        else if (c < 0x20 || c == 0x7f || c == '"' || c == '\\')
-            fprintf(stderr, "\\x%02x", c);
-        else
-            fputc(c, stderr);
-    }
-    fputc('"', stderr);
+    json_t *value = cli_json_text(piece, length);
+    char *text = json_dumps(value, JSON_ENCODE_ANY);
+    fputs(text != NULL ? text : "?", stderr);
+    free(text);
+    json_decref(value);
 }
 
 void cli_print_logprobs(const cli_run_state *s)
