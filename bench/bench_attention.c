@@ -95,21 +95,20 @@ static void bench_decode(const sl_kernels *kernels, uint32_t type, uint32_t head
     for (int i = -1; i < repeats; i++) {
         uint64_t start = sl_now_ns();
         for (uint32_t h = 0; h < c.heads; h++) {
-            sl_attention job = {head_dim,
-                                group,
-                                1,
-                                PAGES * SL_KV_PAGE - 1,
-                                0,
-                                1.0f / sqrtf((float)head_dim),
-                                type,
-                                type,
-                                c.k + h * PAGES,
-                                c.v + h * PAGES,
-                                q,
-                                floats,
-                                out,
-                                floats,
-                                scratch};
+            sl_attention job = {.head_dim = head_dim,
+                                .group = group,
+                                .rows = 1,
+                                .pos0 = PAGES * SL_KV_PAGE - 1,
+                                .scale = 1.0f / sqrtf((float)head_dim),
+                                .k_type = type,
+                                .v_type = type,
+                                .k_pages = c.k + h * PAGES,
+                                .v_pages = c.v + h * PAGES,
+                                .q = q,
+                                .q_stride = floats,
+                                .out = out,
+                                .out_stride = floats,
+                                .scratch = scratch};
             kernels->attention(&job);
         }
         if (i >= 0)
@@ -135,21 +134,20 @@ static void bench_prefill(const sl_kernels *kernels, uint32_t type, uint32_t hea
         for (uint32_t h = 0; h < KV_HEADS; h++)
             for (uint32_t row = 0; row < rows; row += chunk) {
                 size_t at = row * stride + (size_t)h * GROUP * head_dim;
-                sl_attention job = {head_dim,
-                                    GROUP,
-                                    rows - row < chunk ? rows - row : chunk,
-                                    row,
-                                    0,
-                                    1.0f / sqrtf((float)head_dim),
-                                    type,
-                                    type,
-                                    c.k + h * pages,
-                                    c.v + h * pages,
-                                    q + at,
-                                    stride,
-                                    out + at,
-                                    stride,
-                                    scratch};
+                sl_attention job = {.head_dim = head_dim,
+                                    .group = GROUP,
+                                    .rows = rows - row < chunk ? rows - row : chunk,
+                                    .pos0 = row,
+                                    .scale = 1.0f / sqrtf((float)head_dim),
+                                    .k_type = type,
+                                    .v_type = type,
+                                    .k_pages = c.k + h * pages,
+                                    .v_pages = c.v + h * pages,
+                                    .q = q + at,
+                                    .q_stride = stride,
+                                    .out = out + at,
+                                    .out_stride = stride,
+                                    .scratch = scratch};
                 kernels->attention(&job);
             }
         if (i >= 0)
