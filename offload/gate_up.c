@@ -7,7 +7,7 @@
 static void multiply_pairs(const sl_kernels *kernels, const sl_packed_layer *l, const sl_acts *x, const uint8_t *const *bundles,
                            uint32_t count, float *gate, float *up)
 {
-    const uint8_t *rows[2 * TOGETHER];
+    const uint8_t *rows[2 * TOGETHER] = {NULL}; /* for compilers that do not see that the first of them are set below */
     float products[2 * TOGETHER];
     for (uint32_t i = 0; i < count; i++) {
         rows[2 * i] = bundles[i];
@@ -23,7 +23,7 @@ static void multiply_pairs(const sl_kernels *kernels, const sl_packed_layer *l, 
 static void multiply_apart(const sl_kernels *kernels, const sl_packed_layer *l, const sl_acts *x, const uint8_t *const *bundles,
                            uint32_t count, float *gate, float *up)
 {
-    const uint8_t *up_rows[TOGETHER];
+    const uint8_t *up_rows[TOGETHER] = {NULL};
     for (uint32_t i = 0; i < count; i++)
         up_rows[i] = bundles[i] + l->gate_bytes;
     kernels->dot_rows(l->gate_type, bundles, count, x, gate);
