@@ -2,8 +2,8 @@
  *
  * All tables give the same bits. AVX-512's matmul has kernels for the formats of matmul_avx512.c and hands the others (Q5, the K-quants, IQ4)
  * to AVX2's. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens once per token, and
- * packing is as fast as memory with AVX2 already. The products of scattered rows, columns and signs have no AVX-512 version yet, because
- * they were written where it could not be run. */
+ * packing is as fast as memory with AVX2 already. Scattered rows and columns have AVX-512 versions for Q4_0, Q4_1, Q8_0 and IQ4_NL, which hand the
+ * other formats on. Signs have none yet. */
 #include "kernels/internal.h"
 
 static const sl_kernels scalar_kernels = {

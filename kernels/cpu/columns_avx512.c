@@ -10,9 +10,10 @@
  * Interleaving leaves four rows of each 128-bit lane of a tile in one register. Scales are put into that order, too, and only a segment's sums are put
  * right again.
  *
- * A segment's sums wait in the L1 cache from block to block. That costs a load and a store of each, and is worth it: bundles are often a power of two apart,
- * or nearly so, and then a cache has room for the lines of 32 columns, but not for those of a segment's 256. While one block is multiplied the
- * next one's columns are asked for, each from end to end, because memory is quicker to give neighbouring lines than lines apart. */
+ * A segment's sums wait in the L1 cache from block to block, which costs a load and a store of each. So 32 columns are walked at a time and not a segment's
+ * 256: bundles are often a power of two apart, or nearly so, and then few sets of a cache hold all their lines. While one block is multiplied the
+ * next one's columns are asked for in the L2 cache (see rows_avx512.c), each from end to end, because memory is quicker to give neighbouring lines than lines
+ * apart. */
 #if defined(__x86_64__)
 #include "kernels/columns.h"
 #include "kernels/segments.h"
