@@ -8,6 +8,7 @@
  * real ones, double quotes single ones, white space around + goes, and so do the quotes and the + between two constants. */
 #include "core/chat_family.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -188,15 +189,21 @@ static const sl_chat_family families[] = {
         .thoughts = SLI_THOUGHTS_DROPPED,
     },
 };
-#define FAMILIES (sizeof families / sizeof *families)
-#define FAMILY_NAMES                                                                                                                       \
-    "chatml, qwen3, llama2, llama3, llama3.1, mistral-v0, mistral-v1, mistral-v3, mistral-tekken, mistral-v7, gemma, phi3, phi4, "         \
-    "phi4-mini, "                                                                                                                          \
-    "zephyr, deepseek, deepseek2, deepseek3, deepseek-r1, deepseek-r1-open"
+#define FAMILIES    (sizeof families / sizeof *families)
+#define NAMES_BYTES 320
 
 const sl_chat_family *sl_chat_family_at(size_t index)
 {
     return index < FAMILIES ? &families[index] : NULL;
+}
+
+/* All names, for those who are told to choose one. */
+static const char *name_all(char names[NAMES_BYTES])
+{
+    size_t used = 0;
+    for (size_t i = 0; i < FAMILIES && used < NAMES_BYTES; i++)
+        used += (size_t)snprintf(names + used, NAMES_BYTES - used, "%s%s", i > 0 ? ", " : "", families[i].name);
+    return names;
 }
 
 /* ---- flattening ---- */
@@ -283,21 +290,23 @@ sl_status sli_chat_family_of(sl_str template, const sl_chat_family **out, sl_err
 
 sl_status sl_chat_detect(const sl_gguf *gguf, const sl_chat_family **out, sl_error *err)
 {
+    char names[NAMES_BYTES];
     *out = NULL;
     if (!sl_gguf_find(gguf, TEMPLATE_KEY))
-        return sl_fail(err, SL_UNSUPPORTED, "%s: it has no chat template; --chat-template takes one of " FAMILY_NAMES, sl_gguf_path(gguf));
+        return sl_fail(err, SL_UNSUPPORTED, "%s: it has no chat template; --chat-template takes one of %s", sl_gguf_path(gguf),
+                       name_all(names));
     sl_str template;
     SL_TRY(sl_gguf_str(gguf, TEMPLATE_KEY, &template, err));
     SL_TRY(sli_chat_family_of(template, out, err));
     if (!*out)
-        return sl_fail(err, SL_UNSUPPORTED,
-                       "%s: its chat template is of no family that we know; --chat-template takes one of " FAMILY_NAMES,
-                       sl_gguf_path(gguf));
+        return sl_fail(err, SL_UNSUPPORTED, "%s: its chat template is of no family that we know; --chat-template takes one of %s",
+                       sl_gguf_path(gguf), name_all(names));
     return SL_OK;
 }
 
 sl_status sl_chat_by_name(const char *name, const sl_chat_family **out, sl_error *err)
 {
+    char names[NAMES_BYTES];
     *out = NULL;
     for (size_t i = 0; i < FAMILIES; i++) {
         if (strcmp(name, families[i].name) == 0) {
@@ -305,7 +314,7 @@ sl_status sl_chat_by_name(const char *name, const sl_chat_family **out, sl_error
             return SL_OK;
         }
     }
-    return sl_fail(err, SL_INVALID, "there is no chat template '%.64s'; known are " FAMILY_NAMES, name);
+    return sl_fail(err, SL_INVALID, "there is no chat template '%.64s'; known are %s", name, name_all(names));
 }
 
 const char *sl_chat_name(const sl_chat_family *family)

@@ -7,8 +7,7 @@
 #include "offload/sluice.h"
 
 /* The `count` likeliest tokens, likeliest first, at equal logits the lower id; then the rest of `top` is filled up with SL_TOKEN_NONE, where the
- * vocabulary is smaller. */
-/* Returns the logarithm of the sum of all tokens' exponentials, which a token's log p is its logit less of. */
+ * vocabulary is smaller. Returns the logarithm of the sum of all tokens' exponentials, which a token's log p is its logit less of. */
 double sli_logprobs_top(const float *logits, uint32_t vocab, uint32_t count, sl_logprob *top);
 
 /* log p of a logit, and what stands for that of none. */

@@ -5,6 +5,8 @@
  *      ........ t b e|                the path t b e is kept: its keys and values move together, in ascending order, and the position moves */
 #include "offload/engine.h"
 
+_Static_assert(SL_TREE_ROWS_MAX == SL_TREE_ROWS, "what the library promises is what attention takes");
+
 static sl_status check_tree(const sl_session *s, const sl_token_id *tokens, const int32_t *parents, size_t count, unsigned flags,
                             sl_error *err)
 {

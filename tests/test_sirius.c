@@ -12,17 +12,13 @@
 
 #include <cmocka.h>
 
+#include "tests/stage.h"
+
 #define MIB ((uint64_t)1 << 20)
 
 enum { VOCAB = 387, CONTEXT = 96, LONGEST = 8 };
 
 static char *stock_path, *packed_path;
-
-static void check(sl_status status, const sl_error *err)
-{
-    if (status != SL_OK)
-        fail_msg("%s", err->message);
-}
 
 static int write_models(void **unused)
 {
@@ -64,26 +60,6 @@ static sl_engine_options drafting_options(sl_sparsity mode)
     options.predictor = SL_PREDICTOR_ORACLE;
     options.density = mode == SL_SPARSITY_OFF ? 0 : 0.7;
     return options;
-}
-
-typedef struct stage {
-    sl_engine *engine;
-    sl_session *session;
-} stage;
-
-static stage open_stage(const sl_engine_options *options)
-{
-    stage s;
-    sl_error err = {0};
-    check(sl_engine_open(options, &s.engine, &err), &err);
-    check(sl_session_open(s.engine, &s.session, &err), &err);
-    return s;
-}
-
-static void close_stage(stage *s)
-{
-    sl_session_close(s->session);
-    sl_engine_close(s->engine);
 }
 
 /* Repeats itself, so that there is something to look up. */
@@ -200,15 +176,6 @@ static void drafted_text_is_plain_text_at_any_temperature_and_with_any_filter(vo
     }
 }
 
-static uint64_t minimum_budget(sl_engine_options options)
-{
-    sl_engine *engine;
-    sl_error err = {0};
-    options.ram_budget_bytes = 1;
-    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_NO_BUDGET);
-    return err.ram_budget_min_bytes;
-}
-
 static void budgets_threads_and_packed_files_do_not_show(void **unused)
 {
     sl_request request = request_of(24);
@@ -296,13 +263,12 @@ static void trip(void *ctx, uint32_t layer, const float *x, uint32_t rows)
         sl_engine_interrupt(t->engine);
 }
 
-static void an_interrupt_anywhere_leaves_checked_text_that_goes_on(void **unused)
+/* An interrupt at each layer in turn, drafting or checking, of a generation with `how`. */
+static void interrupt_anywhere(const sl_engine_options *options, const sl_drafting *how)
 {
     enum { ALL = 14 };
-    sl_engine_options options = drafting_options(SL_SPARSITY_COARSE);
-    stage s = open_stage(&options);
+    stage s = open_stage(options);
     sl_request request = request_of(ALL);
-    (void)unused;
     request.temperature = 0.4f;
     sl_result plain = generate_plain(&request);
     bool over = false;
@@ -314,7 +280,7 @@ static void an_interrupt_anywhere_leaves_checked_text_that_goes_on(void **unused
         s.engine->observer = (sli_observer){trip, &wire};
         request = request_of(ALL);
         request.temperature = 0.4f;
-        request.drafting = (sl_drafting){.tokens = 3, .drafter = SL_DRAFTER_MIXED};
+        request.drafting = *how;
         check(sl_session_truncate(s.session, 0, &err), &err);
         sl_status status = sl_generate(s.session, &request, &first, &err);
         s.engine->observer = (sli_observer){0};
@@ -337,6 +303,13 @@ static void an_interrupt_anywhere_leaves_checked_text_that_goes_on(void **unused
     assert_true(broken > 20);
     sl_result_free(&plain);
     close_stage(&s);
+}
+
+static void an_interrupt_anywhere_leaves_checked_text_that_goes_on(void **unused)
+{
+    sl_engine_options options = drafting_options(SL_SPARSITY_COARSE);
+    (void)unused;
+    interrupt_anywhere(&options, &(sl_drafting){.tokens = 3, .drafter = SL_DRAFTER_MIXED});
 }
 
 /* ---- scripts ---- */
@@ -533,48 +506,12 @@ static void the_length_asked_for_and_a_full_context_end_trees_too(void **unused)
     close_stage(&s);
 }
 
-/* An interrupt while levels are drafted, and while trees are checked. */
+/* While levels are drafted, and while trees are checked. */
 static void an_interrupt_anywhere_in_a_tree_leaves_checked_text_that_goes_on(void **unused)
 {
-    enum { ALL = 14 };
     sl_engine_options options = tree_options(SL_SPARSITY_COARSE);
-    stage s = open_stage(&options);
-    sl_request request = request_of(ALL);
     (void)unused;
-    request.temperature = 0.4f;
-    sl_result plain = generate_plain(&request);
-    bool over = false;
-    int broken = 0;
-    for (int at = 1; !over; at++) {
-        tripwire wire = {s.engine, at};
-        sl_result first, rest = {0};
-        sl_error err = {0};
-        s.engine->observer = (sli_observer){trip, &wire};
-        request = request_of(ALL);
-        request.temperature = 0.4f;
-        request.drafting = (sl_drafting){.tokens = 3, .drafter = SL_DRAFTER_MIXED, .tree = SL_TREE_BEST, .tree_rows = 9};
-        check(sl_session_truncate(s.session, 0, &err), &err);
-        sl_status status = sl_generate(s.session, &request, &first, &err);
-        s.engine->observer = (sli_observer){0};
-        over = status == SL_OK;
-        assert_true(over || status == SL_INTERRUPTED);
-        assert_memory_equal(first.tokens, plain.tokens, first.count * sizeof *plain.tokens);
-        assert_int_equal(sl_session_position(s.session), first.count > 0 ? PROMPT + first.count - 1 : 0);
-        if (!over && first.count > 0) {
-            broken++;
-            request.prompt = &first.tokens[first.count - 1];
-            request.prompt_count = 1;
-            request.max_tokens = (uint32_t)(ALL - first.count);
-            check(sl_generate(s.session, &request, &rest, &err), &err);
-            assert_int_equal(rest.count, ALL - first.count);
-            assert_memory_equal(rest.tokens, plain.tokens + first.count, rest.count * sizeof *plain.tokens);
-        }
-        sl_result_free(&first);
-        sl_result_free(&rest);
-    }
-    assert_true(broken > 20);
-    sl_result_free(&plain);
-    close_stage(&s);
+    interrupt_anywhere(&options, &(sl_drafting){.tokens = 3, .drafter = SL_DRAFTER_MIXED, .tree = SL_TREE_BEST, .tree_rows = 9});
 }
 
 static void a_tau_of_0_keeps_a_path_of_every_depth_of_a_tree(void **unused)

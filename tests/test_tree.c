@@ -11,17 +11,13 @@
 
 #include <cmocka.h>
 
+#include "tests/stage.h"
+
 #define MIB ((uint64_t)1 << 20)
 
 enum { VOCAB = 387, CONTEXT = 224, ROWS = 24, MOST = 80 };
 
 static char *stock_path, *packed_path, *windowed_path;
-
-static void check(sl_status status, const sl_error *err)
-{
-    if (status != SL_OK)
-        fail_msg("%s", err->message);
-}
 
 static int write_models(void **unused)
 {
@@ -59,35 +55,6 @@ static sl_engine_options options_of(const char *path)
 {
     return (sl_engine_options){
         .model_path = path, .ram_budget_bytes = 1024 * MIB, .context = CONTEXT, .threads = 1, .draft_max = MOST - 1, .batch = 96};
-}
-
-typedef struct stage {
-    sl_engine *engine;
-    sl_session *session;
-} stage;
-
-static stage open_stage(const sl_engine_options *options)
-{
-    stage s;
-    sl_error err = {0};
-    check(sl_engine_open(options, &s.engine, &err), &err);
-    check(sl_session_open(s.engine, &s.session, &err), &err);
-    return s;
-}
-
-static void close_stage(stage *s)
-{
-    sl_session_close(s->session);
-    sl_engine_close(s->engine);
-}
-
-static uint64_t minimum_budget(sl_engine_options options)
-{
-    sl_engine *engine;
-    sl_error err = {0};
-    options.ram_budget_bytes = 1;
-    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_NO_BUDGET);
-    return err.ram_budget_min_bytes;
 }
 
 /* ---- trees ---- */

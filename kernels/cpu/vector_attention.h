@@ -170,8 +170,8 @@ static span visible_to(const block *b, uint32_t begin, uint32_t end, uint32_t pa
     return seen;
 }
 
-/* s.p = scores, of the columns that a tile's queries see. */
-static void score_page(const block *b, uint32_t page)
+/* The block's queries times the keys of `page`, into out [query][CHUNK]; its values are read next. */
+static product scores_of(const block *b, uint32_t page, float *out)
 {
     const sl_attention *job = b->job;
     product scores = {.left = b->s.q,
@@ -181,12 +181,37 @@ static void score_page(const block *b, uint32_t page)
                       .scales = job->k_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
                       .columns = SL_KV_PAGE,
                       .k_end = job->head_dim,
-                      .out = b->s.p,
+                      .out = out,
                       .out_stride = CHUNK};
     if (b->widen)
         widen_right(&scores, 0, job->head_dim, b->s.page);
     fetch_ahead(&scores, job->v_pages[page], sl_kv_page_bytes(job->v_type, job->head_dim));
+    return scores;
+}
 
+/* s.o = s.o * correction + exponentials [query][CHUNK] times the values of `page` that lie in `used`. */
+static product output_of(const block *b, uint32_t page, const float *exponentials, span used)
+{
+    const sl_attention *job = b->job;
+    product output = {.left = exponentials,
+                      .kind = stored_kind(job->v_type, false),
+                      .right = job->v_pages[page],
+                      .scales = job->v_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
+                      .columns = job->head_dim,
+                      .k_begin = used.begin,
+                      .k_end = used.end,
+                      .out = b->s.o,
+                      .out_stride = job->head_dim,
+                      .correction = b->s.correction};
+    if (b->widen)
+        widen_right(&output, used.begin, used.end, b->s.page);
+    return output;
+}
+
+/* s.p = scores, of the columns that a tile's queries see. */
+static void score_page(const block *b, uint32_t page)
+{
+    product scores = scores_of(b, page, b->s.p);
     for (uint32_t i = 0, next; i < b->count; i = next) {
         next = b->count - i < BLOCK_TILE_ROWS ? b->count : i + BLOCK_TILE_ROWS;
         span seen = visible_to(b, i, next, page);
@@ -212,18 +237,8 @@ static void softmax_block(const block *b, uint32_t page)
 static void output_page(const block *b, uint32_t page, const uint8_t *next_keys)
 {
     const sl_attention *job = b->job;
-    product output = {.left = b->s.p,
-                      .kind = stored_kind(job->v_type, false),
-                      .right = job->v_pages[page],
-                      .scales = job->v_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
-                      .columns = job->head_dim,
-                      .out = b->s.o,
-                      .out_stride = job->head_dim,
-                      .correction = b->s.correction};
     span seen = visible_to(b, 0, b->count, page);
-    if (b->widen)
-        widen_right(&output, seen.begin, seen.end, b->s.page);
-
+    product output = output_of(b, page, b->s.p, seen);
     for (uint32_t i = 0, next; i < b->count; i = next) {
         next = b->count - i < BLOCK_TILE_ROWS ? b->count : i + BLOCK_TILE_ROWS;
         seen = visible_to(b, i, next, page);

@@ -25,19 +25,7 @@ static float *tail_of(const block *b, uint32_t page, uint32_t query)
 /* tail = scores of the slots of `page` before `end`. */
 static void score_slots(const block *b, uint32_t page, uint32_t end)
 {
-    const sl_attention *job = b->job;
-    product scores = {.left = b->s.q,
-                      .left_chunk = (size_t)sli_block_queries(job->head_dim) * CHUNK,
-                      .kind = stored_kind(job->k_type, true),
-                      .right = job->k_pages[page],
-                      .scales = job->k_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
-                      .columns = SL_KV_PAGE,
-                      .k_end = job->head_dim,
-                      .out = tail_of(b, page, 0),
-                      .out_stride = CHUNK};
-    if (b->widen)
-        widen_right(&scores, 0, job->head_dim, b->s.page);
-    fetch_ahead(&scores, job->v_pages[page], sl_kv_page_bytes(job->v_type, job->head_dim));
+    product scores = scores_of(b, page, tail_of(b, page, 0));
     run_product(&scores, 0, b->count, 0, (end + 15) / 16 * 16);
 }
 
@@ -78,25 +66,6 @@ static span spread_exponentials(const block *b, uint32_t positions_page, uint32_
     return used;
 }
 
-/* s.o = s.o * correction + s.spread * V */
-static void output_slots(const block *b, uint32_t page, span used)
-{
-    const sl_attention *job = b->job;
-    product output = {.left = b->s.spread,
-                      .kind = stored_kind(job->v_type, false),
-                      .right = job->v_pages[page],
-                      .scales = job->v_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
-                      .columns = job->head_dim,
-                      .k_begin = used.begin,
-                      .k_end = used.end,
-                      .out = b->s.o,
-                      .out_stride = job->head_dim,
-                      .correction = b->s.correction};
-    if (b->widen)
-        widen_right(&output, used.begin, used.end, b->s.page);
-    run_product(&output, 0, b->count, 0, job->head_dim);
-}
-
 static void attend_tree(const block *b)
 {
     const sl_attention *job = b->job;
@@ -115,7 +84,8 @@ static void attend_tree(const block *b)
             span used = spread_exponentials(b, positions, page);
             if (used.begin >= used.end)
                 continue;
-            output_slots(b, page, used);
+            product output = output_of(b, page, b->s.spread, used);
+            run_product(&output, 0, b->count, 0, job->head_dim);
             for (uint32_t i = 0; i < b->count; i++) /* it is done once */
                 b->s.correction[i] = 1.0f;
         }
