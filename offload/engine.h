@@ -71,6 +71,10 @@ static inline const sli_matrix *sli_units_head(const sli_units *u, const sl_mode
     return &u->matrices[m->layers * u->layer_ops + op];
 }
 
+/* How much larger a process may be at its pricing than an earlier run of the same command was: where the loader puts the libraries decides how
+ * much of them a page fault brings in. */
+#define SLI_PROCESS_DRIFT_BYTES ((uint64_t)768 << 10)
+
 /* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
 typedef struct sli_wishes {
     uint64_t budget_bytes, process_bytes;
@@ -103,7 +107,8 @@ typedef struct sli_price {
 } sli_price;
 
 /* Chooses unit size, batch and staging for the budget, gives units their homes and fills *price and *units (the caller frees them).
- * SL_NO_BUDGET with the smallest budget that works when it cannot fit. */
+ * SL_NO_BUDGET when it cannot fit. *min_bytes: the budget to ask for at least, in whole MiB; it also works where the process has grown by
+ * SLI_PROCESS_DRIFT_BYTES, so that up to two MiB less may work in one run and not in the next. */
 SL_MUST_USE sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                                       uint64_t *min_bytes, sl_error *err);
 

@@ -222,7 +222,8 @@ static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
     return bytes;
 }
 
-/* What the minimal plan needs; its share for page tables follows from itself. */
+/* The budget that is named when one is refused: what the minimal plan needs, and room for the process to be larger in the next run than it is
+ * in this one. The share for page tables follows from the budget itself. */
 static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *err)
 {
     sli_wishes wishes = *c->wishes;
@@ -234,7 +235,8 @@ static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *
     wishes.budget_bytes = 0;
     minimal.wishes = &wishes;
     price_fixed(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, staging, &p);
-    *min_bytes = (p.total_bytes + p.total_bytes / (TABLES_SHARE - 1) + MIB) / MIB * MIB;
+    uint64_t needed = p.total_bytes + SLI_PROCESS_DRIFT_BYTES;
+    *min_bytes = (needed + needed / (TABLES_SHARE - 1) + MIB) / MIB * MIB;
     sli_units_free(&units);
     return SL_OK;
 }
@@ -292,7 +294,7 @@ sl_status sli_price_model(const sl_model *model, const char *name, const sli_wis
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", model->layers);
     if (status == SL_OK)
         status = price_minimum(&c, min_bytes, err);
-    if (status == SL_OK && wishes->budget_bytes >= *min_bytes)
+    if (status == SL_OK)
         status = choose_plan(&c, price, units, &fits, err);
     if (status == SL_OK && !fits)
         status = refuse(&c, name, *min_bytes, err);

@@ -88,7 +88,7 @@ typedef struct sl_engine_info {
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */
     uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
-    uint64_t ram_budget_min_bytes;    /* the smallest budget that works with these options */
+    uint64_t ram_budget_min_bytes;    /* a budget that works with these options, at most 2 MiB above the least */
     uint64_t streamed_bytes;          /* of weights that do not stay: read in each pass or, sparse, when a set asks */
     const char *sparsity, *predictor; /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
     bool packed;                      /* the file's neurons are bundles */

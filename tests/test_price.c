@@ -227,12 +227,16 @@ static void the_least_works(const shape *s, const char *name, bool large)
             if (taken.status != SL_OK)
                 fail_msg("%s: %llu bytes were named and are refused", name, (unsigned long long)refused.least);
             assert_true(taken.least == refused.least);
-            wishes.budget_bytes = refused.least - MIB;
+            wishes.budget_bytes = refused.least - 2 * MIB;
             assert_int_equal(ask(s, &wishes).status, SL_NO_BUDGET);
+            wishes.budget_bytes = refused.least;
+            wishes.process_bytes += SLI_PROCESS_DRIFT_BYTES;
+            if (ask(s, &wishes).status != SL_OK)
+                fail_msg("%s: %llu bytes are refused to a process that is a little larger", name, (unsigned long long)refused.least);
         }
 }
 
-static void the_minimum_that_is_named_works_and_a_mebibyte_less_is_refused(void **state)
+static void the_minimum_that_is_named_works_for_a_larger_process_too_and_two_mebibytes_less_are_refused(void **state)
 {
     (void)state;
     for_each_shape(the_least_works);
@@ -404,7 +408,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_cover_each_matrix_without_gap_or_overlap),
         cmocka_unit_test(no_budget_is_exceeded_whatever_is_asked),
-        cmocka_unit_test(the_minimum_that_is_named_works_and_a_mebibyte_less_is_refused),
+        cmocka_unit_test(the_minimum_that_is_named_works_for_a_larger_process_too_and_two_mebibytes_less_are_refused),
         cmocka_unit_test(an_ample_budget_keeps_every_weight),
         cmocka_unit_test(what_a_tight_budget_leaves_is_weights_that_stay),
         cmocka_unit_test(more_memory_never_streams_noticeably_more),

@@ -108,11 +108,12 @@ static sl_status check_budget(const work *w, uint32_t tokens, uint32_t context, 
     if (price <= w->budget_bytes)
         return SL_OK;
     char needed[24], given[24];
-    sl_format_size(price, needed);
+    uint64_t named = price + SLI_PROCESS_DRIFT_BYTES;
+    sl_format_size(named, needed);
     sl_format_size(w->budget_bytes, given);
     sl_status status = sl_fail(err, SL_NO_BUDGET, "calibrate needs %s for its fits, the budget is %s", needed, given);
     if (err != NULL)
-        err->ram_budget_min_bytes = price;
+        err->ram_budget_min_bytes = named;
     return status;
 }
 
