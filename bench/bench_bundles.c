@@ -106,7 +106,7 @@ static int run_case(const char *path, uint64_t file_bytes, uint32_t alignment, d
     uint64_t layer_bytes = (uint64_t)c->stride * c->count;
     uint32_t layers = 0, counts[SETS];
     for (; layers < LAYERS_MAX && (layers + 1) * layer_bytes <= file_bytes; layers++)
-        layer[layers] = (sl_bundle_layer){.offset = layers * layer_bytes, .stride = c->stride, .count = c->count};
+        layer[layers] = (sl_bundle_layer){.offset = layers * layer_bytes, .stride = c->stride, .bytes = c->stride, .count = c->count};
     uint32_t *places = calloc((size_t)SETS * c->count, sizeof *places);
     sl_bundles *b = NULL;
     sl_tier *tier = NULL;

@@ -2,7 +2,7 @@
  *
  *     bench_columns [--isa I] [--type T] [--rows D] [--cols FF] [--threads N] [--bytes SIZE] [--passes N]
  *
- * Layers of FF bundles (gate row, up row, down column; a multiple of 512 bytes each) fill at least --bytes, so that nothing survives in a cache
+ * Layers of FF bundles (gate row, up row, down column; as far apart as in the cache of bundles) fill at least --bytes, so that nothing survives in a cache
  * unless they fit into one; neurons lie in random order. In a pass every layer is used once. GB/s counts the bytes of the rows or columns
  * that are touched; "with meta" the down product's scales as well, which are read whole where a block has members. Threads share the rows of a
  * down product and the members of the others. Then, on one thread: many activation rows through panels made of columns, against panels
@@ -196,7 +196,7 @@ static bool set_up(bench *b)
 {
     b->row_bytes = sl_row_bytes(b->opt.type, b->opt.rows);
     b->column_bytes = sl_column_bytes(b->opt.type, b->opt.rows);
-    b->stride = (2 * b->row_bytes + b->column_bytes + 511) / 512 * 512;
+    b->stride = ((2 * b->row_bytes + b->column_bytes + 63) / 64 | 1) * 64; /* as in a slot: pager/bundles.h */
     b->meta_bytes = sl_column_meta_bytes(b->opt.type, b->opt.rows, b->opt.cols);
     b->layers = b->opt.bytes / (b->stride * b->opt.cols) + 1;
     size_t matrix_bytes = (b->opt.rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS * sl_panel_bytes(b->opt.type, b->opt.cols);

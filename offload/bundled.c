@@ -97,6 +97,7 @@ sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *pack
         if (layer == NULL)
             continue;
         layers[i] = (sl_bundle_layer){.offset = layer->bundles_offset, .stride = layer->stride, .count = layer->ff};
+        layers[i].bytes = layer->gate_bytes + layer->up_bytes + layer->column_bytes;
         config.gap_bytes = layer->stride < SMALL_STRIDE ? 2 * SL_BUNDLES_GAP_BYTES : SL_BUNDLES_GAP_BYTES;
         layers[i].capacity = (uint32_t)((uint64_t)layer->ff * share / SLI_CACHE_WHOLE);
         if (keep[i] > config.wanted_max)

@@ -28,7 +28,7 @@ bool sli_cache_in_stage(const sli_cache *cache, uint32_t place)
 uint8_t *sli_cache_slot(const sli_cache *cache, uint32_t slot)
 {
     assert(slot < cache->ledger.capacity);
-    return cache->slots + (uint64_t)slot * cache->layer.stride;
+    return cache->slots + (uint64_t)slot * sl_bundles_slot_bytes(&cache->layer);
 }
 
 void sli_cache_put(sli_cache *cache, sli_admission admission, const uint8_t *data)
@@ -38,7 +38,7 @@ void sli_cache_put(sli_cache *cache, sli_admission admission, const uint8_t *dat
     if (before != SLI_NO_PLACE)
         cache->where[before] = SLI_ABSENT_PLACE;
     cache->where[admission.place] = admission.slot;
-    memcpy(sli_cache_slot(cache, admission.slot), data, cache->layer.stride);
+    memcpy(sli_cache_slot(cache, admission.slot), data, cache->layer.bytes);
 }
 
 const char *sli_cache_broken(const sli_cache *cache, uint8_t *seen)

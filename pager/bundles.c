@@ -66,6 +66,11 @@ static uint32_t entries_max(const sl_bundles_config *config, uint64_t stage_byte
     return (uint32_t)most;
 }
 
+uint32_t sl_bundles_slot_bytes(const sl_bundle_layer *layer)
+{
+    return ((layer->bytes + SL_BUNDLE_ALIGNMENT - 1) / SL_BUNDLE_ALIGNMENT | 1) * SL_BUNDLE_ALIGNMENT;
+}
+
 static layout lay_out(const sl_bundles_config *config)
 {
     layout l = {0};
@@ -78,7 +83,7 @@ static layout lay_out(const sl_bundles_config *config)
     if (alignment > PAGE_ALIGNMENT && l.staging < HUGE_ALIGNMENT)
         l.staging = HUGE_ALIGNMENT; /* smaller memory need not be aligned to more than a page */
     for (uint32_t i = 0; i < config->layer_count; i++) {
-        l.slots += (uint64_t)config->layers[i].capacity * config->layers[i].stride;
+        l.slots += (uint64_t)config->layers[i].capacity * sl_bundles_slot_bytes(&config->layers[i]);
         tables_of_layers += layer_tables(&config->layers[i]);
     }
     l.slots = l.slots > 0 ? sl_pages_round(l.slots) : 0;
@@ -112,6 +117,9 @@ static sl_status check_layer(const sl_bundle_layer *l, uint32_t index, sl_error 
         l->offset > INT64_MAX / 2)
         return sl_fail(err, SL_INVALID, "layer %u has bundles of %u bytes from %llu on; multiples of %d are needed, up to 64 MiB", index,
                        l->stride, (unsigned long long)l->offset, SL_BUNDLE_ALIGNMENT);
+    if (l->bytes == 0 || l->bytes > l->stride)
+        return sl_fail(err, SL_INVALID, "layer %u has bundles of %u bytes, of which %u are used; it must be 1 to all of them", index,
+                       l->stride, l->bytes);
     if (l->capacity > l->count || l->count >= SLI_IN_STAGE)
         return sl_fail(err, SL_INVALID, "layer %u has %u slots for %u bundles; no more slots than bundles are of use", index, l->capacity,
                        l->count);
@@ -146,7 +154,7 @@ static void init_caches(sl_bundles *b, const sl_bundles_config *config, uint8_t 
                        (uint16_t *)(void *)worth);
         tables += layer_tables(l);
         if (l->capacity > 0)
-            slots += (uint64_t)l->capacity * l->stride;
+            slots += (uint64_t)l->capacity * sl_bundles_slot_bytes(l);
     }
 }
 
@@ -232,7 +240,7 @@ sl_bundles_stats sl_bundles_statistics(const sl_bundles *b)
 {
     sl_bundles_stats stats = b->stats;
     for (uint32_t i = 0; i < b->layer_count; i++)
-        stats.resident_bytes += (uint64_t)b->cache[i].ledger.filled * b->cache[i].layer.stride;
+        stats.resident_bytes += (uint64_t)b->cache[i].ledger.filled * sl_bundles_slot_bytes(&b->cache[i].layer);
     return stats;
 }
 

@@ -9,6 +9,9 @@
  *     fetch(l, set) -> addresses    what is absent still is read; waits; the addresses hold until done(l)
  *     done(l)                       the policy sees what was used, and may copy bundles from the stage into the cache
  *
+ * A slot holds a bundle without its padding, in an odd number of cache lines: bundles a power of two apart would share few sets of the
+ * processor's caches, and multiplying them would wait for it.
+ *
  * Invariants (those of the parts are in bundle_policy.h, bundle_cache.h and bundle_stage.h)
  *  B1  An address handed out by fetch does not move or change until done.
  *  B2  What is in the cache is a function of the calls of fetch, done and offer that succeeded, never of time or of prefetch; and it never
@@ -33,7 +36,8 @@ typedef enum sl_bundle_policy {
 
 typedef struct sl_bundle_layer {
     uint64_t offset;   /* of place 0 in the file */
-    uint32_t stride;   /* bytes of a bundle, padding included */
+    uint32_t stride;   /* bytes from one bundle to the next, padding included */
+    uint32_t bytes;    /* of a bundle without its padding, at most stride: what is kept */
     uint32_t count;    /* places; 0: the layer has no bundles */
     uint32_t capacity; /* slots, at most count */
 } sl_bundle_layer;
@@ -57,6 +61,9 @@ typedef struct sl_bundles_config {
 #define SL_BUNDLES_REQUEST_BYTES ((uint32_t)256 << 10)
 
 typedef struct sl_bundles sl_bundles;
+
+/* Bytes of a slot. */
+uint32_t sl_bundles_slot_bytes(const sl_bundle_layer *layer);
 
 /* Bytes of host memory that this configuration takes, as allocated. Pure. */
 typedef struct sl_bundles_cost {

@@ -178,7 +178,8 @@ static void open_rig(rig *r, uint32_t depth)
 /* One layer of 64 bundles of 512 bytes from 4096 on, nothing cached, gaps not read, as much room as anybody wants. */
 static rig plain_rig(void)
 {
-    rig r = {.layer = {{.offset = 4096, .stride = 512, .count = 64}, {.offset = 65536, .stride = 512, .count = 64}}};
+    rig r = {
+        .layer = {{.offset = 4096, .stride = 512, .bytes = 512, .count = 64}, {.offset = 65536, .stride = 512, .bytes = 512, .count = 64}}};
     r.config = (sl_bundles_config){
         .layer_count = 2, .alignment = 512, .wanted_max = 64, .staging_bytes = 1 << 18, .request_bytes = 8192, .policy = SL_BUNDLES_LRU};
     return r;
@@ -195,7 +196,7 @@ static void check_bundle(const sl_bundle_layer *layer, uint32_t place, const uin
 {
     uint64_t from = layer->offset + (uint64_t)place * layer->stride;
     assert_int_equal((uintptr_t)data % SL_BUNDLE_ALIGNMENT, 0);
-    for (uint32_t i = 0; i < layer->stride; i++)
+    for (uint32_t i = 0; i < layer->bytes; i++)
         if (data[i] != sl_synthetic_byte(SEED, from + i))
             fail_msg("byte %u of the bundle at place %u is wrong", i, place);
 }
@@ -421,7 +422,8 @@ static void random_rig(rig *r, uint64_t *state, uint32_t alignment)
         sl_bundle_layer *l = &r->layer[i];
         at = (at + unit - 1) / unit * unit;
         *l = (sl_bundle_layer){.offset = at, .stride = unit * (1 + rnd(state, 1536 / unit)), .count = rnd(state, PLACES_MAX + 1)};
-        uint32_t kind = rnd(state, 4); /* no cache, a whole one, something between */
+        l->bytes = l->stride - l->stride / 64 * 37 % unit; /* some padding, and sometimes none */
+        uint32_t kind = rnd(state, 4);                     /* no cache, a whole one, something between */
         l->capacity = kind == 0 ? 0 : kind == 1 ? l->count : rnd(state, l->count + 1);
         at += (uint64_t)l->stride * l->count + 64 * (uint64_t)rnd(state, 100);
     }
@@ -446,10 +448,10 @@ static void random_guess(rig *r, uint64_t *state, uint32_t layer, const uint32_t
 static void random_offers(rig *r, uint64_t *state, uint32_t layer, model_layer *m)
 {
     const sl_bundle_layer *l = &r->layer[layer];
-    uint8_t data[1536];
+    uint8_t data[1536] = {0};
     for (uint32_t n = rnd(state, 20); n > 0 && l->count > 0; n--) {
         uint32_t place = rnd(state, l->count), cached = 0;
-        for (uint32_t i = 0; i < l->stride; i++)
+        for (uint32_t i = 0; i < l->bytes; i++)
             data[i] = sl_synthetic_byte(SEED, l->offset + (uint64_t)place * l->stride + i);
         sl_bundles_offer(r->b, layer, place, data);
         for (uint32_t p = 0; p < l->count; p++)
@@ -855,6 +857,16 @@ static void what_is_held_is_its_price_and_nothing_is_allocated_later(void **stat
     }
 }
 
+static void a_slot_holds_a_bundle_without_its_padding_in_an_odd_number_of_lines(void **state)
+{
+    (void)state;
+    for (uint32_t bytes = 1; bytes < 9000; bytes++) {
+        sl_bundle_layer l = {.stride = 16384, .bytes = bytes, .count = 100, .capacity = 100};
+        uint32_t slot = sl_bundles_slot_bytes(&l);
+        assert_true(slot >= bytes && slot < bytes + 128 && slot / 64 % 2 == 1 && slot % 64 == 0);
+    }
+}
+
 static void wrong_calls_are_refused(void **state)
 {
     (void)state;
@@ -882,7 +894,7 @@ static void a_configuration_that_cannot_work_is_refused(void **state)
     (void)state;
     sl_error err;
     sl_bundles *b;
-    for (int what = 0; what < 8; what++) {
+    for (int what = 0; what < 10; what++) {
         rig r = plain_rig();
         r.config.layers = r.layer;
         r.config.alignment = what == 0 ? 768 : what == 1 ? 0 : 512;
@@ -891,8 +903,9 @@ static void a_configuration_that_cannot_work_is_refused(void **state)
         r.layer[1].capacity = what == 4 ? 65 : 0;
         r.layer[1].stride = what == 5 ? 500 : 512;
         r.layer[1].offset = what == 6 ? 1000 : 65536;
-        assert_int_equal(sl_bundles_create(&r.config, &b, &err), what == 7 ? SL_OK : SL_INVALID);
-        if (what < 7)
+        r.layer[1].bytes = what == 7 ? 0 : what == 8 ? 513 : 512;
+        assert_int_equal(sl_bundles_create(&r.config, &b, &err), what == 9 ? SL_OK : SL_INVALID);
+        if (what < 9)
             continue;
         assert_int_equal(sl_bundles_fetch(b, 0, (uint32_t[]){1}, 1, NULL, &err), SL_INVALID);  /* no tier */
         assert_int_equal(sl_bundles_attach(b, &open_strict(4096, 1)->base, &err), SL_INVALID); /* coarser than expected */
@@ -927,6 +940,7 @@ int main(void)
         cmocka_unit_test(a_file_that_ends_inside_the_bundles_is_an_error_every_time),
         cmocka_unit_test(what_is_cached_is_not_read_again),
         cmocka_unit_test(what_is_held_is_its_price_and_nothing_is_allocated_later),
+        cmocka_unit_test(a_slot_holds_a_bundle_without_its_padding_in_an_odd_number_of_lines),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(a_configuration_that_cannot_work_is_refused),
     };

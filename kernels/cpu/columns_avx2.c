@@ -203,11 +203,11 @@ INLINE void prefetch_share(uint32_t type, const span *t, const chunk *c, size_t 
     size_t row = (c->begin + tile * TILE) * (rows_of_tile(type) / TILE);
     for (size_t i = c->s->columns * tile / tiles; i < c->s->columns * (tile + 1) / tiles; i++)
         for (size_t at = c->begin; at < c->end; at += LINE)
-            _mm_prefetch((const char *)c->s->column[i] + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)c->s->column[i] + at, _MM_HINT_T1);
     for (uint32_t i = 0; i < c->s->blocks; i++)
         for (size_t word = 0; word < (type == SL_TYPE_Q4_1 ? 2 : 1); word++)
             for (size_t at = 0; at < rows_of_tile(type) * 2; at += LINE)
-                _mm_prefetch((const char *)sli_column_meta(t->w, c->s->block[i], word, row) + at, _MM_HINT_T0);
+                _mm_prefetch((const char *)sli_column_meta(t->w, c->s->block[i], word, row) + at, _MM_HINT_T1);
 }
 
 INLINE void multiply_chunk(uint32_t type, const span *t, const chunk *now, const chunk *ahead)
@@ -291,9 +291,9 @@ INLINE void sum_lane(uint32_t type, const lanes *s, int j, size_t row, __m256 ac
     for (uint32_t i = 0; i < s->count[j]; i++) {
         const uint8_t *column = s->column[j][i];
         __m256 x = _mm256_broadcast_ss(&s->x[j][i]);
-        _mm_prefetch((const char *)column + size * row + AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)column + size * row + AHEAD, _MM_HINT_T1);
         if (type == SL_TYPE_F32)
-            _mm_prefetch((const char *)column + size * row + AHEAD + 64, _MM_HINT_T0);
+            _mm_prefetch((const char *)column + size * row + AHEAD + 64, _MM_HINT_T1);
 #pragma GCC unroll 4
         for (size_t c = 0; c < 4; c++)
             acc[c] = _mm256_fmadd_ps(load_weights(type, column, row + 8 * c), x, acc[c]);

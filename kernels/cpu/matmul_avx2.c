@@ -27,19 +27,36 @@ typedef struct prefetch {
     uint32_t every, wait; /* blocks multiplied per block asked for; until the next one */
 } prefetch;
 
+/* What is used once goes to the L2 cache: asked into the L1, its few outstanding misses would bound the rate of memory. */
+INLINE void prefetch_line(const uint8_t *at, bool once)
+{
+    if (once)
+        _mm_prefetch((const char *)at, _MM_HINT_T1);
+    else
+        _mm_prefetch((const char *)at, _MM_HINT_T0);
+}
+
+INLINE void prefetch_parts(uint32_t type, const sli_weight_parts *tile, size_t b, bool once)
+{
+    const uint8_t *quants = tile->quants + b * block_quant_bytes(type);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < block_quant_bytes(type); i += 64)
+        prefetch_line(quants + i, once);
+    prefetch_line(tile->scales + b * 32, once);
+    if (type == SL_TYPE_Q4_1)
+        prefetch_line(tile->minima + b * 32, once);
+}
+
 INLINE void prefetch_block(uint32_t type, prefetch *next)
 {
     if (--next->wait)
         return;
     next->wait = next->every;
     size_t b = next->block++;
-    const char *quants = (const char *)next->tile.quants + b * block_quant_bytes(type);
-#pragma GCC unroll 16
-    for (size_t i = 0; i < block_quant_bytes(type); i += 64)
-        _mm_prefetch(quants + i, _MM_HINT_T0);
-    _mm_prefetch((const char *)next->tile.scales + b * 32, _MM_HINT_T0);
-    if (type == SL_TYPE_Q4_1)
-        _mm_prefetch((const char *)next->tile.minima + b * 32, _MM_HINT_T0);
+    if (next->every == 1)
+        prefetch_parts(type, &next->tile, b, true);
+    else
+        prefetch_parts(type, &next->tile, b, false);
 }
 
 /* isum += a word of nibbles of both halves times word `i` of the rows' blocks q, in 16 bits. */

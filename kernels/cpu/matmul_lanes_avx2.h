@@ -70,11 +70,12 @@ INLINE sli_weight_parts parts_of_panel(const sli_weight_parts *parts, size_t off
     return (sli_weight_parts){parts->quants + offset, parts->scales + offset, parts->minima + offset};
 }
 
+/* Into the L2 cache: asked into the L1, its few outstanding misses would bound the rate of memory (bench/SPEED.md). */
 INLINE void prefetch_lines(const uint8_t *at, size_t lines)
 {
 #pragma GCC unroll 16
     for (size_t i = 0; i < lines; i++)
-        _mm_prefetch((const char *)at + 64 * i, _MM_HINT_T0);
+        _mm_prefetch((const char *)at + 64 * i, _MM_HINT_T1);
 }
 
 #endif

@@ -52,7 +52,7 @@ INLINE __m128i values_of(uint32_t bits, const uint8_t *group, int half)
 INLINE __m128i field_of(uint32_t bits, uint32_t f, const uint8_t *const *column, size_t run, size_t at, int half)
 {
     const uint8_t *group = column[f * run] + at;
-    _mm_prefetch((const char *)group + AHEAD, _MM_HINT_T0);
+    _mm_prefetch((const char *)group + AHEAD, _MM_HINT_T1);
     return _mm_slli_epi16(values_of(bits, group, half), (int)(f * bits));
 }
 

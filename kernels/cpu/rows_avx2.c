@@ -29,7 +29,7 @@ INLINE void prefetch_rows(eight_rows rows, size_t begin, size_t end)
     for (size_t at = begin; at < end; at += 64)
 #pragma GCC unroll 8
         for (int i = 0; i < EIGHT; i++)
-            _mm_prefetch((const char *)rows[i] + at, _MM_HINT_T0);
+            _mm_prefetch((const char *)rows[i] + at, _MM_HINT_T1);
 }
 
 INLINE __m256i dot_nibbles(eight_rows rows, size_t offset, const int8_t *x)

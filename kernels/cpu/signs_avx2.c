@@ -2,23 +2,20 @@
  *
  * A group of four columns has a table of sixteen 16-bit sums, kept as sixteen low and sixteen high bytes, because a shuffle looks up bytes. Tables
  * of two neighbouring groups lie in the two halves of a register, as do the signs; so both are used as they are loaded, and the halves are added at the
- * end of a block. Sums stay within 16 bits: 7 * 32 * 127 with three planes.
- *
- * Tables are made for some blocks at a time, small enough for the L1 cache, and all panels pass before the next ones; running totals wait in
- * `out` meanwhile. */
+ * end of a block. Sums stay within 16 bits: 7 * 32 * 127 with three planes. */
 #if defined(__x86_64__)
-#include "kernels/internal.h"
+#include "kernels/cpu/signs_walk.h"
 
 #include <immintrin.h>
 
-#define INLINE       static inline __attribute__((always_inline))
-#define TILE_BLOCKS  48 /* 12 KiB of tables */
-#define BLOCK_GROUPS (SL_SIGN_COLS / 4)
+#define AHEAD  4096
+#define INLINE static inline __attribute__((always_inline))
 
-/* [pair of groups][low bytes of both, high bytes of both] */
-typedef struct sign_table {
-    _Alignas(32) uint8_t bytes[BLOCK_GROUPS / 2][2][32];
-} sign_table;
+/* Both groups of a pair: their low bytes, then their high bytes. */
+INLINE __m256i load_part(const sli_sign_table *table, uint32_t pair, uint32_t high)
+{
+    return _mm256_load_si256((const __m256i *)(table->bytes + 64 * pair + 32 * high));
+}
 
 /* Sums of four activations with the signs that the place's bits say. */
 INLINE __m256i sums_of(const int8_t *x)
@@ -32,29 +29,29 @@ INLINE __m256i sums_of(const int8_t *x)
     return _mm256_add_epi16(low, high);
 }
 
-static void make_table(const int8_t *x, sign_table *table)
+static void make_table(const int8_t *x, sli_sign_table *table)
 {
     const __m256i byte = _mm256_set1_epi16(255);
-    for (uint32_t pair = 0; pair < BLOCK_GROUPS / 2; pair++) {
+    for (uint32_t pair = 0; pair < SLI_SIGN_BLOCK_GROUPS / 2; pair++) {
         __m256i a = sums_of(x + pair * 8), b = sums_of(x + pair * 8 + 4);
         /* packus takes halves of both in turn: a0 b0 a1 b1, put right by the permutation to a0 a1 b0 b1. */
         __m256i low = _mm256_packus_epi16(_mm256_and_si256(a, byte), _mm256_and_si256(b, byte));
         __m256i high = _mm256_packus_epi16(_mm256_srli_epi16(a, 8), _mm256_srli_epi16(b, 8));
-        _mm256_store_si256((__m256i *)table->bytes[pair][0], _mm256_permute4x64_epi64(low, 0xd8));
-        _mm256_store_si256((__m256i *)table->bytes[pair][1], _mm256_permute4x64_epi64(high, 0xd8));
+        _mm256_store_si256((__m256i *)(table->bytes + 64 * pair), _mm256_permute4x64_epi64(low, 0xd8));
+        _mm256_store_si256((__m256i *)(table->bytes + 64 * pair + 32), _mm256_permute4x64_epi64(high, 0xd8));
     }
 }
 
 /* sums: of rows 0-7, 8-15, 16-23, 24-31, even groups in the lower half, odd ones in the upper. */
-INLINE void add_plane(const uint8_t *signs, const sign_table *table, __m256i sums[4])
+INLINE void add_plane(const uint8_t *signs, const sli_sign_table *table, __m256i sums[4])
 {
     const __m256i nibble = _mm256_set1_epi8(15);
 #pragma GCC unroll 4
-    for (int pair = 0; pair < BLOCK_GROUPS / 2; pair++) {
+    for (int pair = 0; pair < SLI_SIGN_BLOCK_GROUPS / 2; pair++) {
         __m256i word = _mm256_loadu_si256((const __m256i *)(signs + pair * 32));
         __m256i near = _mm256_and_si256(word, nibble), far = _mm256_and_si256(_mm256_srli_epi16(word, 4), nibble);
-        __m256i low = _mm256_load_si256((const __m256i *)table->bytes[pair][0]);
-        __m256i high = _mm256_load_si256((const __m256i *)table->bytes[pair][1]);
+        __m256i low = load_part(table, pair, 0);
+        __m256i high = load_part(table, pair, 1);
         __m256i near_low = _mm256_shuffle_epi8(low, near), near_high = _mm256_shuffle_epi8(high, near);
         __m256i far_low = _mm256_shuffle_epi8(low, far), far_high = _mm256_shuffle_epi8(high, far);
         sums[0] = _mm256_add_epi16(sums[0], _mm256_unpacklo_epi8(near_low, near_high));
@@ -64,7 +61,7 @@ INLINE void add_plane(const uint8_t *signs, const sign_table *table, __m256i sum
     }
 }
 
-INLINE void add_block(const uint8_t *signs, uint32_t planes, const sign_table *table, float d, __m256 acc[4])
+INLINE void add_block(const uint8_t *signs, uint32_t planes, const sli_sign_table *table, float d, __m256 acc[4])
 {
     __m256i sums[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
     for (uint32_t p = planes; p-- > 0;) {
@@ -80,8 +77,7 @@ INLINE void add_block(const uint8_t *signs, uint32_t planes, const sign_table *t
     }
 }
 
-/* Blocks [0, blocks) of a tile, whose signs begin at `signs`, added to the totals of a panel's rows. */
-static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t blocks, const sign_table *tables, const float *d,
+static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t blocks, const sli_sign_table *tables, const float *d,
                      float totals[SL_SIGN_ROWS])
 {
     __m256 acc[4];
@@ -89,8 +85,8 @@ static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t block
     for (int i = 0; i < 4; i++)
         acc[i] = _mm256_loadu_ps(totals + 8 * i);
     for (uint32_t b = 0; b < blocks; b++) {
-        _mm_prefetch((const char *)signs + 1024, _MM_HINT_T0);
-        _mm_prefetch((const char *)signs + 1088, _MM_HINT_T0);
+        _mm_prefetch((const char *)signs + AHEAD, _MM_HINT_T1);
+        _mm_prefetch((const char *)signs + AHEAD + 64, _MM_HINT_T1);
         if (planes[b] == 1)
             add_block(signs, 1, &tables[b], d[b], acc);
         else
@@ -104,23 +100,6 @@ static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t block
 
 void sli_dot_signs_avx2(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out)
 {
-    sign_table tables[TILE_BLOCKS];
-    size_t panel_bytes = sl_sign_panel_bytes(w->planes, w->cols), offset = 0;
-    uint32_t blocks = w->cols / SL_SIGN_COLS;
-    for (uint32_t r = row_begin; r < row_end; r++)
-        out[r] = 0.0f;
-    for (uint32_t first = 0; first < blocks; first += TILE_BLOCKS) {
-        uint32_t count = blocks - first < TILE_BLOCKS ? blocks - first : TILE_BLOCKS;
-        for (uint32_t b = 0; b < count; b++)
-            make_table(x->q + (size_t)(first + b) * SL_SIGN_COLS, &tables[b]);
-        for (uint32_t r = row_begin; r < row_end; r += SL_SIGN_ROWS) {
-            uint32_t rows = row_end - r < SL_SIGN_ROWS ? row_end - r : SL_SIGN_ROWS;
-            float totals[SL_SIGN_ROWS] = {0};
-            __builtin_memcpy(totals, out + r, rows * sizeof *out);
-            add_tile(w->panels + r / SL_SIGN_ROWS * panel_bytes + offset, w->planes + first, count, tables, x->d + first, totals);
-            __builtin_memcpy(out + r, totals, rows * sizeof *out);
-        }
-        offset += sl_sign_panel_bytes(w->planes + first, count * SL_SIGN_COLS);
-    }
+    sli_walk_signs(w, x, row_begin, row_end, out, make_table, add_tile);
 }
 #endif
