@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """tests/cli_chat_pty.py: `sluice chat` on a terminal: Ctrl-C, Ctrl-D, editing, history, a window that changes its size."""
+import contextlib
 import fcntl
 import os
 import pty
@@ -75,10 +76,14 @@ class Terminal:
         self.seen += data.decode("utf-8", "replace")
         return bool(data)
 
-    def end(self):
-        """The exit status once it has ended by itself; None when it has to be killed."""
+    def end(self, key=None):
+        """The exit status once it has ended by itself; None when it has to be killed. The key is pressed until then: one that arrives between
+        the prompt and the line editor's taking the terminal over means nothing."""
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
+            if key is not None:
+                with contextlib.suppress(OSError):  # it has ended
+                    self.send(key)
             self.read()
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -106,8 +111,7 @@ def a_conversation():
     report("a line is answered", first, t.seen)
     report("the statistic is dim on a terminal", t.wait_for(r"\]\x1b\[0m"), t.seen)
     t.wait_for(PROMPT)
-    t.send("\x04")
-    report("Ctrl-D ends it, with status 0", t.end() == 0, t.seen)
+    report("Ctrl-D ends it, with status 0", t.end("\x04") == 0, t.seen)
     return first
 
 
@@ -177,8 +181,7 @@ def editing(expected):
     t.send("/stats\r")
     report("Ctrl-C within it takes it back", t.wait_for(r"2 messages"), t.seen[-300:])
     t.wait_for(PROMPT)
-    t.send("\x04")
-    report("editing ends well", t.end() == 0, t.seen[-300:])
+    report("editing ends well", t.end("\x04") == 0, t.seen[-300:])
 
 
 def history(expected):
@@ -191,15 +194,13 @@ def history(expected):
     found = new_of(t)
     report("and is there the next time", found and found[:2] == expected[:2], found, t.seen[-300:])
     t.wait_for(PROMPT)
-    t.send("\x04")
-    t.end()
+    t.end("\x04")
     t = Terminal("-n", "4", state="/proc/nowhere", home="/proc/nowhere")
     t.wait_for(PROMPT)
     t.send("hello\r")
     report("a home that cannot be written is no failure", new_of(t), t.seen[-300:])
     t.wait_for(PROMPT)
-    t.send("\x04")
-    report("nor at the end", t.end() == 0, t.seen[-300:])
+    report("nor at the end", t.end("\x04") == 0, t.seen[-300:])
 
 
 def ends():
