@@ -7,18 +7,10 @@
 #define SL_OFFLOAD_FFN_H
 
 #include "offload/matmul.h"
+#include "offload/share.h"
 
 /* The operations that a feed-forward consists of, in the program's order. */
 enum { SLI_FFN_GATE, SLI_FFN_UP, SLI_FFN_GLU, SLI_FFN_DOWN, SLI_FFN_OPS };
-
-/* Thread `index` of `count`'s share of `all` things, with borders at multiples of `unit`. */
-static inline void sli_share(uint32_t all, uint32_t unit, unsigned index, unsigned count, uint32_t *begin, uint32_t *end)
-{
-    uint32_t units = (all + unit - 1) / unit;
-    *begin = (uint32_t)((uint64_t)units * index / count) * unit;
-    *end = (uint32_t)((uint64_t)units * (index + 1) / count) * unit;
-    *end = *end < all ? *end : all;
-}
 
 typedef struct sli_ffn {
     sl_engine *engine;

@@ -41,14 +41,14 @@ static const uint32_t *choose(const sli_ffn *f, const float *x)
     if (s->mode == SL_SPARSITY_COARSE)
         return sli_coarse_set(s, f->layer);
     score_job job = {.scores = sli_sparsity_scores(s, 0), .ff = s->ff};
-    sli_sparsity_begin(s, f->layer, x, 0, &job.row);
+    sli_sparsity_begin(s, f->layer, f->engine->threads, x, 0, &job.row);
     sl_threads_run(f->engine->threads, score_share, &job);
     return sli_sparsity_top(s, f->layer, job.scores, 0);
 }
 
 /* ---- bundles ---- */
 
-/* Places of the members, ascending. O(ff): a mark for each, then a walk. */
+/* Places of the members, ascending. O(ff): a mark for each, then a walk without a branch, which could not be foretold. */
 static void find_places(sli_bundled *b, const sli_member_row *row)
 {
     assert(row->layer != NULL);
@@ -56,9 +56,10 @@ static void find_places(sli_bundled *b, const sli_member_row *row)
     memset(b->wanted, 0, ff * sizeof *b->wanted);
     for (uint32_t i = 0; i < row->count; i++)
         b->wanted[row->layer->place_of[row->members[i]]] = true;
-    for (uint32_t place = 0; place < ff; place++)
-        if (b->wanted[place])
-            b->places[n++] = place;
+    for (uint32_t place = 0; place < ff && n < row->count; place++) {
+        b->places[n] = place;
+        n += b->wanted[place];
+    }
 }
 
 /* Leaves out what is not there yet: the members and places that are. */

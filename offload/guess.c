@@ -1,5 +1,6 @@
 /* offload/guess.c: see guess.h. */
 #include "offload/guess.h"
+#include "offload/share.h"
 
 #include <math.h>
 #include <string.h>
@@ -120,22 +121,43 @@ static uint8_t *place_acts(uint8_t *memory, uint32_t cols, sl_acts *acts)
     return memory + align_up(cols / SL_ACT_BLOCK * sizeof(int32_t));
 }
 
-static void project(const sli_guess *g, const sl_kernels *kernels, const float *x, uint8_t *memory, float *inputs)
+typedef struct projection_job {
+    const sli_guess *guess;
+    const sl_kernels *kernels;
+    sl_acts acts;
+    float *inputs;
+} projection_job;
+
+static void project_share(void *arg, unsigned index, unsigned count)
 {
-    sl_acts acts = {.f32 = x};
-    place_acts(memory, g->d, &acts);
-    if (sl_format_of(g->projection)->quantized)
-        kernels->quantize(&acts, 0, 1);
-    kernels->matmul(g->projection, g->panels, g->inputs, &acts, inputs, g->inputs);
+    const projection_job *job = arg;
+    const sli_guess *g = job->guess;
+    uint32_t first, last;
+    sli_share(g->inputs, SL_PANEL_ROWS, index, count, &first, &last);
+    if (first < last)
+        job->kernels->matmul(g->projection, g->panels + (size_t)first * sl_row_bytes(g->projection, g->d), last - first, &job->acts,
+                             job->inputs + first, last - first);
 }
 
-void sli_guess_begin(const sli_guess *g, const sl_kernels *kernels, const float *x, void *memory, sl_acts *inputs)
+static void project(const sli_guess *g, const sl_kernels *kernels, sl_threads *crew, const float *x, uint8_t *memory, float *inputs)
+{
+    projection_job job = {.guess = g, .kernels = kernels, .acts = {.f32 = x}, .inputs = inputs};
+    place_acts(memory, g->d, &job.acts);
+    if (sl_format_of(g->projection)->quantized)
+        kernels->quantize(&job.acts, 0, 1);
+    if (crew != NULL)
+        sl_threads_run(crew, project_share, &job);
+    else
+        project_share(&job, 0, 1);
+}
+
+void sli_guess_begin(const sli_guess *g, const sl_kernels *kernels, sl_threads *crew, const float *x, void *memory, sl_acts *inputs)
 {
     float *values = memory;
     uint8_t *rest = place_acts((uint8_t *)memory + align_up(g->inputs * sizeof(float)), g->inputs, inputs);
     inputs->f32 = values;
     if (g->select == NULL)
-        project(g, kernels, x, rest, values);
+        project(g, kernels, crew, x, rest, values);
     for (uint32_t i = 0; i < g->inputs; i++)
         values[i] = (g->select == NULL ? values[i] : x[g->select[i]]) * g->factors[i];
     kernels->quantize(inputs, 0, 1);

@@ -16,6 +16,7 @@
 #define SL_OFFLOAD_GUESS_H
 
 #include "core/format.h"
+#include "core/threads.h"
 #include "kernels/kernels.h"
 
 typedef enum sli_guess_word {
@@ -68,8 +69,8 @@ const char *sli_guess_view(const uint8_t *blob, size_t bytes, uint32_t d, uint32
 
 /* Memory that a row's inputs need, for any guess over d. */
 size_t sli_guess_row_bytes(uint32_t d);
-/* Makes a row's inputs in that memory, 64-byte aligned as x is. */
-void sli_guess_begin(const sli_guess *guess, const sl_kernels *kernels, const float *x, void *memory, sl_acts *inputs);
+/* Makes a row's inputs in that memory, 64-byte aligned as x is. The crew, called by its owner, shares the projection; NULL: the caller alone. */
+void sli_guess_begin(const sli_guess *guess, const sl_kernels *kernels, sl_threads *crew, const float *x, void *memory, sl_acts *inputs);
 /* The guessed products of neurons [first, last): gate[i - first], up[i - first] with the down column's norm. first is a multiple of 32, last too
  * unless it is ff. */
 void sli_guess_products(const sli_guess *guess, const sl_kernels *kernels, const sl_acts *inputs, uint32_t first, uint32_t last,

@@ -98,10 +98,10 @@ size_t sli_predictor_row_bytes(uint32_t d)
     return sli_guess_row_bytes(d);
 }
 
-void sli_predictor_begin(const sli_predictor *p, uint32_t layer, const float *x, void *memory, sli_predictor_row *row)
+void sli_predictor_begin(const sli_predictor *p, uint32_t layer, sl_threads *crew, const float *x, void *memory, sli_predictor_row *row)
 {
     *row = (sli_predictor_row){.predictor = p, .layer = layer};
-    sli_guess_begin(&p->layers[layer], p->kernels, x, memory, &row->inputs);
+    sli_guess_begin(&p->layers[layer], p->kernels, crew, x, memory, &row->inputs);
 }
 
 void sli_predictor_scores(const sli_predictor_row *row, uint32_t first, uint32_t last, float *scores)

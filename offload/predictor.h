@@ -17,6 +17,7 @@
 #define SL_OFFLOAD_PREDICTOR_H
 
 #include "core/gguf.h"
+#include "core/threads.h"
 #include "kernels/kernels.h"
 
 #define SLI_PREDICTOR_TENSOR "blk.%u.calibration.predictor"
@@ -53,8 +54,9 @@ typedef struct sli_predictor_row {
 } sli_predictor_row;
 size_t sli_predictor_row_bytes(uint32_t d);
 
-/* x: [d], the feed-forward's normed input, 64-byte aligned. */
-void sli_predictor_begin(const sli_predictor *predictor, uint32_t layer, const float *x, void *memory, sli_predictor_row *row);
+/* x: [d], the feed-forward's normed input, 64-byte aligned. The crew as in guess.h. */
+void sli_predictor_begin(const sli_predictor *predictor, uint32_t layer, sl_threads *crew, const float *x, void *memory,
+                         sli_predictor_row *row);
 /* scores[i] for neurons i in [first, last); first is a multiple of SLI_PREDICTOR_ALIGN, last too unless it is ff. `scores` is indexed by neuron. */
 void sli_predictor_scores(const sli_predictor_row *row, uint32_t first, uint32_t last, float *scores);
 

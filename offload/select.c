@@ -46,12 +46,12 @@ void sli_select_top(const float *scores, uint32_t count, uint32_t keep, uint32_t
     if (keep == 0)
         return;
     uint32_t limit = threshold(scores, count, keep, &larger), equal = keep - larger;
+    /* Without a branch: which ones are taken cannot be foretold, and a wrong guess costs the processor more than all else here. */
     for (uint32_t i = 0; i < count && n < keep; i++) {
-        uint32_t key = key_of(&scores[i]);
-        if (key < limit || (key == limit && equal == 0))
-            continue;
-        equal -= key == limit;
-        members[n++] = i;
+        uint32_t key = key_of(&scores[i]), is_equal = (key == limit) & (equal > 0);
+        members[n] = i;
+        n += (key > limit) | is_equal;
+        equal -= is_equal;
     }
 }
 

@@ -97,11 +97,11 @@ void sli_sparsity_count(sli_sparsity *s, uint32_t members)
     atomic_fetch_add_explicit(&s->members, members, memory_order_relaxed);
 }
 
-void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread, sli_predictor_row *row)
+void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, sl_threads *crew, const float *x, unsigned thread, sli_predictor_row *row)
 {
     float *copy = (float *)(void *)(s->thread_inputs + thread * s->thread_input_bytes); /* aligned, as rows of a batch need not be */
     memcpy(copy, x, s->d * sizeof *x);
-    sli_predictor_begin(s->stored, layer, copy, (uint8_t *)copy + sl_layout_round(s->d * sizeof *x), row);
+    sli_predictor_begin(s->stored, layer, crew, copy, (uint8_t *)copy + sl_layout_round(s->d * sizeof *x), row);
 }
 
 float *sli_sparsity_scores(const sli_sparsity *s, unsigned thread)
@@ -113,7 +113,7 @@ const uint32_t *sli_sparsity_predict(sli_sparsity *s, uint32_t layer, const floa
 {
     sli_predictor_row row;
     float *scores = sli_sparsity_scores(s, thread);
-    sli_sparsity_begin(s, layer, x, thread, &row);
+    sli_sparsity_begin(s, layer, NULL, x, thread, &row);
     sli_predictor_scores(&row, 0, s->ff, scores);
     return sli_sparsity_top(s, layer, scores, thread);
 }

@@ -65,9 +65,9 @@ uint32_t sli_sparsity_keep(uint32_t ff, double density);
 
 /* The largest scores' neurons, ascending, in s->thread_members of this thread. */
 const uint32_t *sli_sparsity_top(sli_sparsity *s, uint32_t layer, const float *scores, unsigned thread);
-/* What the stored predictor makes of x ([d]) for a layer, by ranges of neurons as in predictor.h: begin once, then the scores of ranges, into
- * s->thread_scores of the thread that began. */
-void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread, sli_predictor_row *row);
+/* What the stored predictor makes of x ([d]) for a layer, by ranges of neurons as in predictor.h: begin once, by the thread or, where it owns
+ * one, with its crew; then the scores of ranges, into s->thread_scores of the thread that began. */
+void sli_sparsity_begin(sli_sparsity *s, uint32_t layer, sl_threads *crew, const float *x, unsigned thread, sli_predictor_row *row);
 float *sli_sparsity_scores(const sli_sparsity *s, unsigned thread);
 /* All of it, on one thread: the predicted set. */
 const uint32_t *sli_sparsity_predict(sli_sparsity *s, uint32_t layer, const float *x, unsigned thread);

@@ -15,6 +15,11 @@ void sli_cache_init(sli_cache *cache, const sl_bundle_layer *layer, sl_bundle_po
     memset(worth, 0, layer->count * sizeof *worth);
 }
 
+bool sli_cache_holds_all(const sli_cache *cache)
+{
+    return cache->ledger.filled == cache->layer.count;
+}
+
 bool sli_cache_in_slot(const sli_cache *cache, uint32_t place)
 {
     return cache->where[place] < SLI_IN_STAGE;

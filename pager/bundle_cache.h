@@ -23,6 +23,7 @@ typedef struct sli_cache {
 /* All absent; the memory is the caller's. */
 void sli_cache_init(sli_cache *cache, const sl_bundle_layer *layer, sl_bundle_policy policy, uint8_t *slots, uint32_t *where,
                     uint32_t *place_of, uint16_t *worth);
+bool sli_cache_holds_all(const sli_cache *cache); /* each of the layer's bundles is in a slot */
 bool sli_cache_in_slot(const sli_cache *cache, uint32_t place);
 bool sli_cache_in_stage(const sli_cache *cache, uint32_t place);
 uint8_t *sli_cache_slot(const sli_cache *cache, uint32_t slot);

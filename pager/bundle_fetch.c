@@ -246,6 +246,10 @@ static void count_fetch(sl_bundles *b, const tally *t, uint32_t count, uint32_t 
 /* Brings all that is wanted into slots or the stage; waits. */
 static bool bring(sl_bundles *b, sli_stage *s, const uint32_t *places, uint32_t count)
 {
+    if (sli_cache_holds_all(s->cache)) {
+        count_fetch(b, &(tally){.cached = count}, count, s->cache->layer.stride);
+        return true;
+    }
     sort_guess(b, s, places, count);
     tally t = count_guess(s, places, count);
     uint32_t absent = make_room(b, s, places, count);
@@ -316,6 +320,11 @@ void sl_bundles_done(sl_bundles *b, uint32_t layer)
         return;
     }
     sli_cache *cache = s->cache;
+    b->held = NULL;
+    if (sli_cache_holds_all(cache)) { /* nothing comes or goes any more: uses need not be counted */
+        b->stats.wasted += sli_stage_let_go(s);
+        return;
+    }
     uint32_t staged = 0;
     for (uint32_t i = 0; i < b->used_count; i++)
         if (sli_cache_in_stage(cache, b->used[i]))
@@ -326,7 +335,6 @@ void sl_bundles_done(sl_bundles *b, uint32_t layer)
         sli_cache_put(cache, b->admission[i], sli_stage_data(s, sli_stage_entry(s, b->admission[i].place)));
     b->stats.admitted += admitted;
     b->stats.wasted += sli_stage_let_go(s);
-    b->held = NULL;
 }
 
 void sl_bundles_offer(sl_bundles *b, uint32_t layer, uint32_t place, const uint8_t *data)

@@ -230,7 +230,7 @@ static void check_scores(const sl_kernels *kernels, uint32_t projection, uint32_
     fill(x, D, 11);
     assert_null(sli_guess_view(m.blob, m.bytes, D, FF, &guess));
     expected_scores(&m, x, inputs, want);
-    sli_guess_begin(&guess, kernels, x, memory, &acts);
+    sli_guess_begin(&guess, kernels, NULL, x, memory, &acts);
     sli_guess_scores(&guess, kernels, SL_GLU_SILU, &acts, 0, FF, got);
     assert_same_bits(got, want, FF, "all neurons");
     for (uint32_t first = 0; first < FF; first += 32)

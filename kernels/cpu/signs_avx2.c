@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #define AHEAD  4096
+#define LINE   64
 #define INLINE static inline __attribute__((always_inline))
 
 /* Both groups of a pair: their low bytes, then their high bytes. */
@@ -64,6 +65,8 @@ INLINE void add_plane(const uint8_t *signs, const sli_sign_table *table, __m256i
 INLINE void add_block(const uint8_t *signs, uint32_t planes, const sli_sign_table *table, float d, __m256 acc[4])
 {
     __m256i sums[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (uint32_t at = 0; at < planes * SL_SIGN_PLANE_BYTES; at += LINE)
+        _mm_prefetch((const char *)signs + AHEAD + at, _MM_HINT_T1);
     for (uint32_t p = planes; p-- > 0;) {
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
@@ -85,8 +88,6 @@ static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t block
     for (int i = 0; i < 4; i++)
         acc[i] = _mm256_loadu_ps(totals + 8 * i);
     for (uint32_t b = 0; b < blocks; b++) {
-        _mm_prefetch((const char *)signs + AHEAD, _MM_HINT_T1);
-        _mm_prefetch((const char *)signs + AHEAD + 64, _MM_HINT_T1);
         if (planes[b] == 1)
             add_block(signs, 1, &tables[b], d[b], acc);
         else

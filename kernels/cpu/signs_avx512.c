@@ -45,6 +45,9 @@ INLINE void add_plane(const uint8_t *signs, const sli_sign_table *table, __m256i
 INLINE void add_block(const uint8_t *signs, uint32_t planes, const sli_sign_table *table, float d, __m512 acc[HALVES])
 {
     __m256i sums[HALVES] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (uint32_t at = 0; at < planes * SL_SIGN_PLANE_BYTES; at += LINE)
+        _mm_prefetch((const char *)signs + AHEAD + at, _MM_HINT_T1);
+#pragma GCC unroll 3
     for (uint32_t p = planes; p-- > 0;) {
         sums[0] = _mm256_add_epi16(sums[0], sums[0]);
         sums[1] = _mm256_add_epi16(sums[1], sums[1]);
@@ -60,10 +63,10 @@ static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t block
 {
     __m512 acc[HALVES] = {_mm512_loadu_ps(totals), _mm512_loadu_ps(totals + 16)};
     for (uint32_t b = 0; b < blocks; b++) {
-        for (uint32_t at = 0; at < SL_SIGN_PLANE_BYTES; at += LINE)
-            _mm_prefetch((const char *)signs + AHEAD + at, _MM_HINT_T1);
         if (planes[b] == 1)
             add_block(signs, 1, &tables[b], d[b], acc);
+        else if (planes[b] == SL_SIGN_PLANES)
+            add_block(signs, SL_SIGN_PLANES, &tables[b], d[b], acc);
         else
             add_block(signs, planes[b], &tables[b], d[b], acc);
         signs += planes[b] * SL_SIGN_PLANE_BYTES;

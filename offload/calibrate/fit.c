@@ -145,7 +145,7 @@ sl_status sli_fit(sli_lesson *l, const sli_fit_plan *plan, void *scratch, uint8_
         memset(l->neuron[i], 0, l->ff * sizeof *l->neuron[i]);
     measuring m = {.lesson = l, .guess = &guess};
     for (m.row = 0; m.row < l->fit_rows && fault == NULL; m.row++) {
-        sli_guess_begin(&guess, l->kernels, l->x + (size_t)m.row * l->d, l->row, &m.inputs);
+        sli_guess_begin(&guess, l->kernels, NULL, l->x + (size_t)m.row * l->d, l->row, &m.inputs);
         sl_threads_run(l->threads, measure_share, &m);
     }
     if (fault == NULL) {

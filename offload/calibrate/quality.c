@@ -30,7 +30,7 @@ static void score_share(void *arg, unsigned index, unsigned count)
 void sli_quality_scores(sli_lesson *l, const sli_guess *guess, uint32_t row, float *scores)
 {
     scoring s = {.lesson = l, .guess = guess, .scores = scores};
-    sli_guess_begin(guess, l->kernels, l->x + (size_t)row * l->d, l->row, &s.inputs);
+    sli_guess_begin(guess, l->kernels, NULL, l->x + (size_t)row * l->d, l->row, &s.inputs);
     sl_threads_run(l->threads, score_share, &s);
 }
 
