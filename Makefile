@@ -74,9 +74,14 @@ example: $(EXAMPLES) ## build the example programs that use the library
 
 # --- compiling -----------------------------------------------------------------------------------------------------------------------
 
-# One source per instruction set: the file's name ends in what it may use, and only the chosen one runs on a machine.
+# One source per instruction set: the file's name ends in what it may use, and only the chosen one runs on a machine. Files of another
+# architecture's sets compile to nothing.
+ifneq ($(filter aarch64%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+ISA_dotprod := -march=armv8.2-a+dotprod
+else
 ISA_avx2   := -mavx2 -mfma -mf16c -mbmi2
 ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2) -mprefer-vector-width=512
+endif
 EXAMPLE_FLAGS = $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include
 isa_of      = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))
 # What --version says; of paths in flags nothing, so that equal sources give equal bytes.
@@ -85,7 +90,7 @@ $(MAIN_OBJ): OPTIONS_GIVEN = -DSLUICE_BUILD_OPTIONS='"$(subst ",,$(subst ','',$(
 compile_of  = $(if $(filter tests/example/%,$(1)),$(EXAMPLE_FLAGS),$(ALLCFLAGS) $(call isa_of,$(1)))
 
 # Rebuilds all when the compiler or its flags change.
-export SLUICE_FLAGS := $(CC) $(ALLCFLAGS) $(ISA_avx512)
+export SLUICE_FLAGS := $(CC) $(ALLCFLAGS) $(ISA_avx512) $(ISA_dotprod)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo "$$SLUICE_FLAGS" | cmp -s - $@ || echo "$$SLUICE_FLAGS" > $@
@@ -215,6 +220,17 @@ tsan: ## the pager's and the threads' tests under the thread sanitizer
 sanitize: ## asan, then tsan, both in any case
 	@asan=0; $(MAKE) --no-print-directory asan || asan=1; $(MAKE) --no-print-directory tsan && exit $$asan
 
+# 64-bit ARM from another machine: cross-compiled, and tested in an emulator, which knows no io_uring and whose speed means nothing.
+ARM64_SYSROOT = $(BUILD)/arm64-sysroot
+ARM64 = BUILD=$(BUILD)/arm64 CC="aarch64-linux-gnu-gcc --sysroot=$(abspath $(ARM64_SYSROOT))" AR=aarch64-linux-gnu-ar
+ARM64_TESTS := $(filter test_kernels_% test_gate_up test_dequantize test_quantize test_columns test_threads test_mathx test_format,$(notdir $(TESTS)))
+arm64: ## cross-compile for 64-bit ARM, below $(BUILD)/arm64
+	@scripts/setup-arm64 $(ARM64_SYSROOT)
+	@$(SUBMAKE) $(ARM64) $(BUILD)/arm64/sluice
+test-arm64: arm64 ## the tests of the kernels, and short ones of the engine, for 64-bit ARM under qemu-user
+	@$(SUBMAKE) $(ARM64) $(ARM64_TESTS:%=$(BUILD)/arm64/tests/%)
+	@scripts/run-tests --build $(BUILD)/arm64 --under "qemu-aarch64 -L $(ARM64_SYSROOT)" $(ARM64_TESTS)
+
 fuzzers: $(FUZZERS)
 FUZZ_SECONDS ?= 20
 fuzz: ## each fuzzer for FUZZ_SECONDS (20), with clang
@@ -239,10 +255,10 @@ clean: ## remove what was built; models stay
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
 FORCE:
-.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize fuzzers fuzz lint format clean help FORCE
+.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/%.d,$(filter-out $(EXAMPLE_SRC),$(ALL_SRC)))
