@@ -18,11 +18,14 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#define TILE   32  /* bytes of a column */
-#define CHUNK  512 /* bytes of a column that are asked for at a time */
-#define AHEAD  256 /* bytes of a column of floats between what is used and what is prefetched */
-#define LINE   64
-#define EIGHT  8 /* rows in a register of floats */
+
+#include "kernels/cpu/columns_floats.h"
+
+#define TILE  32  /* bytes of a column */
+#define CHUNK 512 /* bytes of a column that are asked for at a time */
+#define AHEAD 256 /* bytes of a column of floats between what is used and what is prefetched */
+#define LINE  64
+#define EIGHT 8 /* rows in a register of floats */
 
 /* The members of one segment. */
 typedef struct segment {
@@ -254,25 +257,6 @@ static void multiply_quantized(const sl_columns *w, const sl_acts *x, size_t row
 
 /* ---- floats (D3) ---- */
 
-/* The members of one segment by lane: those with k mod 4 = j, in order. */
-typedef struct lanes {
-    uint32_t count[4];
-    const uint8_t *column[4][SLI_SEGMENT_ELEMENTS / 4];
-    float x[4][SLI_SEGMENT_ELEMENTS / 4];
-} lanes;
-
-static uint32_t lay_out_lanes(const sl_columns *w, const sl_acts *x, uint32_t i, lanes *s)
-{
-    uint32_t index = w->member[i] / SLI_SEGMENT_ELEMENTS;
-    memset(s->count, 0, sizeof s->count);
-    for (; i < w->count && w->member[i] / SLI_SEGMENT_ELEMENTS == index; i++) {
-        uint32_t j = w->member[i] % 4, at = s->count[j]++;
-        s->column[j][at] = w->column[i];
-        s->x[j][at] = x->f32[w->member[i]];
-    }
-    return i;
-}
-
 INLINE __m256 load_weights(uint32_t type, const uint8_t *column, size_t row)
 {
     if (type == SL_TYPE_F32)
@@ -315,26 +299,6 @@ INLINE void multiply_lanes(uint32_t type, const lanes *s, size_t row, float *tot
     for (int c = 0; c < 4; c++) {
         __m256 before = _mm256_loadu_ps(total + row + 8 * c);
         _mm256_storeu_ps(total + row + 8 * c, _mm256_add_ps(before, _mm256_add_ps(sum[0][c], sum[1][c])));
-    }
-}
-
-INLINE void multiply_floats_of(uint32_t type, const sl_columns *w, const sl_acts *x, size_t row_begin, size_t row_end, float *out)
-{
-    lanes s;
-    for (uint32_t i = 0; i < w->count;) {
-        i = lay_out_lanes(w, x, i, &s);
-        for (size_t row = row_begin; row < row_end; row += SL_COLUMN_GROUP)
-            multiply_lanes(type, &s, row, out);
-    }
-}
-
-static void multiply_floats(const sl_columns *w, const sl_acts *x, size_t row_begin, size_t row_end, float *out)
-{
-    memset(out + row_begin, 0, (row_end - row_begin) * sizeof *out);
-    switch (w->type) {
-    case SL_TYPE_F32: multiply_floats_of(SL_TYPE_F32, w, x, row_begin, row_end, out); break;
-    case SL_TYPE_F16: multiply_floats_of(SL_TYPE_F16, w, x, row_begin, row_end, out); break;
-    default: multiply_floats_of(SL_TYPE_BF16, w, x, row_begin, row_end, out); break;
     }
 }
 

@@ -5,33 +5,9 @@
  * neighbouring rows side by side; no lane ever has to cross. Packing reads and writes memory once and is limited by that, so
  * AVX-512 uses this file too. */
 #if defined(__x86_64__)
-#include "kernels/internal.h"
+#include "kernels/cpu/pack_walk.h"
 
 #include <immintrin.h>
-#include <string.h>
-
-static const uint8_t zero_bytes[16]; /* stands in for the rows that are absent */
-
-/* Sixteen read positions. An absent row reads the same zeros again and again. */
-typedef struct cursor {
-    const uint8_t *at[SL_PANEL_ROWS];
-    size_t keep[SL_PANEL_ROWS]; /* all ones, or zero for an absent row: offsets are masked with it */
-} cursor;
-
-static cursor cursor_of(const uint8_t *const rows[SL_PANEL_ROWS])
-{
-    cursor c;
-    for (int r = 0; r < SL_PANEL_ROWS; r++) {
-        c.at[r] = rows[r] ? rows[r] : zero_bytes;
-        c.keep[r] = rows[r] ? SIZE_MAX : 0;
-    }
-    return c;
-}
-
-static inline const uint8_t *read_at(const cursor *c, int row, size_t offset)
-{
-    return c->at[row] + (offset & c->keep[row]);
-}
 
 static inline __m256i load_pair(const cursor *c, int low_row, size_t offset)
 {
@@ -53,7 +29,6 @@ static inline void transpose_half(const cursor *c, int row, size_t offset, __m25
     out[3] = _mm256_unpackhi_epi64(high01, high23);
 }
 
-/* Sixteen bytes of sixteen rows, as four words of each: 256 bytes to `to`. */
 static inline void transpose_words(const cursor *c, size_t offset, uint8_t *to)
 {
     __m256i first[4], second[4];
@@ -65,7 +40,7 @@ static inline void transpose_words(const cursor *c, size_t offset, uint8_t *to)
     }
 }
 
-/* The same sixteen bytes as eight 16-bit elements of each row. A word holds two of them: even ones low, odd ones high. */
+/* A word holds two elements: even ones low, odd ones high. */
 static inline void transpose_halves(const cursor *c, size_t offset, uint8_t *to)
 {
     const __m256i low_mask = _mm256_set1_epi32(0xffff);
@@ -80,49 +55,8 @@ static inline void transpose_halves(const cursor *c, size_t offset, uint8_t *to)
     }
 }
 
-/* `bytes` bytes of each row, side by side: scales, minima, and the last elements of a float row. */
-static inline void gather_bytes(const cursor *c, size_t offset, size_t bytes, uint8_t *to)
-{
-    for (int r = 0; r < SL_PANEL_ROWS; r++)
-        memcpy(to + r * bytes, read_at(c, r, offset), bytes);
-}
-
-/* Four words at a time. Where that does not divide a block's words the last four overlap the ones before, and write the same again. */
-static void pack_quantized(sli_layout layout, const cursor *c, uint32_t cols, uint8_t *panel)
-{
-    size_t blocks = cols / layout.elements, last = layout.words - 4u;
-    uint8_t *words = panel, *halves = panel + blocks * layout.words * 4 * SL_PANEL_ROWS;
-
-    for (size_t b = 0, block = 0; b < blocks; b++, block += layout.block_bytes, words += layout.words * 4 * SL_PANEL_ROWS) {
-        for (size_t w = 0; w < layout.words; w += 4) {
-            size_t from = w < last ? w : last;
-            transpose_words(c, block + layout.words_offset + from * 4, words + from * 4 * SL_PANEL_ROWS);
-        }
-        for (size_t h = 0; h < layout.halves; h++)
-            gather_bytes(c, block + layout.half_offset[h], 2, halves + (h * blocks + b) * 2 * SL_PANEL_ROWS);
-    }
-}
-
-static void pack_float(size_t element_bytes, const cursor *c, uint32_t cols, uint8_t *panel)
-{
-    size_t row_bytes = cols * element_bytes, offset = 0;
-    for (; offset + 16 <= row_bytes; offset += 16, panel += 16 * SL_PANEL_ROWS) {
-        if (element_bytes == 4)
-            transpose_words(c, offset, panel);
-        else
-            transpose_halves(c, offset, panel);
-    }
-    for (; offset < row_bytes; offset += element_bytes, panel += element_bytes * SL_PANEL_ROWS)
-        gather_bytes(c, offset, element_bytes, panel);
-}
-
 void sli_pack_avx2(uint32_t type, const uint8_t *const rows[SL_PANEL_ROWS], uint32_t cols, uint8_t *panel)
 {
-    sli_layout layout = sli_layout_of(type);
-    cursor c = cursor_of(rows);
-    if (layout.words)
-        pack_quantized(layout, &c, cols, panel);
-    else
-        pack_float(sl_row_bytes(type, 1), &c, cols, panel);
+    pack_rows(type, rows, cols, panel);
 }
 #endif

@@ -5,32 +5,15 @@
  *     nibbles: rows i and i + 4 are the two halves of a register. Two products of nibbles are 2 * (3810 at most) in 16 bits, two levels of the tree
  *              make that 30480 at most, and the last one widens.
  *     bytes:   widened at once, as in matmul_avx2.c; the tree adds 32 bits.
- * Floats: D3's four lanes are a register of 128 bits, one a row; eight rows are the eight chains that hide its latency.
- *
- * While eight rows are multiplied the next eight are asked for, as nobody else could know where they lie. */
+ * Floats: D3's four lanes are a register of 128 bits, one a row; eight rows are the eight chains that hide its latency. */
 #if defined(__x86_64__)
-#include "kernels/segments.h"
-
 #include <immintrin.h>
-#include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define EIGHT  8
+#define INLINE          static inline __attribute__((always_inline))
+#define SLI_NAME(entry) sli_##entry##_avx2
+#define SLI_PACK        sli_pack_avx2
 
-typedef const uint8_t *const *eight_rows;
-
-INLINE size_t block_bytes_of(uint32_t type)
-{
-    return type == SL_TYPE_Q8_0 ? 34 : type == SL_TYPE_Q4_1 ? 20 : 18;
-}
-
-INLINE void prefetch_rows(eight_rows rows, size_t begin, size_t end)
-{
-    for (size_t at = begin; at < end; at += 64)
-#pragma GCC unroll 8
-        for (int i = 0; i < EIGHT; i++)
-            _mm_prefetch((const char *)rows[i] + at, _MM_HINT_T1);
-}
+#include "kernels/cpu/rows_by_eights.h"
 
 INLINE __m256i dot_nibbles(eight_rows rows, size_t offset, const int8_t *x)
 {
@@ -156,68 +139,5 @@ INLINE void multiply_floats(uint32_t type, eight_rows rows, eight_rows ahead, co
             out[i] += _mm_cvtss_f32(_mm_hadd_ps(pairs, pairs));
         }
     }
-}
-
-/* ---- rows by eights; the last ones are repeated to make eight ---- */
-
-typedef void (*multiply_fn)(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT]);
-
-static void q4_0(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT])
-{
-    multiply_quantized(SL_TYPE_Q4_0, rows, ahead, x, out);
-}
-static void q4_1(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT])
-{
-    multiply_quantized(SL_TYPE_Q4_1, rows, ahead, x, out);
-}
-static void q8_0(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT])
-{
-    multiply_quantized(SL_TYPE_Q8_0, rows, ahead, x, out);
-}
-static void f32(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT])
-{
-    multiply_floats(SL_TYPE_F32, rows, ahead, x, out);
-}
-static void f16(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT])
-{
-    multiply_floats(SL_TYPE_F16, rows, ahead, x, out);
-}
-static void bf16(eight_rows rows, eight_rows ahead, const sl_acts *x, float out[EIGHT])
-{
-    multiply_floats(SL_TYPE_BF16, rows, ahead, x, out);
-}
-
-static multiply_fn multiply_of(uint32_t type)
-{
-    switch (type) {
-    case SL_TYPE_Q4_0: return q4_0;
-    case SL_TYPE_Q4_1: return q4_1;
-    case SL_TYPE_Q8_0: return q8_0;
-    case SL_TYPE_F32: return f32;
-    case SL_TYPE_F16: return f16;
-    case SL_TYPE_BF16: return bf16;
-    default: return NULL;
-    }
-}
-
-void sli_dot_rows_avx2(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out)
-{
-    static const sli_segment_kernels by_segment = {.pack = sli_pack_avx2, .matmul = sli_matmul_avx2};
-    multiply_fn multiply = multiply_of(type);
-    if (multiply == NULL) {
-        sli_dot_rows_by_segment(&by_segment, type, rows, count, x, out);
-        return;
-    }
-    uint32_t i = 0;
-    for (; i + EIGHT <= count; i += EIGHT)
-        multiply(rows + i, i + 2 * EIGHT <= count ? rows + i + EIGHT : rows + i, x, out + i);
-    if (i == count)
-        return;
-    const uint8_t *last[EIGHT];
-    float last_out[EIGHT];
-    for (uint32_t j = 0; j < EIGHT; j++)
-        last[j] = rows[i + j < count ? i + j : count - 1];
-    multiply(last, last, x, last_out);
-    memcpy(out + i, last_out, (count - i) * sizeof *out);
 }
 #endif
