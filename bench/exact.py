@@ -11,6 +11,7 @@ token is a failure (exit status 1). Scalar kernels are slow, so with them only t
 
 import argparse
 import os
+import subprocess
 
 import harness as h
 
@@ -63,9 +64,9 @@ def settings(program, args):
     rows += [(f"--io-engine {name}, half the memory", ["--io-engine", name] + half) for name in ("uring", "pread")]
     rows += [("--buffered, half the memory", ["--buffered"] + half)]
     rows += [(f"-b {n}", ["-b", str(n)]) for n in (1, 7, 64, 512)]
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        cpu_flags = next((line for line in file if line.startswith("flags")), "")
-    sets = [name for name, flag in (("avx2", " avx2"), ("avx512", " avx512_vnni")) if flag in cpu_flags]
+    version = subprocess.run([program, "--version"], check=True, capture_output=True, encoding="utf-8").stdout
+    usable = next(line for line in version.splitlines() if line.startswith("instruction sets usable here:"))
+    sets = [name for name in usable.split(":")[1].split() if name != "scalar"]
     rows += [(f"--isa {name}", ["--isa", name]) for name in sets]
     if sets:
         rows.append(("all at once", ["--isa", sets[0], "-t", "3", "-b", "7", "--io-engine", "pread", *half]))

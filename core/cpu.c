@@ -1,6 +1,6 @@
 /* core/cpu.c: see cpu.h.
  *
- * A vector instruction needs two permissions: the processor's (CPUID leaf 1 and leaf 7) and the operating system's, which must save the
+ * On x86 a vector instruction needs two permissions: the processor's (CPUID leaf 1 and leaf 7) and the operating system's, which must save the
  * wider registers on a context switch and says so in XCR0. An instruction set counts as supported only when every feature that its
  * kernels are compiled for is there, so the masks below mirror the compiler flags in the Makefile. */
 #include "core/cpu.h"
@@ -14,7 +14,15 @@ static const char *const isa_names[SL_ISA_COUNT] = {
     [SL_ISA_AVX2] = "avx2",
     [SL_ISA_AVX512] = "avx512",
     [SL_ISA_NEON] = "neon",
+    [SL_ISA_NEON_DOTPROD] = "neon-dotprod",
 };
+
+#if defined(__x86_64__) || defined(__aarch64__)
+static bool has_all(uint64_t value, uint64_t mask)
+{
+    return (value & mask) == mask;
+}
+#endif
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -35,11 +43,6 @@ static uint64_t read_xcr0(void)
     /* The instruction itself rather than its intrinsic: that one needs -mxsave for the whole file. */
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
-}
-
-static bool has_all(uint64_t value, uint64_t mask)
-{
-    return (value & mask) == mask;
 }
 
 static bool supports_x86(sl_isa isa)
@@ -63,14 +66,22 @@ static bool supports_x86(sl_isa isa)
 }
 #endif
 
-static bool supports_neon(void)
-{
 #if defined(__aarch64__)
-    return true; /* part of the base architecture */
-#else
-    return false;
-#endif
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+
+static bool supports_arm(sl_isa isa)
+{
+    unsigned long needed = HWCAP_ASIMD | (isa == SL_ISA_NEON_DOTPROD ? HWCAP_ASIMDDP : 0);
+    return has_all(getauxval(AT_HWCAP), needed);
 }
+#else
+static bool supports_arm(sl_isa isa)
+{
+    (void)isa;
+    return false;
+}
+#endif
 
 bool sl_cpu_supports(sl_isa isa)
 {
@@ -78,7 +89,8 @@ bool sl_cpu_supports(sl_isa isa)
     case SL_ISA_SCALAR: return true;
     case SL_ISA_AVX2:
     case SL_ISA_AVX512: return supports_x86(isa);
-    case SL_ISA_NEON: return supports_neon();
+    case SL_ISA_NEON:
+    case SL_ISA_NEON_DOTPROD: return supports_arm(isa);
     case SL_ISA_COUNT: break;
     }
     return false;
@@ -86,11 +98,11 @@ bool sl_cpu_supports(sl_isa isa)
 
 sl_isa sl_cpu_best_isa(void)
 {
-    static const sl_isa best_first[] = {SL_ISA_AVX512, SL_ISA_AVX2};
+    static const sl_isa best_first[] = {SL_ISA_AVX512, SL_ISA_AVX2, SL_ISA_NEON_DOTPROD, SL_ISA_NEON};
     for (size_t i = 0; i < sizeof best_first / sizeof best_first[0]; i++)
         if (sl_cpu_supports(best_first[i]))
             return best_first[i];
-    return SL_ISA_SCALAR; /* NEON joins the list with its kernels */
+    return SL_ISA_SCALAR;
 }
 
 const char *sl_isa_name(sl_isa isa)

@@ -1,7 +1,7 @@
 /* core/cpu.h: which instruction sets this machine can really run.
  *
- * CPUID says what the processor has, XCR0 what the operating system has enabled; both are asked, because some hosts advertise state
- * that faults on first use.
+ * On x86 CPUID says what the processor has, XCR0 what the operating system has enabled; both are asked, because some hosts advertise state
+ * that faults on first use. On ARM the operating system says both.
  *
  * Threads: pure. */
 #ifndef SL_CORE_CPU_H
@@ -10,10 +10,11 @@
 #include <stdbool.h>
 
 typedef enum sl_isa {
-    SL_ISA_SCALAR = 0, /* the reference: slow, and what all others must equal */
-    SL_ISA_AVX2,       /* AVX2, FMA, F16C */
-    SL_ISA_AVX512,     /* AVX-512 F, BW, VL, DQ and VNNI */
-    SL_ISA_NEON,
+    SL_ISA_SCALAR = 0,   /* the reference: slow, and what all others must equal */
+    SL_ISA_AVX2,         /* AVX2, FMA, F16C */
+    SL_ISA_AVX512,       /* AVX-512 F, BW, VL, DQ and VNNI */
+    SL_ISA_NEON,         /* what every 64-bit ARM has */
+    SL_ISA_NEON_DOTPROD, /* with the dot products of bytes, SDOT */
     SL_ISA_COUNT
 } sl_isa;
 

@@ -38,6 +38,8 @@
 SLI_DECLARE_KERNELS(ref);
 SLI_DECLARE_KERNELS(avx2);
 SLI_DECLARE_KERNELS(avx512);
+SLI_DECLARE_KERNELS(neon);
+SLI_DECLARE_KERNELS(dotprod);
 
 /* The formats that matmul_avx2.c leaves to files of their own. */
 void sli_matmul_blocks_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
@@ -48,6 +50,8 @@ void sli_matmul_super_avx2(uint32_t type, const uint8_t *panels, uint32_t out_ro
 void sli_pack_blocks_ref(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
                          uint8_t *panel);
 void sli_pack_blocks_avx2(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
+                          uint8_t *panel);
+void sli_pack_blocks_neon(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
                           uint8_t *panel);
 
 #define SLI_SEGMENT_BLOCKS   8   /* D2: blocks of 32 whose products share one accumulator */

@@ -3,7 +3,7 @@
  * All tables give the same bits. AVX-512's matmul has kernels for the formats of matmul_avx512.c and hands the others (Q5, the K-quants, IQ4)
  * to AVX2's. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens once per token, and
  * packing is as fast as memory with AVX2 already. Scattered rows and columns have AVX-512 versions for Q4_0, Q4_1, Q8_0 and IQ4_NL, which hand the
- * other formats on. Signs have none yet. */
+ * other formats on. NEON's two tables differ where bytes are multiplied. */
 #include "kernels/internal.h"
 
 static const sl_kernels scalar_kernels = {
@@ -72,6 +72,50 @@ static const sl_kernels avx512_kernels = {
     .kv_copy_v = sli_kv_copy_v_ref,
     .attention = sli_attention_avx512,
 };
+#elif defined(__aarch64__)
+static const sl_kernels neon_kernels = {
+    .isa = SL_ISA_NEON,
+    .quantize = sli_quantize_neon,
+    .pack = sli_pack_neon,
+    .matmul = sli_matmul_neon,
+    .dot_rows = sli_dot_rows_neon,
+    .matmul_columns = sli_matmul_columns_neon,
+    .dot_signs = sli_dot_signs_neon,
+    .dequantize_row = sli_dequantize_row_ref,
+    .dequantize_panel_row = sli_dequantize_panel_row_ref,
+    .rms_norm = sli_rms_norm_neon,
+    .add = sli_add_neon,
+    .scale = sli_scale_neon,
+    .glu = sli_glu_neon,
+    .rope = sli_rope_neon,
+    .kv_store_k = sli_kv_store_k_neon,
+    .kv_store_v = sli_kv_store_v_neon,
+    .kv_copy_k = sli_kv_copy_k_ref,
+    .kv_copy_v = sli_kv_copy_v_ref,
+    .attention = sli_attention_neon,
+};
+
+static const sl_kernels neon_dotprod_kernels = {
+    .isa = SL_ISA_NEON_DOTPROD,
+    .quantize = sli_quantize_neon,
+    .pack = sli_pack_neon,
+    .matmul = sli_matmul_dotprod,
+    .dot_rows = sli_dot_rows_dotprod,
+    .matmul_columns = sli_matmul_columns_dotprod,
+    .dot_signs = sli_dot_signs_neon,
+    .dequantize_row = sli_dequantize_row_ref,
+    .dequantize_panel_row = sli_dequantize_panel_row_ref,
+    .rms_norm = sli_rms_norm_neon,
+    .add = sli_add_neon,
+    .scale = sli_scale_neon,
+    .glu = sli_glu_neon,
+    .rope = sli_rope_neon,
+    .kv_store_k = sli_kv_store_k_neon,
+    .kv_store_v = sli_kv_store_v_neon,
+    .kv_copy_k = sli_kv_copy_k_ref,
+    .kv_copy_v = sli_kv_copy_v_ref,
+    .attention = sli_attention_neon,
+};
 #endif
 
 const sl_kernels *sl_kernels_for(sl_isa isa)
@@ -81,6 +125,9 @@ const sl_kernels *sl_kernels_for(sl_isa isa)
 #if defined(__x86_64__)
     case SL_ISA_AVX2: return &avx2_kernels;
     case SL_ISA_AVX512: return &avx512_kernels;
+#elif defined(__aarch64__)
+    case SL_ISA_NEON: return &neon_kernels;
+    case SL_ISA_NEON_DOTPROD: return &neon_dotprod_kernels;
 #endif
     default: return NULL;
     }

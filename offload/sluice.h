@@ -52,7 +52,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t draft_max;        /* drafted tokens that a check may have; fewer, or none, where context, batch or a tight budget say so */
     uint32_t threads;          /* default: one per physical core */
     sl_kv_type k_type, v_type; /* default f16 */
-    const char *isa;           /* "scalar", "avx2", "avx512"; default: the best that runs here */
+    const char *isa;           /* "scalar", "avx2", "avx512", "neon", "neon-dotprod"; default: the best that runs here */
     const char *io_engine;     /* "auto", "uring", "pread" */
     uint32_t io_depth;         /* reads in flight */
     uint64_t throttle_Bps;     /* reads no faster than this; for reproducing another machine's link */

@@ -61,7 +61,7 @@ for batch in 1 7 64; do same "batches of $batch give the same tokens" -b $batch;
 
 HERE=$("$SLUICE" --version | sed -n 's/^instruction sets usable here: *//p')
 if [ -n "$HERE" ]; then ok "the program tells what this processor runs"; else not_ok "the program tells what this processor runs" "nothing"; fi
-for isa in avx2 avx512 neon; do
+for isa in avx2 avx512 neon neon-dotprod; do
     case " $HERE " in
     *" $isa "*) same "$isa gives the same tokens" --isa $isa ;;
     *) skip "$isa gives the same tokens" "this processor runs only $HERE" ;;

@@ -306,7 +306,7 @@ static const flag flags[] = {
      "WHAT",
      "neurons that are not read in time: wait, or drop: faster, worse, and not reproducible (default wait)"},
     {{"--uniform-density"}, FLAG, ENGINE, AT(uniform_density), 0, 0, NULL, "the same density in every layer, not the calibrated ones"},
-    {{"--isa"}, TEXT, ENGINE, AT(isa), 0, 0, "SET", "instruction set: scalar, avx2, avx512 (default: the best that runs here)"},
+    {{"--isa"}, TEXT, ENGINE, AT(isa), 0, 0, "SET", "scalar, avx2, avx512, neon or neon-dotprod (default: the best that runs here)"},
     {{"--io-engine"}, TEXT, ENGINE, AT(io_engine), 0, 0, "ENGINE", "auto, uring or pread (default auto)"},
     {{"--io-depth"}, COUNT, ENGINE, AT(io_depth), 1, 1024, "N", "reads in flight (default: the engine's)"},
     {{"--throttle"}, SIZE, ENGINE, AT(throttle_Bps), 0, 0, "SIZE", "read at most SIZE per second, to act as a slower disk"},
