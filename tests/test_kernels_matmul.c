@@ -187,6 +187,16 @@ static void for_each_isa(bed *t, void (*check)(bed *t, const sl_kernels *kernels
     }
 }
 
+/* Without it a set whose table is missing would be passed over below, and nobody would be told. */
+static void what_this_machine_runs_was_built(void **state)
+{
+    (void)state;
+    for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++)
+        if (sl_cpu_supports(isa) && sl_kernels_for(isa) == NULL)
+            fail_msg("%s runs here and has no kernels", sl_isa_name(isa));
+    assert_true(sl_cpu_supports(sl_cpu_best_isa()));
+}
+
 static const sl_kernels *reference(void)
 {
     return sl_kernels_for(SL_ISA_SCALAR);
@@ -596,6 +606,7 @@ static void rows_dequantise_the_same_from_file_and_panel(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_this_machine_runs_was_built),
         cmocka_unit_test(reference_quantises_as_d1_says),
         cmocka_unit_test(a_half_is_rounded_to_the_even_integer),
         cmocka_unit_test(every_isa_quantises_as_the_reference),
