@@ -41,9 +41,10 @@ SLI_DECLARE_KERNELS(avx512);
 SLI_DECLARE_KERNELS(neon);
 SLI_DECLARE_KERNELS(dotprod);
 
-/* The formats that matmul_avx2.c leaves to files of their own. */
+/* The formats that matmul_avx2.c and matmul_avx512.c leave to files of their own. */
 void sli_matmul_blocks_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 void sli_matmul_super_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+void sli_matmul_super_avx512(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 
 /* Blocks (of float types: elements) [first_block, first_block + blocks) of rows [first_row, first_row + 16) as a panel of their own; columns[0] is
  * the column of the first block's first neuron, first_row a multiple of 16. Rows that the matrix does not have are zero bytes. */

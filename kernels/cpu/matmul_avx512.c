@@ -10,90 +10,33 @@
  * that do not wait for one another: that many hide the latency of VPDPBUSD. The counts and the format are constants to the inlined functions below, so that
  * every sum is a register. */
 #if defined(__x86_64__)
-#include "kernels/cpu/walk.h"
+#include "kernels/cpu/matmul_lanes_avx512.h"
 
-#include <immintrin.h>
-#include <stdbool.h>
-
-#define INLINE      static inline __attribute__((always_inline))
-#define MAX_ROWS    4
-#define MAX_PANELS  2
 #define FLOAT_AHEAD 64 /* elements between the weight in use and the one that is prefetched */
 
 INLINE size_t block_quant_bytes(uint32_t type)
 {
-    return type == SL_TYPE_Q8_0 ? 512 : 256;
+    return sli_layout_of(type).words * (size_t)WORD;
 }
 
-INLINE __m512 load_f16(const uint8_t *p)
+/* Whether a block has five bits a weight. */
+INLINE bool is_five(uint32_t type)
 {
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+    return type == SL_TYPE_Q5_0 || type == SL_TYPE_Q5_1;
 }
 
-INLINE __m512i broadcast_word(const int8_t *p)
+/* Bits 4w .. 4w + 3 of every lane as sixteens in its four bytes, on top of `nibbles`: a shuffle puts the byte with them into all bytes of the lane. */
+INLINE __m512i add_fifth_bits(__m512i nibbles, __m512i bits, int w)
 {
-    int32_t word;
-    __builtin_memcpy(&word, p, sizeof word);
-    return _mm512_set1_epi32(word);
+    const int lane = 0x01010101 * (w / 2);
+    const __m128i of_lanes = _mm_setr_epi32(lane, lane + 0x04040404, lane + 0x08080808, lane + 0x0c0c0c0c);
+    const __m512i select = _mm512_set1_epi32((int)(w % 2 ? 0x80402010u : 0x08040201u));
+    __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, _mm512_broadcast_i32x4(of_lanes)), select);
+    return _mm512_mask_add_epi8(nibbles, set, nibbles, _mm512_set1_epi8(16));
 }
 
-/* The tile that comes next, asked for block by block. The requests are spread evenly over the visits that the tile in hand gets, one per four
- * rows of activations, because memory is asked best at a steady rate. */
-typedef struct prefetch {
-    sli_weight_parts tile;
-    size_t block;         /* to ask for next */
-    uint32_t every, wait; /* blocks multiplied per block asked for; until the next one */
-} prefetch;
-
-/* What is used once goes to the L2 cache: asked into the L1, its few outstanding misses would bound the rate of memory. */
-INLINE void prefetch_line(const uint8_t *at, bool once)
-{
-    if (once)
-        _mm_prefetch((const char *)at, _MM_HINT_T1);
-    else
-        _mm_prefetch((const char *)at, _MM_HINT_T0);
-}
-
-INLINE void prefetch_parts(uint32_t type, int panels, const sli_weight_parts *tile, size_t b, size_t panel_bytes, bool once)
-{
-#pragma GCC unroll 2
-    for (int p = 0; p < panels; p++) {
-        const uint8_t *quants = tile->quants + b * block_quant_bytes(type) + p * panel_bytes;
-#pragma GCC unroll 8
-        for (size_t i = 0; i < block_quant_bytes(type); i += 64)
-            prefetch_line(quants + i, once);
-        prefetch_line(tile->scales + b * 32 + p * panel_bytes, once);
-        if (type == SL_TYPE_Q4_1)
-            prefetch_line(tile->minima + b * 32 + p * panel_bytes, once);
-    }
-}
-
-INLINE void prefetch_block(uint32_t type, int panels, prefetch *next, size_t panel_bytes)
-{
-    if (--next->wait)
-        return;
-    next->wait = next->every;
-    size_t b = next->block++;
-    if (next->every == 1)
-        prefetch_parts(type, panels, &next->tile, b, panel_bytes, true);
-    else
-        prefetch_parts(type, panels, &next->tile, b, panel_bytes, false);
-}
-
-/* isum += one word of weights times word `i` of the rows' blocks q. */
-INLINE void dot_word(int panels, int rows, const __m512i w[MAX_PANELS], const int8_t (*q)[SL_ACT_BLOCK], int i,
-                     __m512i isum[MAX_ROWS][MAX_PANELS])
-{
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-        __m512i x = broadcast_word(q[r] + 4 * i);
-#pragma GCC unroll 2
-        for (int p = 0; p < panels; p++)
-            isum[r][p] = _mm512_dpbusd_epi32(isum[r][p], w[p], x);
-    }
-}
-
-INLINE void dot_nibbles(int panels, int rows, const uint8_t *quants, size_t panel_bytes, const int8_t (*q)[SL_ACT_BLOCK],
+/* Sums of nibbles, of five bits, or of the table's values plus 128, which words of nibbles stand for. */
+INLINE void dot_nibbles(uint32_t type, int panels, int rows, const uint8_t *quants, size_t panel_bytes, const int8_t (*q)[SL_ACT_BLOCK],
                         __m512i isum[MAX_ROWS][MAX_PANELS])
 {
     const __m512i nibble = _mm512_set1_epi8(15);
@@ -102,9 +45,18 @@ INLINE void dot_nibbles(int panels, int rows, const uint8_t *quants, size_t pane
         __m512i low[MAX_PANELS], high[MAX_PANELS];
 #pragma GCC unroll 2
         for (int p = 0; p < panels; p++) {
-            __m512i word = _mm512_loadu_si512(quants + 64 * i + p * panel_bytes);
+            const uint8_t *words = quants + (size_t)p * panel_bytes;
+            __m512i word = load_word(words, (size_t)(i + is_five(type)));
             low[p] = _mm512_and_si512(word, nibble);
             high[p] = _mm512_and_si512(_mm512_srli_epi16(word, 4), nibble);
+            if (is_five(type)) {
+                low[p] = add_fifth_bits(low[p], load_word(words, 0), i);
+                high[p] = add_fifth_bits(high[p], load_word(words, 0), 4 + i);
+            }
+            if (type == SL_TYPE_IQ4_NL) {
+                low[p] = look_up_values(low[p]);
+                high[p] = look_up_values(high[p]);
+            }
         }
         dot_word(panels, rows, low, q, i, isum);
         dot_word(panels, rows, high, q, 4 + i, isum);
@@ -137,7 +89,7 @@ INLINE void add_scaled(uint32_t type, int panels, int rows, const sli_quant_step
             __m512 d = _mm512_mul_ps(scale, _mm512_set1_ps(s->x->d[row + r][b]));
             acc[r][p] = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(isum[r][p]), acc[r][p]);
         }
-        if (type != SL_TYPE_Q4_1)
+        if (!sli_layout_of(type).has_min)
             continue;
         __m512 min = load_f16(s->now.minima + b * 32 + p * s->panel_bytes);
 #pragma GCC unroll 4
@@ -154,11 +106,11 @@ INLINE void multiply_block(uint32_t type, int panels, int rows, const sli_quant_
     __m512i isum[MAX_ROWS][MAX_PANELS];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
-        isum[r][0] = isum[r][1] = type == SL_TYPE_Q4_1 ? _mm512_setzero_si512() : _mm512_set1_epi32(s->x->start[row + r][b]);
+        isum[r][0] = isum[r][1] = sli_layout_of(type).has_min ? _mm512_setzero_si512() : _mm512_set1_epi32(s->x->start[row + r][b]);
     if (type == SL_TYPE_Q8_0)
         dot_bytes(panels, rows, quants, s->panel_bytes, q, isum);
     else
-        dot_nibbles(panels, rows, quants, s->panel_bytes, q, isum);
+        dot_nibbles(type, panels, rows, quants, s->panel_bytes, q, isum);
     add_scaled(type, panels, rows, s, row, b, isum, acc);
 }
 
@@ -175,20 +127,13 @@ INLINE void multiply_rows(uint32_t type, int panels, int rows, const sli_quant_s
             prefetch_block(type, panels, next, s->panel_bytes);
             multiply_block(type, panels, rows, s, row, b, acc);
         }
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-            for (int p = 0; p < panels; p++) {
-                float *total = s->totals[p][row + r];
-                _mm512_store_ps(total, _mm512_add_ps(_mm512_load_ps(total), acc[r][p]));
-            }
+        add_to_totals(panels, rows, s, row, acc);
     }
 }
 
 INLINE void multiply_panels(uint32_t type, int panels, const sli_quant_step *s)
 {
-    uint32_t visits = s->rows / 4 + (s->rows >> 1 & 1) + (s->rows & 1);
-    prefetch next = {.tile = s->ahead, .every = visits, .wait = 1};
+    prefetch next = begin_prefetch(s);
     size_t row = 0;
     for (; row + 4 <= s->rows; row += 4)
         multiply_rows(type, panels, 4, s, row, &next);
@@ -215,6 +160,18 @@ static void step_q4_0(const sli_quant_step *s)
 static void step_q4_1(const sli_quant_step *s)
 {
     multiply_tile(SL_TYPE_Q4_1, s);
+}
+static void step_q5_0(const sli_quant_step *s)
+{
+    multiply_tile(SL_TYPE_Q5_0, s);
+}
+static void step_q5_1(const sli_quant_step *s)
+{
+    multiply_tile(SL_TYPE_Q5_1, s);
+}
+static void step_iq4_nl(const sli_quant_step *s)
+{
+    multiply_tile(SL_TYPE_IQ4_NL, s);
 }
 static void step_q8_0(const sli_quant_step *s)
 {
@@ -294,11 +251,14 @@ void sli_matmul_avx512(uint32_t type, const uint8_t *panels, uint32_t out_rows, 
     switch (type) {
     case SL_TYPE_Q4_0: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q4_0); break;
     case SL_TYPE_Q4_1: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q4_1); break;
+    case SL_TYPE_Q5_0: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q5_0); break;
+    case SL_TYPE_Q5_1: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q5_1); break;
+    case SL_TYPE_IQ4_NL: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_iq4_nl); break;
     case SL_TYPE_Q8_0: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q8_0); break;
     case SL_TYPE_F32: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f32); break;
     case SL_TYPE_F16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f16); break;
     case SL_TYPE_BF16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_bf16); break;
-    default: sli_matmul_avx2(type, panels, out_rows, x, out, out_stride); break; /* no kernels of their own yet */
+    default: sli_matmul_super_avx512(type, panels, out_rows, x, out, out_stride); break;
     }
 }
 #endif

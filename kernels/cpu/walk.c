@@ -18,6 +18,7 @@ typedef struct walk {
     const uint8_t *panels;
     const sl_acts *x;
     sli_quant_step_fn step;
+    sli_half_sums_fn half_sums;
 } walk;
 
 typedef float totals_of_panel[SLI_ROW_BLOCK][SL_PANEL_ROWS];
@@ -53,9 +54,19 @@ INLINE void lay_out_scales(bool has_min, int32_t bias, const float *restrict d, 
             tile->start[r][b] = sum[b] * bias;
 }
 
+/* What is added to a format's unsigned weights to give the meant ones. */
+static int32_t bias_of(uint32_t type)
+{
+    switch (type) {
+    case SL_TYPE_Q4_0: return -8;
+    case SL_TYPE_Q5_0: return -16;
+    default: return -128; /* signed bytes, and IQ4's table of them */
+    }
+}
+
 static void lay_out_scales_of_type(const walk *w, const float *d, const int32_t *sum, size_t r, size_t blocks, sli_act_tile *tile)
 {
-    int32_t bias = w->type == SL_TYPE_Q8_0 ? -128 : w->type == SL_TYPE_Q5_0 ? -16 : -8;
+    int32_t bias = bias_of(w->type);
     if (blocks != SLI_TILE_BLOCKS)
         lay_out_scales(w->layout.has_min, bias, d, sum, r, blocks, tile);
     else if (w->layout.has_min)
@@ -87,11 +98,12 @@ static void lay_out_half_sums(uint32_t type, const int8_t *q, const float *d, si
     for (size_t h = 0; h < 2 * blocks; h++) {
         int16_t sums[2];
         sum_pairs(q + h * (SL_ACT_BLOCK / 2), sums);
-        if (type == SL_TYPE_Q2_K)
+        if (type == SL_TYPE_Q2_K) {
             tile->half_dsum[r][h / 2][h % 2] = d[h / 2] * (float)(sums[0] + sums[1]);
-        else
-            for (int i = 0; i < 2; i++)
-                tile->half_start[r][h / 2][h % 2][i] = (int16_t)(-offset * sums[i]);
+            continue;
+        }
+        for (int i = 0; i < 2; i++)
+            tile->half_start[r][h / 2][h % 2][i] = (int16_t)(-offset * sums[i]);
     }
 }
 
@@ -104,7 +116,7 @@ static void lay_out_activations(const walk *w, size_t row, size_t rows, size_t b
             memcpy(tile->q[b][r], q + b * SL_ACT_BLOCK, SL_ACT_BLOCK);
         lay_out_scales_of_type(w, w->x->d + at, w->x->sum + at, r, blocks, tile);
         if (w->layout.sub == SL_ACT_BLOCK / 2)
-            lay_out_half_sums(w->type, q, w->x->d + at, r, blocks, tile);
+            w->half_sums(w->type, q, w->x->d + at, r, blocks, tile);
     }
 }
 
@@ -146,8 +158,8 @@ static void row_block_times_group(const walk *w, size_t row, size_t rows, size_t
     }
 }
 
-void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
-                        sli_quant_step_fn step)
+void sli_walk_halves(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
+                     sli_quant_step_fn step, sli_half_sums_fn half_sums)
 {
     walk w = {
         .type = type,
@@ -158,6 +170,7 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
         .panels = panels,
         .x = x,
         .step = step,
+        .half_sums = half_sums,
     };
     size_t panel_count = (out_rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
     size_t pairs_max = GROUP_BYTES / (2 * w.panel_bytes);
@@ -176,6 +189,12 @@ void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows,
             }
         }
     }
+}
+
+void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
+                        sli_quant_step_fn step)
+{
+    sli_walk_halves(type, panels, out_rows, x, out, out_stride, step, lay_out_half_sums);
 }
 
 void sli_walk_float(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,

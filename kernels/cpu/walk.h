@@ -25,11 +25,13 @@
 typedef struct sli_act_tile {
     _Alignas(64) int8_t q[SLI_TILE_BLOCKS][SLI_ROW_BLOCK][SL_ACT_BLOCK];
     float d[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];
-    int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* what takes a bias back that made weights unsigned: -8 * sum, -128 * sum for bytes */
-    float dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];    /* d * (float)sum, for formats with a minimum */
+    /* What takes a bias back that made weights unsigned: minus the bias times sum. */
+    int32_t start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS];
+    float dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS]; /* d * (float)sum, for formats with a minimum */
     /* For formats with sub-blocks of 16, of each half of a block: where sums of pairs start that were made of unsigned weights (minus the offset times
-     * the sum of the words' first, and of their second pairs, modulo 2^16), and d * (float)sum. */
+     * the sum of the words' first, and of their second pairs, modulo 2^16), or where a sum of all starts, and d * (float)sum. */
     int16_t half_start[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2][2];
+    int32_t half_bias[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2];
     float half_dsum[SLI_ROW_BLOCK][SLI_TILE_BLOCKS][2];
 } sli_act_tile;
 
@@ -60,10 +62,15 @@ typedef struct sli_float_step {
 } sli_float_step;
 
 typedef void (*sli_quant_step_fn)(const sli_quant_step *step);
+/* Lays out what the halves of row r's blocks have of their own; q and d are the tile's first block's, blocks a multiple of 8. */
+typedef void (*sli_half_sums_fn)(uint32_t type, const int8_t *q, const float *d, size_t r, size_t blocks, sli_act_tile *tile);
 typedef void (*sli_float_step_fn)(const sli_float_step *step);
 
 void sli_walk_quantized(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
                         sli_quant_step_fn step);
+/* The same for formats with sub-blocks of 16, for a set that has its own way to lay out what their halves need: half_bias instead of half_start. */
+void sli_walk_halves(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
+                     sli_quant_step_fn step, sli_half_sums_fn half_sums);
 void sli_walk_float(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride,
                     sli_float_step_fn step);
 
