@@ -45,6 +45,8 @@ SLI_DECLARE_KERNELS(dotprod);
 void sli_matmul_blocks_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 void sli_matmul_super_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 void sli_matmul_super_avx512(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+/* Likewise rows_avx512.c's. */
+void sli_dot_rows_super_avx512(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);
 
 /* Blocks (of float types: elements) [first_block, first_block + blocks) of rows [first_row, first_row + 16) as a panel of their own; columns[0] is
  * the column of the first block's first neuron, first_row a multiple of 16. Rows that the matrix does not have are zero bytes. */

@@ -1,8 +1,9 @@
 /* kernels/kernels.c: the tables of kernels, one per instruction set, and the sizes that their callers reserve.
  *
  * All tables give the same bits. A set without a function of its own for an entry borrows the next smaller set's: dequantising a row happens once
- * per token, and packing is as fast as memory with AVX2 already. AVX-512's products have kernels of their own for every format; its scattered rows and
- * columns for Q4_0, Q4_1, Q8_0 and IQ4_NL, and hand the other formats on. NEON's two tables differ where bytes are multiplied. */
+ * per token, and packing is as fast as memory with AVX2 already. AVX-512's products have kernels of their own for every format, its scattered rows for all
+ * but Q5_0, Q5_1 and the float types, its columns for Q4_0, Q4_1, Q8_0 and IQ4_NL; they hand the other formats on.
+ * NEON's two tables differ where bytes are multiplied. */
 #include "kernels/internal.h"
 
 static const sl_kernels scalar_kernels = {

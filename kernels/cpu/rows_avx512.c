@@ -12,79 +12,16 @@
  * While sixteen rows are multiplied the next sixteen are asked for, as nobody else could know where they lie. They are asked for in the L2 cache,
  * which was measured to be faster than asking for them in the L1 cache (bench/SPEED.md). */
 #if defined(__x86_64__)
-#include "kernels/internal.h"
+#include "kernels/cpu/rows_lanes_avx512.h"
 
-#include <immintrin.h>
 #include <string.h>
-
-#define INLINE        static inline __attribute__((always_inline))
-#define LANES         SL_PANEL_ROWS
-#define PIECE         16 /* bytes of a row that are loaded at a time: four words */
-#define LINE          64
-#define SEGMENT_WORDS 68 /* of the largest: Q8_0 */
-
-typedef const uint8_t *const *lane_rows;
-
-/* A segment of sixteen rows: its 32-bit words in the file's order. */
-typedef struct segment {
-    _Alignas(64) uint32_t word[SEGMENT_WORDS][LANES];
-} segment;
 
 INLINE size_t block_bytes_of(uint32_t type)
 {
     return type == SL_TYPE_Q8_0 ? 34 : type == SL_TYPE_Q4_1 ? 20 : 18;
 }
 
-/* ---- laying out a segment ---- */
-
-/* A piece of which `bytes` are wanted; what follows the last block of a row is never touched. */
-INLINE __m128i load_piece(const uint8_t *at, size_t bytes)
-{
-    if (bytes >= PIECE)
-        return _mm_loadu_si128((const __m128i *)at);
-    return _mm_maskz_loadu_epi8((__mmask16)((1u << bytes) - 1), at);
-}
-
-/* The pieces of rows i, i + 4, i + 8, i + 12. */
-INLINE __m512i load_four(lane_rows rows, int i, size_t at, size_t bytes)
-{
-    __m512i v = _mm512_castsi128_si512(load_piece(rows[i] + at, bytes));
-    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, load_piece(rows[i + 4] + at, bytes));
-    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, load_piece(rows[i + 8] + at, bytes));
-    return _mm512_mask_broadcast_i32x4(v, 0xf000, load_piece(rows[i + 12] + at, bytes));
-}
-
-/* Four words of all rows. */
-INLINE void lay_out_piece(lane_rows rows, size_t at, size_t bytes, uint32_t (*to)[LANES])
-{
-    __m512i r0 = load_four(rows, 0, at, bytes), r1 = load_four(rows, 1, at, bytes);
-    __m512i r2 = load_four(rows, 2, at, bytes), r3 = load_four(rows, 3, at, bytes);
-    __m512i low01 = _mm512_unpacklo_epi32(r0, r1), low23 = _mm512_unpacklo_epi32(r2, r3);
-    __m512i high01 = _mm512_unpackhi_epi32(r0, r1), high23 = _mm512_unpackhi_epi32(r2, r3);
-    _mm512_store_si512(to[0], _mm512_unpacklo_epi64(low01, low23));
-    _mm512_store_si512(to[1], _mm512_unpackhi_epi64(low01, low23));
-    _mm512_store_si512(to[2], _mm512_unpacklo_epi64(high01, high23));
-    _mm512_store_si512(to[3], _mm512_unpackhi_epi64(high01, high23));
-}
-
-/* Bytes [begin, end) of the rows. */
-INLINE void lay_out(lane_rows rows, size_t begin, size_t end, segment *s)
-{
-    size_t words = 0;
-    for (; begin + PIECE <= end; begin += PIECE, words += PIECE / 4)
-        lay_out_piece(rows, begin, PIECE, s->word + words);
-    if (begin < end)
-        lay_out_piece(rows, begin, end - begin, s->word + words);
-}
-
 /* ---- one block of all rows ---- */
-
-INLINE __m512i broadcast_word(const int8_t *p)
-{
-    int32_t word;
-    memcpy(&word, p, sizeof word);
-    return _mm512_set1_epi32(word);
-}
 
 /* Four weights of each row, raw, that begin `i` words behind the block's first; the others of a word that a block's border cuts are zero.
  * Gives what the first of them is multiplied by. */
@@ -186,15 +123,6 @@ INLINE __m512 add_block(uint32_t type, const uint32_t (*word)[LANES], bool upper
 
 /* ---- whole rows ---- */
 
-/* Lines of the rows' bytes [begin, end). */
-INLINE void prefetch_rows(lane_rows rows, size_t begin, size_t end)
-{
-    for (size_t at = (begin + LINE - 1) / LINE * LINE; at < end; at += LINE)
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
-            _mm_prefetch((const char *)rows[i] + at, _MM_HINT_T1);
-}
-
 INLINE __m512 multiply_segment(uint32_t type, const segment *s, const sl_acts *x, size_t begin, size_t end)
 {
     const size_t words = block_bytes_of(type) / 4; /* of 18 and 34 bytes: and a half */
@@ -260,7 +188,7 @@ void sli_dot_rows_avx512(uint32_t type, const uint8_t *const *rows, uint32_t cou
 {
     multiply_fn multiply_sixteen = multiply_of(type);
     if (multiply_sixteen == NULL) {
-        sli_dot_rows_avx2(type, rows, count, x, out);
+        sli_dot_rows_super_avx512(type, rows, count, x, out);
         return;
     }
     /* The last ones are repeated to make sixteen. */
