@@ -196,9 +196,10 @@ static void bench_vectors(const sl_kernels *kernels, int repeats)
 
 static void bench(const sl_kernels *kernels, const char *part, int repeats)
 {
-    const uint32_t types[] = {SL_TYPE_F16, SL_TYPE_Q8_0, SL_TYPE_F32};
+    const uint32_t types[] = {SL_TYPE_F16, SL_TYPE_Q8_0, SL_TYPE_F32, SL_TYPE_BF16, SL_TYPE_Q4_0};
+    const int type_count = sizeof types / sizeof *types;
     if (part == NULL || strcmp(part, "decode") == 0) {
-        for (int t = 0; t < 3; t++) {
+        for (int t = 0; t < type_count; t++) {
             bench_decode(kernels, types[t], 64, 3, 96 << 20, repeats);
             bench_decode(kernels, types[t], 64, 3, 1 << 20, repeats);
         }
@@ -206,7 +207,7 @@ static void bench(const sl_kernels *kernels, const char *part, int repeats)
         bench_decode(kernels, SL_TYPE_F16, 128, 8, 96 << 20, repeats);
     }
     if (part == NULL || strcmp(part, "prompt") == 0) {
-        for (int t = 0; t < 3; t++)
+        for (int t = 0; t < type_count; t++)
             bench_prefill(kernels, types[t], 64, 512, 64, repeats);
         bench_prefill(kernels, SL_TYPE_F16, 64, 512, 8, repeats);
         bench_prefill(kernels, SL_TYPE_F16, 128, 512, 64, repeats);

@@ -24,7 +24,7 @@
  * D4  Sums over a vector (RMS norm): 16 lanes, lane j = i mod 16, acc_j = fma(x_i, x_i, acc_j); then halves are folded: lane j += lane
  *     j + 8, then + 4, + 2, + 1. RMS norm: y_i = (x_i * (1 / sqrtf(sum / n + eps))) * w_i, every operation rounded to fp32.
  * D5  Attention of a query at position p over stored keys and values 0..p (or the last `window` of them), in pages of 64 positions
- *     aligned to position 0, in order. K and V are read as stored and widened to fp32 (q8_0: d * q, fp32). With q'_c = q_c * scale:
+ *     aligned to position 0, in order. K and V are read as stored and widened to fp32 (q8_0, q4_0: d * q, fp32). With q'_c = q_c * scale:
  *         s_i = sequential fma over components c = 0.. : acc = fma(q'_c, k_ic, acc) from +0; positions that are not visible: no part
  *         per page with a visible position: m' = max(m, max s_i); c = exp(m - m') (0 for the first page); p_i = exp(s_i - m'), 0 where not
  *         visible; page_sum = 16 lanes, lane j adds p_j, p_j+16, p_j+32, p_j+48 in order, then folded as in D4;
@@ -86,14 +86,14 @@ typedef struct sl_attention_tree {
 
 /* One attention job: `rows` consecutive query rows at positions pos0.. of the `group` query heads that share one KV head. */
 typedef struct sl_attention {
-    uint32_t head_dim; /* components, a multiple of 16 (of 32 for q8_0), at most 512 */
+    uint32_t head_dim; /* components, a multiple of 16 (of 32 for q8_0 and q4_0), at most 512 */
     uint32_t group;    /* query heads per KV head */
     uint32_t rows;
     uint32_t pos0;                 /* position of row 0, which sees itself; with a tree: of the tree's root */
     const sl_attention_tree *tree; /* NULL: row r is at pos0 + r */
     uint32_t window;               /* 0: all positions; else only the last `window`, itself included */
     float scale;
-    uint32_t k_type, v_type;       /* SL_TYPE_F32, F16 or Q8_0 */
+    uint32_t k_type, v_type;       /* SL_TYPE_F32, F16, BF16, Q8_0 or Q4_0 */
     const uint8_t *const *k_pages; /* [page] -> K page of this head, see kv_store_k */
     const uint8_t *const *v_pages; /* [page] -> V page */
     const float *q;                /* row r, head h at q + r * q_stride + h * head_dim */
@@ -151,9 +151,12 @@ typedef struct sl_kernels {
     void (*rope)(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos, const float *sin);
 
     /* Writes one position's K or V vector of a head into slot `index` (0..63) of its page, rounded to the type (q8_0: D1's rule per 32
-     * components, d rounded to fp16 after q was computed with the unrounded one).
-     * K page: f32, f16: [component][64]; q8_0: int8 [component][64], then fp16 d [component / 32][64].
-     * V page: f32, f16: [64][component]; q8_0: int8 [64][component], then fp16 d [64][component / 32]. */
+     * components, d rounded to fp16 after q was computed with the unrounded one; q4_0: of 32 components the first of the largest ones, x, becomes -8:
+     * d = x / -8, inv = -8 / x, q = round-half-even(component * inv), at most 7; d and q are 0 as D1 has it).
+     * K page: f32, f16, bf16: [component][64]; q8_0: int8 [component][64], then fp16 d [component / 32][64]; q4_0: bytes [component / 32][16][64],
+     * whose byte c holds components c (low nibble) and c + 16 of the block, each q + 8, then fp16 d as in q8_0.
+     * V page: f32, f16, bf16: [64][component]; q8_0: int8 [64][component], then fp16 d [64][component / 32]; q4_0: bytes [64][component / 32][16]
+     * likewise, then d. */
     void (*kv_store_k)(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);
     void (*kv_store_v)(uint32_t type, uint8_t *page, uint32_t index, const float *v, uint32_t head_dim);
     /* Copies one position as it is stored, to another page or slot of the same type. */

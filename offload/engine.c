@@ -85,7 +85,12 @@ static sl_status choose_context(sl_engine *e, sl_error *err)
 
 static uint32_t kv_type_of(sl_kv_type type)
 {
-    return type == SL_KV_F32 ? SL_TYPE_F32 : type == SL_KV_Q8_0 ? SL_TYPE_Q8_0 : SL_TYPE_F16;
+    static const uint32_t types[] = {[SL_KV_F16] = SL_TYPE_F16,
+                                     [SL_KV_F32] = SL_TYPE_F32,
+                                     [SL_KV_Q8_0] = SL_TYPE_Q8_0,
+                                     [SL_KV_BF16] = SL_TYPE_BF16,
+                                     [SL_KV_Q4_0] = SL_TYPE_Q4_0};
+    return types[type];
 }
 
 void sli_kv_types(const sl_engine *engine, uint32_t types[2])
@@ -96,9 +101,9 @@ void sli_kv_types(const sl_engine *engine, uint32_t types[2])
 
 static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *err)
 {
-    if (type == SL_KV_Q8_0 && e->model->head_dim % 32 != 0)
-        return sl_fail(err, SL_INVALID, "a q8_0 KV cache needs heads of a multiple of 32 components; %s has %u", e->path,
-                       e->model->head_dim);
+    if ((type == SL_KV_Q8_0 || type == SL_KV_Q4_0) && e->model->head_dim % 32 != 0)
+        return sl_fail(err, SL_INVALID, "a %s KV cache needs heads of a multiple of 32 components; %s has %u",
+                       type == SL_KV_Q8_0 ? "q8_0" : "q4_0", e->path, e->model->head_dim);
     return SL_OK;
 }
 

@@ -29,7 +29,7 @@ typedef struct sl_session sl_session;
 
 /* ---- engine ---- */
 
-typedef enum sl_kv_type { SL_KV_F16 = 0, SL_KV_F32, SL_KV_Q8_0 } sl_kv_type;
+typedef enum sl_kv_type { SL_KV_F16 = 0, SL_KV_F32, SL_KV_Q8_0, SL_KV_BF16, SL_KV_Q4_0 } sl_kv_type;
 
 /* Which neurons of the feed-forwards are computed while decoding. Everything but OFF approximates. */
 typedef enum sl_sparsity {

@@ -81,13 +81,15 @@ static inline void for_each_isa(void (*check)(const sl_kernels *kernels))
     }
 }
 
-static const uint32_t kv_types[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_Q8_0};
+static const uint32_t kv_types[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q8_0, SL_TYPE_Q4_0};
+#define KV_TYPES       (sizeof kv_types / sizeof *kv_types)
+#define KV_FLOAT_TYPES 3 /* the first ones, for any head size */
 static const uint32_t head_dims[] = {16, 32, 48, 64, 80, 96, 128, 160, 256, 512};
 #define HEAD_DIMS (sizeof head_dims / sizeof *head_dims)
 
 static inline bool storable(uint32_t type, uint32_t head_dim)
 {
-    return type != SL_TYPE_Q8_0 || head_dim % 32 == 0;
+    return (type != SL_TYPE_Q8_0 && type != SL_TYPE_Q4_0) || head_dim % 32 == 0;
 }
 
 #endif

@@ -366,15 +366,16 @@ static void odd_widths_run_and_give_the_same_logits_everywhere(void **state)
 static void each_cache_type_gives_its_own_logits_at_any_batch_and_instruction_set(void **state)
 {
     (void)state;
-    static const sl_kv_type types[] = {SL_KV_F16, SL_KV_F32, SL_KV_Q8_0};
+    static const sl_kv_type types[] = {SL_KV_F16, SL_KV_F32, SL_KV_Q8_0, SL_KV_BF16, SL_KV_Q4_0};
+    enum { TYPES_OF_CACHE = sizeof types / sizeof *types };
     tiny_model model = of_type(SL_TYPE_F32);
     char *path = write_tiny("cache.gguf", &model);
-    float *seen[3];
+    float *seen[TYPES_OF_CACHE];
     size_t count;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < TYPES_OF_CACHE; i++) {
         sl_engine_options options = base_options(path);
         options.k_type = types[i];
-        options.v_type = types[2 - i];
+        options.v_type = types[TYPES_OF_CACHE - 1 - i];
         seen[i] = run(&options, &count);
         check_finite(seen[i], count);
         options.isa = NULL;
@@ -383,7 +384,7 @@ static void each_cache_type_gives_its_own_logits_at_any_batch_and_instruction_se
         for (int before = 0; before < i; before++)
             assert_memory_not_equal(seen[before], seen[i], count * sizeof **seen);
     }
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < TYPES_OF_CACHE; i++)
         free(seen[i]);
     forget(path);
 }

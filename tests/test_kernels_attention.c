@@ -120,8 +120,8 @@ static void attention_matches_at_all_positions(const sl_kernels *kernels)
                                                    .rows = 1,
                                                    .pos0 = positions[p],
                                                    .window = windows[w],
-                                                   .k_type = n % 3 == 0 ? kv_types[n % 2] : kv_types[n / 3 % 3],
-                                                   .v_type = n % 3 == 0 ? kv_types[n / 2 % 2] : kv_types[n / 9 % 3]},
+                                                   .k_type = kv_types[n % 3 == 0 ? n % KV_FLOAT_TYPES : n / 3 % KV_TYPES],
+                                                   .v_type = kv_types[n % 3 == 0 ? n / 2 % KV_FLOAT_TYPES : n / 15 % KV_TYPES]},
                                   n);
 }
 
@@ -130,22 +130,22 @@ static void attention_matches_for_all_shapes(const sl_kernels *kernels)
     const uint32_t rows[] = {1, 2, 5, 9, 17, 33};
     uint32_t n = 0;
     for (size_t d = 0; d < HEAD_DIMS; d++)
-        for (size_t t = 0; t < 9; t++, n++)
-            if (storable(kv_types[t % 3], head_dims[d]) && storable(kv_types[t / 3], head_dims[d]))
+        for (size_t t = 0; t < KV_TYPES * KV_TYPES; t++, n++)
+            if (storable(kv_types[t % KV_TYPES], head_dims[d]) && storable(kv_types[t / KV_TYPES], head_dims[d]))
                 attention_matches(kernels,
                                   (attention_case){.head_dim = head_dims[d],
                                                    .group = 1 + n % 5,
                                                    .rows = rows[n % 6],
                                                    .pos0 = 50 + n % 30,
                                                    .window = n % 4 == 3 ? 20 : 0,
-                                                   .k_type = kv_types[t % 3],
-                                                   .v_type = kv_types[t / 3]},
+                                                   .k_type = kv_types[t % KV_TYPES],
+                                                   .v_type = kv_types[t / KV_TYPES]},
                                   n);
 }
 
 static void attention_matches_for_batches(const sl_kernels *kernels)
 {
-    for (size_t t = 0; t < 3; t++) {
+    for (size_t t = 0; t < KV_TYPES; t++) {
         attention_matches(kernels, (attention_case){64, 3, 150, 0, 0, kv_types[t], kv_types[t]}, t);
         attention_matches(kernels, (attention_case){64, 4, 100, 60, 70, kv_types[t], kv_types[t]}, t);
         attention_matches(kernels, (attention_case){32, 1, 200, 31, 1, kv_types[t], kv_types[t]}, t);
@@ -173,10 +173,9 @@ static void attention_of_batches_across_pages_equals_the_reference(void **state)
 
 static void batches_match_single_rows(const sl_kernels *kernels)
 {
-    const attention_case cases[] = {{64, 3, 140, 59, 0, SL_TYPE_F16, SL_TYPE_F16},
-                                    {128, 8, 70, 640, 0, SL_TYPE_Q8_0, SL_TYPE_Q8_0},
-                                    {80, 5, 66, 100, 90, SL_TYPE_F16, SL_TYPE_F32},
-                                    {512, 2, 40, 50, 0, SL_TYPE_F32, SL_TYPE_F16}};
+    const attention_case cases[] = {{64, 3, 140, 59, 0, SL_TYPE_F16, SL_TYPE_F16},  {128, 8, 70, 640, 0, SL_TYPE_Q8_0, SL_TYPE_Q8_0},
+                                    {80, 5, 66, 100, 90, SL_TYPE_F16, SL_TYPE_F32}, {512, 2, 40, 50, 0, SL_TYPE_F32, SL_TYPE_F16},
+                                    {64, 3, 70, 20, 0, SL_TYPE_Q4_0, SL_TYPE_BF16}, {96, 2, 50, 100, 70, SL_TYPE_BF16, SL_TYPE_Q4_0}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         fixture f;
         fixture_make(&f, cases[i], i);
@@ -259,8 +258,8 @@ static void trees_match(const sl_kernels *kernels)
                             .rows = rows[n % 5],
                             .pos0 = positions[n / 5 % 5],
                             .window = windows[n / 3 % 4],
-                            .k_type = kv_types[n % 3],
-                            .v_type = kv_types[n / 4 % 3]};
+                            .k_type = kv_types[n % KV_TYPES],
+                            .v_type = kv_types[n / 4 % KV_TYPES]};
         if (!storable(c.k_type, c.head_dim) || !storable(c.v_type, c.head_dim))
             continue;
         fixture f;

@@ -186,8 +186,8 @@ static void rope_turns_the_pairs_of_its_kind_and_nothing_else(void **state)
 static void kv_store_matches(const sl_kernels *kernels)
 {
     const uint32_t slots[] = {0, 1, 31, 62, 63};
-    for (size_t i = 0; i < 3 * HEAD_DIMS; i++) {
-        uint32_t type = kv_types[i % 3], head_dim = head_dims[i / 3];
+    for (size_t i = 0; i < KV_TYPES * HEAD_DIMS; i++) {
+        uint32_t type = kv_types[i % KV_TYPES], head_dim = head_dims[i / KV_TYPES];
         if (!storable(type, head_dim))
             continue;
         size_t bytes = sl_kv_page_bytes(type, head_dim);
@@ -240,6 +240,69 @@ static void q8_0_pages_hold_quants_and_scales_where_the_contract_says(void **sta
     assert_int_equal(scale, sl_f32_to_f16(2.0f / 127.0f));
 }
 
+/* 1/8 in the first block of 32 and 1/4 in the second are one step of the scale. */
+static void q4_0_pages_hold_nibbles_and_scales_where_the_contract_says(void **state)
+{
+    (void)state;
+    enum { DIM = 64, SLOT = 5 };
+    float x[DIM] = {0};
+    uint8_t page[SL_KV_PAGE * (DIM / 2 + DIM / 32 * 2)] = {0};
+    assert_int_equal(sl_kv_page_bytes(SL_TYPE_Q4_0, DIM), sizeof page);
+    x[3] = 1.0f;     /* the extreme: -8 */
+    x[19] = -1.0f;   /* 8 becomes 7; the upper half of byte 3 */
+    x[4] = 0.3f;     /* -2.4 */
+    x[20] = 0.3125f; /* -2.5, to even */
+    x[32 + 15] = -2.0f;
+    x[32 + 31] = 1.9f; /* 7.6 */
+    uint16_t scale;
+    reference()->kv_store_k(SL_TYPE_Q4_0, page, SLOT, x, DIM);
+    assert_int_equal(page[3 * SL_KV_PAGE + SLOT], 0x0 | 0xf0);
+    assert_int_equal(page[4 * SL_KV_PAGE + SLOT], 0x6 | 0x60);
+    assert_int_equal(page[5 * SL_KV_PAGE + SLOT], 0x88);
+    assert_int_equal(page[31 * SL_KV_PAGE + SLOT], 0x0 | 0xf0);
+    memcpy(&scale, page + SL_KV_PAGE * DIM / 2 + 2 * SLOT, sizeof scale);
+    assert_int_equal(scale, sl_f32_to_f16(-0.125f));
+    memcpy(&scale, page + SL_KV_PAGE * DIM / 2 + 2 * (SL_KV_PAGE + SLOT), sizeof scale);
+    assert_int_equal(scale, sl_f32_to_f16(0.25f));
+
+    memset(page, 0, sizeof page);
+    reference()->kv_store_v(SL_TYPE_Q4_0, page, SLOT, x, DIM);
+    assert_int_equal(page[SLOT * DIM / 2 + 3], 0x0 | 0xf0);
+    assert_int_equal(page[SLOT * DIM / 2 + 31], 0x0 | 0xf0);
+    memcpy(&scale, page + SL_KV_PAGE * DIM / 2 + 2 * (SLOT * 2 + 1), sizeof scale);
+    assert_int_equal(scale, sl_f32_to_f16(0.25f));
+}
+
+/* What is stored is the number, to the type's precision: read through attention over one position, whose value it gives back. */
+static void stored_values_are_the_numbers_to_their_precision(void **state)
+{
+    (void)state;
+    static const float error_of[] = {0, 0x1p-11f, 0x1p-8f, 0.5f / 127, 1.01f / 8};
+    enum { DIM = 64 };
+    float x[DIM], q[DIM] = {0}, out[DIM];
+    fill(x, DIM, 9);
+    for (size_t t = 0; t < KV_TYPES; t++) {
+        uint8_t *k = allocate(sl_kv_page_bytes(kv_types[t], DIM)), *v = allocate(sl_kv_page_bytes(kv_types[t], DIM));
+        const uint8_t *k_page = k, *v_page = v;
+        reference()->kv_store_v(kv_types[t], v, 0, x, DIM);
+        sl_attention job = {.head_dim = DIM,
+                            .group = 1,
+                            .rows = 1,
+                            .scale = 1,
+                            .k_type = kv_types[t],
+                            .v_type = kv_types[t],
+                            .k_pages = &k_page,
+                            .v_pages = &v_page,
+                            .q = q,
+                            .out = out};
+        reference()->attention(&job);
+        for (int c = 0; c < DIM; c++) /* of quantised types the error is one of the scale, and values go up to 1 */
+            assert_true(fabsf(out[c] - x[c]) <= error_of[t] * (t < KV_FLOAT_TYPES ? fabsf(x[c]) : 1.0f) * 1.001f);
+        free(k);
+        free(v);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +316,8 @@ int main(void)
         cmocka_unit_test(rope_turns_the_pairs_of_its_kind_and_nothing_else),
         cmocka_unit_test(stored_pages_equal_the_reference),
         cmocka_unit_test(q8_0_pages_hold_quants_and_scales_where_the_contract_says),
+        cmocka_unit_test(q4_0_pages_hold_nibbles_and_scales_where_the_contract_says),
+        cmocka_unit_test(stored_values_are_the_numbers_to_their_precision),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -200,8 +200,8 @@ static void rows_of_a_tree_are_chains_in_every_instruction_set(void **unused)
 
 static void rows_of_a_tree_are_chains_with_every_type_of_cache(void **unused)
 {
-    static const sl_kv_type types[][2] = {
-        {SL_KV_F32, SL_KV_F32}, {SL_KV_Q8_0, SL_KV_Q8_0}, {SL_KV_F16, SL_KV_Q8_0}, {SL_KV_Q8_0, SL_KV_F32}};
+    static const sl_kv_type types[][2] = {{SL_KV_F32, SL_KV_F32},  {SL_KV_Q8_0, SL_KV_Q8_0}, {SL_KV_F16, SL_KV_Q8_0},
+                                          {SL_KV_Q8_0, SL_KV_F32}, {SL_KV_BF16, SL_KV_Q4_0}, {SL_KV_Q4_0, SL_KV_BF16}};
     (void)unused;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         sl_engine_options options = options_of(stock_path);
@@ -214,7 +214,7 @@ static void rows_of_a_tree_are_chains_with_every_type_of_cache(void **unused)
 static void rows_of_a_tree_see_no_further_than_their_window(void **unused)
 {
     (void)unused;
-    for (int type = SL_KV_F16; type <= SL_KV_Q8_0; type++) {
+    for (int type = SL_KV_F16; type <= SL_KV_Q4_0; type++) {
         sl_engine_options options = options_of(windowed_path);
         options.k_type = options.v_type = (sl_kv_type)type;
         check_engine(&options, "windows");
@@ -298,8 +298,8 @@ static void any_paths_that_are_kept_leave_the_cache_of_plain_text(void **unused)
     (void)unused;
     for (uint32_t seed = 1; seed <= 12; seed++) {
         sl_engine_options options = options_of(seed % 3 == 0 ? windowed_path : stock_path);
-        options.k_type = (sl_kv_type)(seed % 3);
-        options.v_type = (sl_kv_type)(seed / 3 % 3);
+        options.k_type = (sl_kv_type)(seed % 5);
+        options.v_type = (sl_kv_type)(seed / 3 % 5);
         stage s = open_stage(&options), plain = open_stage(&options);
         sl_token_id text[CONTEXT];
         uint32_t count = 0, state = seed;

@@ -40,29 +40,41 @@ static span visible_in_page(const sl_attention *job, uint32_t row, uint32_t page
 
 static right_kind stored_kind(uint32_t type, bool keys)
 {
-    if (type == SL_TYPE_F32)
-        return RIGHT_F32;
-    if (type == SL_TYPE_F16)
-        return RIGHT_F16;
-    return keys ? RIGHT_Q8_KEYS : RIGHT_Q8_VALUES;
+    switch (type) {
+    case SL_TYPE_F32: return RIGHT_F32;
+    case SL_TYPE_F16: return RIGHT_F16;
+    case SL_TYPE_BF16: return RIGHT_BF16;
+    case SL_TYPE_Q4_0: return keys ? RIGHT_Q4_KEYS : RIGHT_Q4_VALUES;
+    default: return keys ? RIGHT_Q8_KEYS : RIGHT_Q8_VALUES;
+    }
+}
+
+/* Where a page's scales begin, if it has any. */
+static const uint8_t *scales_of(uint32_t type, const uint8_t *page, uint32_t head_dim)
+{
+    return page + (size_t)SL_KV_PAGE * (type == SL_TYPE_Q4_0 ? head_dim / 2 : head_dim);
+}
+
+/* Row k of p's right side as fp32; inlined for each kind. */
+static inline __attribute__((always_inline)) void widen_row(right_kind kind, const product *p, uint32_t k, float *to)
+{
+    for (uint32_t j = 0; j < p->columns; j += LANES)
+        vf_store(to + j, right_load(kind, p, k, j, is_scaled_keys(kind) ? key_scale_of(p, k, j) : vf_splat(0.0f)));
 }
 
 /* Rows [begin, end) of k of p's right side as fp32 in `page`, which p then reads instead. */
 static void widen_right(product *p, uint32_t begin, uint32_t end, float *page)
 {
-    if (p->kind == RIGHT_F32)
-        return;
     for (uint32_t k = begin; k < end; k++) {
         float *to = page + (size_t)k * p->columns;
-        for (uint32_t j = 0; j < p->columns; j += LANES) {
-            vf x;
-            if (p->kind == RIGHT_F16)
-                x = right_load(RIGHT_F16, p, k, j, vf_splat(0.0f));
-            else if (p->kind == RIGHT_Q8_KEYS)
-                x = right_load(RIGHT_Q8_KEYS, p, k, j, vf_load_f16(p->scales + 2 * ((size_t)(k / Q8_BLOCK) * p->columns + j)));
-            else
-                x = right_load(RIGHT_Q8_VALUES, p, k, j, vf_splat(0.0f));
-            vf_store(to + j, x);
+        switch (p->kind) {
+        case RIGHT_F16: widen_row(RIGHT_F16, p, k, to); break;
+        case RIGHT_BF16: widen_row(RIGHT_BF16, p, k, to); break;
+        case RIGHT_Q8_KEYS: widen_row(RIGHT_Q8_KEYS, p, k, to); break;
+        case RIGHT_Q8_VALUES: widen_row(RIGHT_Q8_VALUES, p, k, to); break;
+        case RIGHT_Q4_KEYS: widen_row(RIGHT_Q4_KEYS, p, k, to); break;
+        case RIGHT_Q4_VALUES: widen_row(RIGHT_Q4_VALUES, p, k, to); break;
+        default: return; /* it is fp32 */
         }
     }
     p->kind = RIGHT_F32;
@@ -178,7 +190,7 @@ static product scores_of(const block *b, uint32_t page, float *out)
                       .left_chunk = (size_t)sli_block_queries(job->head_dim) * CHUNK,
                       .kind = stored_kind(job->k_type, true),
                       .right = job->k_pages[page],
-                      .scales = job->k_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
+                      .scales = scales_of(job->k_type, job->k_pages[page], job->head_dim),
                       .columns = SL_KV_PAGE,
                       .k_end = job->head_dim,
                       .out = out,
@@ -196,7 +208,7 @@ static product output_of(const block *b, uint32_t page, const float *exponential
     product output = {.left = exponentials,
                       .kind = stored_kind(job->v_type, false),
                       .right = job->v_pages[page],
-                      .scales = job->v_pages[page] + (size_t)SL_KV_PAGE * job->head_dim,
+                      .scales = scales_of(job->v_type, job->v_pages[page], job->head_dim),
                       .columns = job->head_dim,
                       .k_begin = used.begin,
                       .k_end = used.end,

@@ -1,5 +1,5 @@
 /* kernels/cpu/vector_kv.h: kernels/ref/kv.c on registers. Rounding is done 16 or 32 components at a time; a key is then scattered over
- * its page, a value copied. */
+ * its page, a value copied. bf16 and q4_0 are left to the reference: a position is stored once and read ever after. */
 #ifndef SL_KERNELS_CPU_VECTOR_KV_H
 #define SL_KERNELS_CPU_VECTOR_KV_H
 
@@ -48,6 +48,8 @@ void SLI_NAME(kv_store_k)(uint32_t type, uint8_t *page, uint32_t index, const fl
         round_f16(k, head_dim, halves);
         for (uint32_t c = 0; c < head_dim; c++)
             memcpy(page + 2 * ((size_t)c * SL_KV_PAGE + index), &halves[c], sizeof halves[c]);
+    } else if (type != SL_TYPE_Q8_0) {
+        sli_kv_store_k_ref(type, page, index, k, head_dim);
     } else {
         uint8_t *scales = page + (size_t)SL_KV_PAGE * head_dim;
         for (uint32_t b = 0; b < head_dim / SL_ACT_BLOCK; b++) {
@@ -67,6 +69,8 @@ void SLI_NAME(kv_store_v)(uint32_t type, uint8_t *page, uint32_t index, const fl
         memcpy(page + 4 * element, v, head_dim * sizeof *v);
     } else if (type == SL_TYPE_F16) {
         round_f16(v, head_dim, (uint16_t *)(page + 2 * element));
+    } else if (type != SL_TYPE_Q8_0) {
+        sli_kv_store_v_ref(type, page, index, v, head_dim);
     } else {
         uint32_t blocks = head_dim / SL_ACT_BLOCK;
         uint8_t *scales = page + (size_t)SL_KV_PAGE * head_dim + 2 * (size_t)index * blocks;

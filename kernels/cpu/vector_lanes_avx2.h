@@ -48,6 +48,15 @@ static inline vf vf_load_i8(const void *from)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from)));
 }
+static inline vf vf_load_bf16(const void *from)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(from)), 16));
+}
+static inline vf vf_load_nibbles(const void *from, int shift) /* 0: the low ones, 4: the high ones; less 8 */
+{
+    __m256i bytes = _mm256_srl_epi32(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from)), _mm_cvtsi32_si128(shift));
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_and_si256(bytes, _mm256_set1_epi32(15)), _mm256_set1_epi32(8)));
+}
 static inline vf vf_splat_f16(uint16_t half)
 {
     return _mm256_cvtph_ps(_mm_set1_epi16((short)half));

@@ -48,6 +48,15 @@ static inline vf vf_load_i8(const void *from)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from)));
 }
+static inline vf vf_load_bf16(const void *from)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(from)), 16));
+}
+static inline vf vf_load_nibbles(const void *from, int shift) /* 0: the low ones, 4: the high ones; less 8 */
+{
+    __m512i bytes = _mm512_srl_epi32(_mm512_cvtepu8_epi32(_mm_loadu_si128(from)), _mm_cvtsi32_si128(shift));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_and_si512(bytes, _mm512_set1_epi32(15)), _mm512_set1_epi32(8)));
+}
 static inline vf vf_splat_f16(uint16_t half)
 {
     return _mm512_cvtph_ps(_mm256_set1_epi16((short)half));

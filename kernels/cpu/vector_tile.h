@@ -16,17 +16,26 @@
 
 #define STREAM_TILE_ROWS 4
 #define NARROW_VECS      (16 / LANES) /* head_dim is a multiple of 16: tiles of 16 columns do what wide ones leave */
-#define Q8_BLOCK         32
+#define SCALE_BLOCK      32           /* components of q8_0 and q4_0 that share a scale */
 #define CACHE_LINE       64
 
-typedef enum right_kind { RIGHT_F32, RIGHT_F16, RIGHT_Q8_KEYS, RIGHT_Q8_VALUES, RIGHT_KINDS } right_kind;
+typedef enum right_kind {
+    RIGHT_F32,
+    RIGHT_F16,
+    RIGHT_BF16,
+    RIGHT_Q8_KEYS,
+    RIGHT_Q8_VALUES,
+    RIGHT_Q4_KEYS,
+    RIGHT_Q4_VALUES,
+    RIGHT_KINDS
+} right_kind;
 
 typedef struct product {
     const float *left; /* element (r, k) at left[k / CHUNK * left_chunk + r * CHUNK + k % CHUNK] */
     size_t left_chunk; /* floats from a chunk of k to the next */
     right_kind kind;
-    const uint8_t *right;  /* element (k, j) is number k * columns + j */
-    const uint8_t *scales; /* q8_0: fp16, keys [k / 32][columns], values [k][columns / 32] */
+    const uint8_t *right;  /* element (k, j) is number k * columns + j; for q4_0 see kv_store_k */
+    const uint8_t *scales; /* q8_0, q4_0: fp16, keys [k / 32][columns], values [k][columns / 32] */
     uint32_t columns;
     uint32_t k_begin, k_end;
     float *out; /* [r][out_stride] */
@@ -36,6 +45,27 @@ typedef struct product {
     size_t ahead_step;       /* its bytes per step of k, a multiple of CACHE_LINE */
 } product;
 
+static inline bool is_scaled_keys(right_kind kind)
+{
+    return kind == RIGHT_Q8_KEYS || kind == RIGHT_Q4_KEYS;
+}
+
+/* Where a component of a q4_0 block is: its byte, counted from the first component's, and by how much it is shifted there. */
+static inline size_t byte_of_nibble(size_t component)
+{
+    return component / SCALE_BLOCK * (SCALE_BLOCK / 2) + component % (SCALE_BLOCK / 2);
+}
+static inline int shift_of_nibble(size_t component)
+{
+    return component % SCALE_BLOCK < SCALE_BLOCK / 2 ? 0 : 4;
+}
+
+/* The scales of LANES columns from column j on, of the block that row k of keys belongs to. */
+static inline vf key_scale_of(const product *p, size_t k, size_t j)
+{
+    return vf_load_f16(p->scales + 2 * (k / SCALE_BLOCK * p->columns + j));
+}
+
 /* LANES columns of row k, from column j on, as fp32. key_scale: of these columns, loaded once per 32 k. */
 static inline __attribute__((always_inline)) vf right_load(right_kind kind, const product *p, size_t k, size_t j, vf key_scale)
 {
@@ -44,10 +74,16 @@ static inline __attribute__((always_inline)) vf right_load(right_kind kind, cons
         return vf_load((const float *)p->right + element);
     if (kind == RIGHT_F16)
         return vf_load_f16(p->right + 2 * element);
+    if (kind == RIGHT_BF16)
+        return vf_load_bf16(p->right + 2 * element);
     if (kind == RIGHT_Q8_KEYS)
         return key_scale * vf_load_i8(p->right + element);
+    if (kind == RIGHT_Q4_KEYS)
+        return key_scale * vf_load_nibbles(p->right + byte_of_nibble(k) * p->columns + j, shift_of_nibble(k));
     uint16_t half;
-    memcpy(&half, p->scales + 2 * (element / Q8_BLOCK), sizeof half);
+    memcpy(&half, p->scales + 2 * (element / SCALE_BLOCK), sizeof half);
+    if (kind == RIGHT_Q4_VALUES)
+        return vf_splat_f16(half) * vf_load_nibbles(p->right + byte_of_nibble(element), shift_of_nibble(element));
     return vf_splat_f16(half) * vf_load_i8(p->right + element);
 }
 
@@ -67,15 +103,15 @@ static inline __attribute__((always_inline)) void tile(right_kind kind, uint32_t
             acc[r][v] = p->correction == NULL ? vf_splat(0.0f)
                                               : vf_load(out + r * p->out_stride + v * LANES) * vf_splat(p->correction[row + r]);
 
-    /* Runs of k whose left side lies together and, for q8_0 keys, shares its scales. */
-    const size_t run = kind == RIGHT_Q8_KEYS ? Q8_BLOCK : CHUNK;
+    /* Runs of k whose left side lies together and, for keys with scales, shares those. */
+    const size_t run = is_scaled_keys(kind) ? SCALE_BLOCK : CHUNK;
     for (size_t k = p->k_begin, stop; k < p->k_end; k = stop) {
         stop = (k / run + 1) * run < p->k_end ? (k / run + 1) * run : p->k_end;
         const float *left = p->left + k / CHUNK * p->left_chunk + row * CHUNK + k % CHUNK;
 #pragma GCC unroll 4
         for (size_t v = 0; v < N; v++)
-            if (kind == RIGHT_Q8_KEYS)
-                key_scale[v] = vf_load_f16(p->scales + 2 * ((k / Q8_BLOCK) * p->columns + column + v * LANES));
+            if (is_scaled_keys(kind))
+                key_scale[v] = key_scale_of(p, k, column + v * LANES);
         for (size_t i = 0; i < stop - k; i++) {
             for (ahead_end += step; ahead < ahead_end; ahead += CACHE_LINE)
                 __builtin_prefetch(ahead);
@@ -128,17 +164,25 @@ TILES(F32, WIDE)
 TILES(F32, NARROW)
 TILES(F16, WIDE)
 TILES(F16, NARROW)
+TILES(BF16, WIDE)
+TILES(BF16, NARROW)
 TILES(Q8_KEYS, WIDE)
 TILES(Q8_KEYS, NARROW)
 TILES(Q8_VALUES, WIDE)
 TILES(Q8_VALUES, NARROW)
+TILES(Q4_KEYS, WIDE)
+TILES(Q4_KEYS, NARROW)
+TILES(Q4_VALUES, WIDE)
+TILES(Q4_VALUES, NARROW)
 TILE(F32, TALL, BLOCK)
 TILE(F32, TALL, NARROW)
 
-static const tile_function wide_tiles[RIGHT_KINDS][STREAM_TILE_ROWS] = {TILE_NAMES(F32, WIDE), TILE_NAMES(F16, WIDE),
-                                                                        TILE_NAMES(Q8_KEYS, WIDE), TILE_NAMES(Q8_VALUES, WIDE)};
-static const tile_function narrow_tiles[RIGHT_KINDS][STREAM_TILE_ROWS] = {TILE_NAMES(F32, NARROW), TILE_NAMES(F16, NARROW),
-                                                                          TILE_NAMES(Q8_KEYS, NARROW), TILE_NAMES(Q8_VALUES, NARROW)};
+static const tile_function wide_tiles[RIGHT_KINDS][STREAM_TILE_ROWS] = {
+    TILE_NAMES(F32, WIDE),       TILE_NAMES(F16, WIDE),     TILE_NAMES(BF16, WIDE),     TILE_NAMES(Q8_KEYS, WIDE),
+    TILE_NAMES(Q8_VALUES, WIDE), TILE_NAMES(Q4_KEYS, WIDE), TILE_NAMES(Q4_VALUES, WIDE)};
+static const tile_function narrow_tiles[RIGHT_KINDS][STREAM_TILE_ROWS] = {
+    TILE_NAMES(F32, NARROW),       TILE_NAMES(F16, NARROW),     TILE_NAMES(BF16, NARROW),     TILE_NAMES(Q8_KEYS, NARROW),
+    TILE_NAMES(Q8_VALUES, NARROW), TILE_NAMES(Q4_KEYS, NARROW), TILE_NAMES(Q4_VALUES, NARROW)};
 
 /* Rows [row, row_end), columns [begin, end), both multiples of 16. The first tile fetches ahead. */
 static void run_product(const product *p, uint32_t row, uint32_t row_end, uint32_t begin, uint32_t end)

@@ -6,35 +6,12 @@
  * positions lie here and there. */
 #include "kernels/exp.h"
 #include "kernels/internal.h"
+#include "kernels/ref/kv.h"
 
 #include <assert.h>
 
 #define MAX_HEAD_DIM 512
 #define LANES        16 /* of a page's sum (D4) */
-
-/* A stored element widened to fp32. `element` and `scale` are its indices in the page's two arrays. */
-static float widened(uint32_t type, const uint8_t *page, uint32_t head_dim, size_t element, size_t scale)
-{
-    uint16_t half;
-    float single;
-    switch (type) {
-    case SL_TYPE_F32: memcpy(&single, page + 4 * element, sizeof single); return single;
-    case SL_TYPE_F16: memcpy(&half, page + 2 * element, sizeof half); return sl_f16_to_f32(half);
-    default:
-        memcpy(&half, page + (size_t)SL_KV_PAGE * head_dim + 2 * scale, sizeof half);
-        return sl_f16_to_f32(half) * (float)((const int8_t *)page)[element];
-    }
-}
-
-static float key(const sl_attention *job, const uint8_t *page, uint32_t index, uint32_t c)
-{
-    return widened(job->k_type, page, job->head_dim, (size_t)c * SL_KV_PAGE + index, (size_t)(c / 32) * SL_KV_PAGE + index);
-}
-
-static float value(const sl_attention *job, const uint8_t *page, uint32_t index, uint32_t c)
-{
-    return widened(job->v_type, page, job->head_dim, (size_t)index * job->head_dim + c, (size_t)index * (job->head_dim / 32) + c / 32);
-}
 
 typedef struct query_state {
     float m, l, o[MAX_HEAD_DIM];
@@ -56,11 +33,12 @@ static void attend_page(const sl_attention *job, uint32_t row, const float *q, u
                         query_state *state)
 {
     float p[SL_KV_PAGE] = {0}, m = state->m;
-    uint32_t slot[SL_KV_PAGE];
+    uint32_t slot[SL_KV_PAGE], dim = job->head_dim;
     for (uint32_t i = begin; i < end; i++) {
         slot[i] = slot_of(job, row, page * SL_KV_PAGE + i);
-        for (uint32_t c = 0; c < job->head_dim; c++)
-            p[i] = fmaf(q[c] * job->scale, key(job, job->k_pages[slot[i] / SL_KV_PAGE], slot[i] % SL_KV_PAGE, c), p[i]);
+        const uint8_t *keys = job->k_pages[slot[i] / SL_KV_PAGE];
+        for (uint32_t c = 0; c < dim; c++)
+            p[i] = fmaf(q[c] * job->scale, sli_kv_key_ref(job->k_type, keys, slot[i] % SL_KV_PAGE, c, dim), p[i]);
         m = fmaxf(m, p[i]);
     }
 
@@ -76,10 +54,12 @@ static void attend_page(const sl_attention *job, uint32_t row, const float *q, u
     float correction = sli_exp(state->m - m); /* 0 on the first page, where m was -inf */
     state->m = m;
     state->l = state->l * correction + lanes[0];
-    for (uint32_t c = 0; c < job->head_dim; c++) {
+    for (uint32_t c = 0; c < dim; c++) {
         state->o[c] *= correction;
-        for (uint32_t i = begin; i < end; i++)
-            state->o[c] = fmaf(p[i], value(job, job->v_pages[slot[i] / SL_KV_PAGE], slot[i] % SL_KV_PAGE, c), state->o[c]);
+        for (uint32_t i = begin; i < end; i++) {
+            const uint8_t *values = job->v_pages[slot[i] / SL_KV_PAGE];
+            state->o[c] = fmaf(p[i], sli_kv_value_ref(job->v_type, values, slot[i] % SL_KV_PAGE, c, dim), state->o[c]);
+        }
     }
 }
 

@@ -21,20 +21,6 @@ static void note(void *ctx, const char *line)
     cli_note(ctx, line);
 }
 
-static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl_error *err)
-{
-    static const char *const names[] = {[SL_KV_F16] = "f16", [SL_KV_F32] = "f32", [SL_KV_Q8_0] = "q8_0"};
-    *out = SL_KV_F16;
-    if (name == NULL)
-        return SL_OK;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(name, names[i]) == 0) {
-            *out = (sl_kv_type)i;
-            return SL_OK;
-        }
-    return sl_fail(err, SL_INVALID, "%s %s: known types are f16, f32 and q8_0", flag, name);
-}
-
 sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err)
 {
     *out = 0;
@@ -51,6 +37,16 @@ sl_status cli_one_of(const char *flag, const char *word, const char *const *name
         snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : i + 1 < count ? ", " : " and ", names[i]);
     }
     return sl_fail(err, SL_INVALID, "%s %s: known are %s", flag, word, known);
+}
+
+static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl_error *err)
+{
+    static const char *const names[] = {
+        [SL_KV_F16] = "f16", [SL_KV_F32] = "f32", [SL_KV_Q8_0] = "q8_0", [SL_KV_BF16] = "bf16", [SL_KV_Q4_0] = "q4_0"};
+    int type;
+    sl_status status = cli_one_of(flag, name, names, sizeof names / sizeof *names, &type, err);
+    *out = (sl_kv_type)type;
+    return status;
 }
 
 static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, sl_error *err)
