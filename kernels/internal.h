@@ -33,7 +33,12 @@
                                   uint32_t head_dim);                                                                                      \
     void sli_kv_copy_v_##isa_name(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index,                 \
                                   uint32_t head_dim);                                                                                      \
-    void sli_attention_##isa_name(const sl_attention *job)
+    void sli_kv_turn_k_##isa_name(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index,                 \
+                                  uint32_t head_dim);                                                                                      \
+    void sli_kv_sum_v_##isa_name(uint32_t type, const uint8_t *page, uint32_t begin, uint32_t end, uint32_t head_dim, float *sum);         \
+    void sli_attention_##isa_name(const sl_attention *job);                                                                                \
+    void sli_key_scores_##isa_name(const sl_key_scores *job);                                                                              \
+    void sli_softmax_##isa_name(float *x, uint32_t begin, uint32_t end)
 
 SLI_DECLARE_KERNELS(ref);
 SLI_DECLARE_KERNELS(avx2);

@@ -25,7 +25,11 @@ static const sl_kernels scalar_kernels = {
     .kv_store_v = sli_kv_store_v_ref,
     .kv_copy_k = sli_kv_copy_k_ref,
     .kv_copy_v = sli_kv_copy_v_ref,
+    .kv_turn_k = sli_kv_turn_k_ref,
+    .kv_sum_v = sli_kv_sum_v_ref,
     .attention = sli_attention_ref,
+    .key_scores = sli_key_scores_ref,
+    .softmax = sli_softmax_ref,
 };
 
 #if defined(__x86_64__)
@@ -48,7 +52,11 @@ static const sl_kernels avx2_kernels = {
     .kv_store_v = sli_kv_store_v_avx2,
     .kv_copy_k = sli_kv_copy_k_ref,
     .kv_copy_v = sli_kv_copy_v_ref,
+    .kv_turn_k = sli_kv_turn_k_ref,
+    .kv_sum_v = sli_kv_sum_v_avx2,
     .attention = sli_attention_avx2,
+    .key_scores = sli_key_scores_avx2,
+    .softmax = sli_softmax_avx2,
 };
 
 static const sl_kernels avx512_kernels = {
@@ -70,7 +78,11 @@ static const sl_kernels avx512_kernels = {
     .kv_store_v = sli_kv_store_v_avx512,
     .kv_copy_k = sli_kv_copy_k_ref,
     .kv_copy_v = sli_kv_copy_v_ref,
+    .kv_turn_k = sli_kv_turn_k_ref,
+    .kv_sum_v = sli_kv_sum_v_avx512,
     .attention = sli_attention_avx512,
+    .key_scores = sli_key_scores_avx512,
+    .softmax = sli_softmax_avx512,
 };
 #elif defined(__aarch64__)
 static const sl_kernels neon_kernels = {

@@ -43,6 +43,9 @@
  *     segment, and a total, which begins at +0, does not show that.
  * D9  Products with planes of signs (kernels/signs.h) and D1's activations: out[r] = sum over blocks b of 32 in index order, acc = fma(dx, (float)isum,
  *     acc) from +0, isum the int32 sum of weight times integer in the block.
+ * D10 Approximate scores (SparQ): only the components of an ascending list count, s_i = sequential fma over the list, acc = fma(q_c, k_ic, acc) from +0.
+ *     A softmax over positions begin <= i < end: m = max s_i, p_i = exp(s_i - m), total = 16 lanes, lane i mod 16 adds p_i in order, then folded as
+ *     in D4; the result is p_i * (1 / total).
  *
  * The panel. Sixteen rows of a matrix, interleaved so that a vector lane is a row. A panel has exactly the bytes of its rows:
  *     quantised: a block consists of one or two 16-bit numbers (the fp16 dw; then m, or of IQ4_XS upper bits of the scales) and of 32-bit words
@@ -103,6 +106,19 @@ typedef struct sl_attention {
     float *scratch;                /* sl_attention_scratch_bytes(), one per thread, 64-byte aligned */
 } sl_attention;
 
+/* Scores of `group` query heads by some of their components (D10), for all positions of the pages [page_begin, page_end). */
+typedef struct sl_key_scores {
+    uint32_t head_dim, group;
+    uint32_t k_type;
+    const uint8_t *const *k_pages; /* [page], as in sl_attention */
+    uint32_t page_begin, page_end;
+    uint32_t count;
+    const uint32_t *component; /* [count], ascending */
+    const float *q;            /* [group][count] those components of the queries, scaled */
+    float *out;                /* head h's score of position i at out + h * out_stride + i; 64-byte aligned */
+    size_t out_stride;         /* floats, a multiple of 64 */
+} sl_key_scores;
+
 /* A matrix that is there by columns (kernels/columns.h): the members of a set of its neurons. */
 typedef struct sl_columns {
     uint32_t type, rows, cols;
@@ -162,7 +178,14 @@ typedef struct sl_kernels {
     /* Copies one position as it is stored, to another page or slot of the same type. */
     void (*kv_copy_k)(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim);
     void (*kv_copy_v)(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim);
+    /* Copies a key that lies as a value does (a page of kv_store_v) to where a page of keys has it. */
+    void (*kv_turn_k)(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim);
+    /* sum[c] += the values in slots [begin, end) of a page, in order. */
+    void (*kv_sum_v)(uint32_t type, const uint8_t *page, uint32_t begin, uint32_t end, uint32_t head_dim, float *sum);
     void (*attention)(const sl_attention *job);
+    void (*key_scores)(const sl_key_scores *job);
+    /* D10, in place; x is 64-byte aligned, and what shares a cache line with [begin, end) may be overwritten. begin < end. */
+    void (*softmax)(float *x, uint32_t begin, uint32_t end);
 } sl_kernels;
 
 /* The kernels of an instruction set; NULL when it was not built for this machine's architecture. The caller has checked that the CPU

@@ -1,6 +1,7 @@
 /* offload/describe.c: what an engine says of itself. */
 #include "core/os.h"
 #include "offload/engine.h"
+#include "offload/sparq_attention.h"
 
 /* Bundles that sparse rows fetch count by the cache's slots, everything else by its home. */
 static uint64_t unkept_bytes(const sl_engine *e)
@@ -63,6 +64,10 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
     describe_sparsity(e, out);
+    out->sparq_k = e->options.sparq_k;
+    out->sparq_r = e->options.sparq_r;
+    out->sparq_local = e->options.sparq_local;
+    out->sparq_reallocate = sli_sparq_reallocates(e);
     out->draft_density = (double)e->price.draft_neurons / ((double)e->model->layers * e->model->ff);
     out->streamed_bytes = unkept_bytes(e);
 }
@@ -107,6 +112,8 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
         out->neurons_late = bundles.late;
         out->neurons_dropped = atomic_load(&sets->dropped);
     }
+    out->sparq_bytes_moved = atomic_load(&e->sparq.bytes_moved);
+    out->sparq_dense_bytes = atomic_load(&e->sparq.dense_bytes);
     out->neurons_compared = atomic_load(&sets->compared);
     out->neurons_compared_right = atomic_load(&sets->in_both);
 }

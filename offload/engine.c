@@ -7,6 +7,7 @@
 #include "core/os.h"
 #include "offload/density.h"
 #include "offload/sirius.h"
+#include "offload/sparq_attention.h"
 #include "offload/tools/pack.h"
 
 #include <stdarg.h>
@@ -93,10 +94,13 @@ static uint32_t kv_type_of(sl_kv_type type)
     return types[type];
 }
 
-void sli_kv_types(const sl_engine *engine, uint32_t types[2])
+sli_kv_shape sli_kv_shape_of(const sl_engine *e)
 {
-    types[0] = kv_type_of(engine->options.k_type);
-    types[1] = kv_type_of(engine->options.v_type);
+    return (sli_kv_shape){.context = e->context,
+                          .k_type = kv_type_of(e->options.k_type),
+                          .v_type = kv_type_of(e->options.v_type),
+                          .key_rows = e->options.sparq_k > 0,
+                          .value_sums = sli_sparq_reallocates(e)};
 }
 
 static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *err)
@@ -146,6 +150,25 @@ static sl_status choose_sparsity(sl_engine *e, sl_error *err)
                        e->packed != NULL ? "`sluice calibrate` it with a text"
                                          : "`sluice pack` it, then `sluice calibrate` the packed file with a text");
     return choose_sets(e, err);
+}
+
+static sl_status choose_sparq(sl_engine *e, sl_error *err)
+{
+    sl_engine_options *o = &e->options;
+    if (o->sparq_k == 0 && o->sparq_r == 0)
+        return SL_OK;
+    if (o->sparq_k == 0 || o->sparq_r == 0)
+        return sl_fail(err, SL_INVALID,
+                       "SparQ wants both: the positions to attend to (--sparq-k) and the components to choose them by (--sparq-r)");
+    if (o->sparq_k > e->context)
+        return sl_fail(err, SL_INVALID, "--sparq-k %u: the context has %u positions (-c sets it)", o->sparq_k, e->context);
+    if (o->sparq_r > e->model->head_dim)
+        return sl_fail(err, SL_INVALID, "--sparq-r %u: the heads of %s have %u components", o->sparq_r, e->path, e->model->head_dim);
+    if (o->sparq_local > o->sparq_k)
+        return sl_fail(err, SL_INVALID, "--sparq-local %u: it is part of the %u positions of --sparq-k", o->sparq_local, o->sparq_k);
+    if (o->sparq_local == 0)
+        o->sparq_local = o->sparq_k < 4 ? 1 : o->sparq_k / 4;
+    return SL_OK;
 }
 
 static sl_status check_drafts(const sl_engine *e, sl_error *err)
@@ -220,8 +243,8 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .context = e->context,
                          .batch = e->options.batch,
                          .threads = sl_threads_count(e->threads),
-                         .k_type = kv_type_of(e->options.k_type),
-                         .v_type = kv_type_of(e->options.v_type),
+                         .kv = sli_kv_shape_of(e),
+                         .attend_bytes = sli_sparq_thread_bytes(e),
                          .io_alignment = IO_ALIGNMENT,
                          .all_logits = e->options.all_logits,
                          .draft_max = e->options.draft_max < e->context ? e->options.draft_max : e->context - 1,
@@ -430,12 +453,17 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(check_kv_type(e, e->options.k_type, err));
     SL_TRY(check_kv_type(e, e->options.v_type, err));
     SL_TRY(choose_sparsity(e, err));
+    SL_TRY(choose_sparq(e, err));
     SL_TRY(check_drafts(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));
     SL_TRY(open_pager(e, err));
-    sli_scratch_shape shape = {e->price.batch, e->options.all_logits ? e->price.batch : 1 + e->price.draft_max,
-                               sl_threads_count(e->threads), e->units.largest_panel_bytes, e->price.bundled_bytes > 0};
+    sli_scratch_shape shape = {e->price.batch,
+                               e->options.all_logits ? e->price.batch : 1 + e->price.draft_max,
+                               sl_threads_count(e->threads),
+                               e->units.largest_panel_bytes,
+                               e->price.bundled_bytes > 0,
+                               sli_sparq_thread_bytes(e)};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));

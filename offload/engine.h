@@ -7,6 +7,7 @@
  *   session_tree.c, tree.c   rows that branch, and the path that is kept
  *   sirius.c    drafts and dense checks                                drafter.c, lookup.c   who drafts
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
+ *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
  *   bundled.c, ffn_bundled.c    feed-forwards of a packed file: all of it
@@ -75,11 +76,19 @@ static inline const sli_matrix *sli_units_head(const sli_units *u, const sl_mode
  * much of them a page fault brings in. */
 #define SLI_PROCESS_DRIFT_BYTES ((uint64_t)768 << 10)
 
+/* What a KV cache is like. */
+typedef struct sli_kv_shape {
+    uint32_t context;        /* positions */
+    uint32_t k_type, v_type; /* sl_type */
+    bool key_rows, value_sums;
+} sli_kv_shape;
+
 /* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
 typedef struct sli_wishes {
     uint64_t budget_bytes, process_bytes;
     uint32_t context, batch, threads; /* batch 0: choose */
-    uint32_t k_type, v_type;          /* sl_type */
+    sli_kv_shape kv;                  /* its context is the one above */
+    uint64_t attend_bytes;            /* see sli_scratch_shape */
     uint32_t io_alignment;
     bool all_logits;
     uint32_t draft_max; /* rows behind the first whose logits a pass may give; given up where the budget is tight */
@@ -113,22 +122,39 @@ SL_MUST_USE sl_status sli_price_model(const sl_model *model, const char *name, c
                                       uint64_t *min_bytes, sl_error *err);
 
 /* KV cache of one session: for each layer and KV head a row of pages. One arena. */
+typedef enum sli_kv_kind {
+    SLI_KV_KEYS,
+    SLI_KV_VALUES,
+    SLI_KV_KEY_ROWS, /* the keys once more, each in one piece as values lie, for those who read single ones */
+    SLI_KV_KINDS
+} sli_kv_kind;
 typedef struct sli_kv {
     uint8_t *arena;
     size_t arena_bytes;
-    const uint8_t **pages; /* [layer][kv head][K, V][page] */
-    uint32_t page_count, kv_heads;
+    const uint8_t **pages; /* [layer][kv head][kind][page]; without key_rows those are NULL */
+    uint32_t page_count, kv_heads, head_dim;
     uint32_t k_type, v_type;
-    size_t k_page_bytes, v_page_bytes;
+    bool key_rows;
+    size_t page_bytes[SLI_KV_KINDS];
+    /* With value_sums: of all values before a page, [layer][kv head][page][head_dim]; filled for the first summed_pages[layer] pages that ended
+     * before what was written last. A function of what is stored, so that going back needs no undoing. */
+    float *value_sums;
+    uint32_t *summed_pages; /* [layer] */
 } sli_kv;
-uint64_t sli_kv_price(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type); /* arena and page table */
-SL_MUST_USE sl_status sli_kv_create(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type, sli_kv *out, sl_error *err);
+uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape); /* all that sli_kv_create allocates */
+SL_MUST_USE sl_status sli_kv_create(const sl_model *model, const sli_kv_shape *shape, sli_kv *out, sl_error *err);
 void sli_kv_free(sli_kv *kv);
+/* Before slots from `slot` on are written in a layer: sums that contain them are forgotten. */
+void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot);
+static inline float *sli_kv_value_sum(const sli_kv *kv, uint32_t layer, uint32_t head, uint32_t page)
+{
+    return kv->value_sums + (((size_t)layer * kv->kv_heads + head) * kv->page_count + page) * kv->head_dim;
+}
 /* Copies what all layers and heads hold of one position to another. */
 void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kernels, uint32_t from, uint32_t to);
-static inline const uint8_t *const *sli_kv_pages(const sli_kv *kv, uint32_t layer, uint32_t head, bool value)
+static inline const uint8_t *const *sli_kv_pages(const sli_kv *kv, uint32_t layer, uint32_t head, sli_kv_kind kind)
 {
-    return kv->pages + (((size_t)layer * kv->kv_heads + head) * 2 + value) * kv->page_count;
+    return kv->pages + (((size_t)layer * kv->kv_heads + head) * SLI_KV_KINDS + kind) * kv->page_count;
 }
 
 /* Activations and per-thread scratch of a pass. One arena. */
@@ -145,7 +171,8 @@ typedef struct sli_scratch {
 typedef struct sli_scratch_shape {
     uint32_t batch, logits_rows, threads;
     size_t largest_panel_bytes;
-    bool bundled; /* threads work on bundles, too */
+    bool bundled;        /* threads work on bundles, too */
+    size_t attend_bytes; /* of a thread, for rows that attend to a part of the cache */
 } sli_scratch_shape;
 uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);
 SL_MUST_USE sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *shape, sli_scratch *out, sl_error *err);
@@ -159,6 +186,11 @@ typedef struct sli_observer {
     void (*see)(void *ctx, uint32_t layer, const float *x, uint32_t rows); /* NULL: nobody */
     void *ctx;
 } sli_observer;
+
+/* What rows that attended to a part of the cache read of it, and what all of it would have been: bytes as stored. */
+typedef struct sli_sparq_stats {
+    atomic_ullong bytes_moved, dense_bytes;
+} sli_sparq_stats;
 
 struct sl_engine {
     sl_engine_options options;
@@ -187,6 +219,7 @@ struct sl_engine {
     double *rope_step;       /* [table][rope_dim / 2] radians per position */
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
+    sli_sparq_stats sparq;
     bool session_open;
     sli_observer observer;
     atomic_bool interrupted;
@@ -216,6 +249,7 @@ enum {
 typedef struct sli_pass_kind {
     uint32_t logits_rows;
     bool sparse;    /* the rows have sets of neurons (engine->sparsity) */
+    bool sparq;     /* the rows attend to a part of the cache (options.sparq_k) */
     bool plan_next; /* a pass with logits follows: of one sparse row where the engine has sparsity, unless next_dense */
     bool next_dense;
     bool tree; /* the rows are the last ones of session->tree */
@@ -236,8 +270,8 @@ typedef struct sli_io {
 } sli_io;
 sli_io sli_engine_io(const sl_engine *engine);
 
-/* {K, V} types of the cache, as sl_type. */
-void sli_kv_types(const sl_engine *engine, uint32_t types[2]);
+/* The cache that the options ask for. */
+sli_kv_shape sli_kv_shape_of(const sl_engine *engine);
 
 void sli_note(const sl_engine *engine, const char *format, ...) SL_PRINTF(2, 3);
 

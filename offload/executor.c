@@ -7,6 +7,7 @@
 #include "core/mathx.h"
 #include "core/os.h"
 #include "offload/ffn_sparse.h"
+#include "offload/sparq_attention.h"
 
 #include <string.h>
 
@@ -19,7 +20,7 @@ typedef struct pass {
     uint32_t rows, pos0;
     const sli_tree *tree; /* the rows are its last ones; NULL: they follow each other */
     uint32_t first;       /* of a tree's rows */
-    bool sparse, resident_only;
+    bool sparse, sparq, resident_only;
 } pass;
 
 typedef struct row_job {
@@ -115,10 +116,13 @@ static void store_kv(const row_job *j, uint32_t row)
     for (uint32_t h = 0; h < m->kv_heads; h++) {
         size_t at = ((size_t)row * m->kv_heads + h) * m->head_dim;
         /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
-        uint8_t *k_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, false)[page];
-        uint8_t *v_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, true)[page];
+        uint8_t *k_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, SLI_KV_KEYS)[page];
+        uint8_t *v_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, SLI_KV_VALUES)[page];
+        uint8_t *row_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, SLI_KV_KEY_ROWS)[page];
         p->engine->kernels->kv_store_k(kv->k_type, k_page, slot, buffer_of(p, SL_BUF_K) + at, m->head_dim);
         p->engine->kernels->kv_store_v(kv->v_type, v_page, slot, buffer_of(p, SL_BUF_V) + at, m->head_dim);
+        if (row_page != NULL)
+            p->engine->kernels->kv_store_v(kv->k_type, row_page, slot, buffer_of(p, SL_BUF_K) + at, m->head_dim);
     }
 }
 
@@ -130,7 +134,7 @@ static void store_share(void *arg, unsigned index, unsigned count)
         store_kv(j, row);
 }
 
-static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread)
+static void attend_rows(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread)
 {
     const pass *p = j->pass;
     const sl_model *m = model_of(p);
@@ -146,8 +150,8 @@ static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t
                         .scale = m->attention_scale,
                         .k_type = kv->k_type,
                         .v_type = kv->v_type,
-                        .k_pages = sli_kv_pages(kv, j->layer, head, false),
-                        .v_pages = sli_kv_pages(kv, j->layer, head, true),
+                        .k_pages = sli_kv_pages(kv, j->layer, head, SLI_KV_KEYS),
+                        .v_pages = sli_kv_pages(kv, j->layer, head, SLI_KV_VALUES),
                         .q = j->src + at,
                         .q_stride = stride,
                         .out = j->dst + at,
@@ -157,7 +161,19 @@ static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t
         tree = (sl_attention_tree){p->tree->depth + p->first + first_row, p->tree->path + p->first + first_row};
         job.tree = &tree;
     }
-    p->engine->kernels->attention(&job);
+    if (p->sparq)
+        sli_sparq_attend(p->session, j->layer, head, &job);
+    else
+        p->engine->kernels->attention(&job);
+}
+
+/* Rows that attend to a part of the cache choose one by one. */
+static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread)
+{
+    if (!j->pass->sparq)
+        attend_rows(j, head, first_row, rows, thread);
+    for (uint32_t row = 0; j->pass->sparq && row < rows; row++)
+        attend_rows(j, head, first_row + row, 1, thread);
 }
 
 /* Later rows see more keys: tasks are taken as they come, the longest first. */
@@ -175,14 +191,34 @@ static void attend_share(void *arg, unsigned index, unsigned count)
     }
 }
 
+/* The last position before which rows find all slots in order. */
+static uint32_t last_plain_position(const pass *p)
+{
+    return p->pos0 + (p->tree != NULL ? 0 : p->rows - 1);
+}
+
+static void sum_values_share(void *arg, unsigned index, unsigned count)
+{
+    const row_job *j = arg;
+    const pass *p = j->pass;
+    for (uint32_t head = index; head < model_of(p)->kv_heads; head += count)
+        sli_sparq_sum_values(p->session, j->layer, head, last_plain_position(p));
+}
+
 static void run_attention(row_job *j)
 {
+    const pass *p = j->pass;
+    sli_kv_begin_write(&p->session->kv, j->layer, slot_of(p, 0));
     if (j->rows == 1)
         store_kv(j, 0);
     else
-        sl_threads_run(j->pass->engine->threads, store_share, j);
+        sl_threads_run(p->engine->threads, store_share, j);
+    if (p->sparq && sli_sparq_wants_sums(p->session, j->layer, last_plain_position(p))) {
+        sl_threads_run(p->engine->threads, sum_values_share, j);
+        sli_sparq_summed(p->session, j->layer, last_plain_position(p));
+    }
     atomic_store(&j->next_task, 0);
-    sl_threads_run(j->pass->engine->threads, attend_share, j);
+    sl_threads_run(p->engine->threads, attend_share, j);
 }
 
 /* ---- the program ---- */
@@ -403,6 +439,7 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
               .tree = kind.tree ? &session->tree : NULL,
               .first = kind.tree ? session->tree.count - rows : 0,
               .sparse = kind.sparse,
+              .sparq = kind.sparq,
               .resident_only = kind.resident_only};
     uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
 

@@ -15,47 +15,78 @@ static size_t rounded_page(uint32_t type, uint32_t head_dim)
     return (sl_kv_page_bytes(type, head_dim) + 63) & ~(size_t)63;
 }
 
-static size_t arena_of(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type)
+static size_t page_bytes_of(const sl_model *model, const sli_kv_shape *shape, int kind)
 {
-    size_t per_page = rounded_page(k_type, model->head_dim) + rounded_page(v_type, model->head_dim);
-    return per_page * pages_of(context) * model->kv_heads * model->layers;
+    if (kind == SLI_KV_KEY_ROWS && !shape->key_rows)
+        return 0;
+    return rounded_page(kind == SLI_KV_VALUES ? shape->v_type : shape->k_type, model->head_dim);
 }
 
-static size_t table_of(const sl_model *model, uint32_t context)
+static size_t arena_of(const sl_model *model, const sli_kv_shape *shape)
 {
-    return (size_t)model->layers * model->kv_heads * 2 * pages_of(context) * sizeof(uint8_t *);
+    size_t per_page = 0;
+    for (int kind = 0; kind < SLI_KV_KINDS; kind++)
+        per_page += page_bytes_of(model, shape, kind);
+    return per_page * pages_of(shape->context) * model->kv_heads * model->layers;
 }
 
-uint64_t sli_kv_price(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type)
+static size_t table_of(const sl_model *model, const sli_kv_shape *shape)
 {
-    return sl_pages_round(arena_of(model, context, k_type, v_type)) + table_of(model, context);
+    return (size_t)model->layers * model->kv_heads * SLI_KV_KINDS * pages_of(shape->context) * sizeof(uint8_t *);
 }
 
-sl_status sli_kv_create(const sl_model *model, uint32_t context, uint32_t k_type, uint32_t v_type, sli_kv *out, sl_error *err)
+static size_t sums_of(const sl_model *model, const sli_kv_shape *shape)
 {
-    *out = (sli_kv){.page_count = pages_of(context),
+    if (!shape->value_sums)
+        return 0;
+    return (size_t)model->layers * model->kv_heads * pages_of(shape->context) * model->head_dim * sizeof(float);
+}
+
+uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape)
+{
+    return sl_pages_round(arena_of(model, shape)) + table_of(model, shape) + sums_of(model, shape) + model->layers * sizeof(uint32_t);
+}
+
+/* Pages of a layer's head lie kind by kind. */
+static void lay_pages(const sl_model *model, sli_kv *kv)
+{
+    const uint8_t *at = kv->arena;
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        for (uint32_t head = 0; head < model->kv_heads; head++)
+            for (int kind = 0; kind < SLI_KV_KINDS; kind++)
+                for (uint32_t page = 0; page < kv->page_count; page++, at += kv->page_bytes[kind])
+                    kv->pages[(((size_t)layer * kv->kv_heads + head) * SLI_KV_KINDS + kind) * kv->page_count + page] =
+                        kv->page_bytes[kind] > 0 ? at : NULL;
+}
+
+sl_status sli_kv_create(const sl_model *model, const sli_kv_shape *shape, sli_kv *out, sl_error *err)
+{
+    *out = (sli_kv){.page_count = pages_of(shape->context),
                     .kv_heads = model->kv_heads,
-                    .k_type = k_type,
-                    .v_type = v_type,
-                    .k_page_bytes = rounded_page(k_type, model->head_dim),
-                    .v_page_bytes = rounded_page(v_type, model->head_dim),
-                    .arena_bytes = arena_of(model, context, k_type, v_type)};
-    out->pages = malloc(table_of(model, context));
+                    .head_dim = model->head_dim,
+                    .k_type = shape->k_type,
+                    .v_type = shape->v_type,
+                    .key_rows = shape->key_rows,
+                    .arena_bytes = arena_of(model, shape)};
+    for (int kind = 0; kind < SLI_KV_KINDS; kind++)
+        out->page_bytes[kind] = page_bytes_of(model, shape, kind);
+    out->pages = malloc(table_of(model, shape));
     out->arena = sl_pages_alloc(out->arena_bytes);
-    if (out->pages == NULL || out->arena == NULL) {
+    out->summed_pages = calloc(model->layers, sizeof *out->summed_pages);
+    out->value_sums = shape->value_sums ? malloc(sums_of(model, shape)) : NULL;
+    if (out->pages == NULL || out->arena == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL)) {
         size_t wanted = out->arena_bytes;
         sli_kv_free(out);
         return sl_fail(err, SL_NO_MEMORY, "out of memory for a KV cache of %zu bytes", wanted);
     }
-    const uint8_t *at = out->arena;
-    size_t rows = (size_t)model->layers * model->kv_heads;
-    for (size_t row = 0; row < rows; row++)
-        for (int value = 0; value < 2; value++)
-            for (uint32_t page = 0; page < out->page_count; page++) {
-                out->pages[(row * 2 + value) * out->page_count + page] = at;
-                at += value ? out->v_page_bytes : out->k_page_bytes;
-            }
+    lay_pages(model, out);
     return SL_OK;
+}
+
+void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot)
+{
+    if (kv->summed_pages[layer] > slot / SL_KV_PAGE + 1) /* the sum before the slot's own page is without it */
+        kv->summed_pages[layer] = slot / SL_KV_PAGE + 1;
 }
 
 /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
@@ -68,15 +99,21 @@ void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kern
 {
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (uint32_t head = 0; head < kv->kv_heads; head++) {
-            const uint8_t *const *k = sli_kv_pages(kv, layer, head, false), *const *v = sli_kv_pages(kv, layer, head, true);
+            const uint8_t *const *k = sli_kv_pages(kv, layer, head, SLI_KV_KEYS), *const *v = sli_kv_pages(kv, layer, head, SLI_KV_VALUES);
+            const uint8_t *const *rows = sli_kv_pages(kv, layer, head, SLI_KV_KEY_ROWS);
             kernels->kv_copy_k(kv->k_type, k[from / SL_KV_PAGE], from % SL_KV_PAGE, writable(k, to), to % SL_KV_PAGE, model->head_dim);
             kernels->kv_copy_v(kv->v_type, v[from / SL_KV_PAGE], from % SL_KV_PAGE, writable(v, to), to % SL_KV_PAGE, model->head_dim);
+            if (kv->key_rows)
+                kernels->kv_copy_v(kv->k_type, rows[from / SL_KV_PAGE], from % SL_KV_PAGE, writable(rows, to), to % SL_KV_PAGE,
+                                   model->head_dim);
         }
 }
 
 void sli_kv_free(sli_kv *kv)
 {
     free(kv->pages);
+    free(kv->value_sums);
+    free(kv->summed_pages);
     if (kv->arena != NULL)
         sl_pages_free(kv->arena, kv->arena_bytes);
     *kv = (sli_kv){0};

@@ -34,8 +34,12 @@ typedef struct chooser {
 
 static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t batch)
 {
-    sli_scratch_shape shape = {batch, c->wishes->all_logits ? batch : 1 + c->draft_max, c->wishes->threads, units->largest_panel_bytes,
-                               sli_bundled_price(c->model, c->wishes->packed) > 0};
+    sli_scratch_shape shape = {batch,
+                               c->wishes->all_logits ? batch : 1 + c->draft_max,
+                               c->wishes->threads,
+                               units->largest_panel_bytes,
+                               sli_bundled_price(c->model, c->wishes->packed) > 0,
+                               c->wishes->attend_bytes};
     return sli_scratch_price(c->model, &shape);
 }
 
@@ -284,7 +288,7 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
 sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                           uint64_t *min_bytes, sl_error *err)
 {
-    chooser c = {.model = model, .wishes = wishes, .kv_bytes = sli_kv_price(model, wishes->context, wishes->k_type, wishes->v_type)};
+    chooser c = {.model = model, .wishes = wishes, .kv_bytes = sli_kv_price(model, &wishes->kv)};
     *units = (sli_units){0};
     c.bundle_layers = malloc(model->layers * sizeof *c.bundle_layers);
     c.runs = malloc(model->layers * sizeof *c.runs);

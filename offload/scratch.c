@@ -43,7 +43,7 @@ static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape
     s->rope_sin = sl_layout_place(l, rope_bytes);
     s->embed_rows = sl_layout_place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
     s->thread_bytes = max_size(SLI_PACK_PANELS * ((shape->largest_panel_bytes + 63) & ~(size_t)63),
-                               sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads));
+                               sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads) + shape->attend_bytes);
     if (shape->bundled)
         s->thread_bytes = max_size(s->thread_bytes, sli_bundled_thread_bytes(shape->batch, shape->largest_panel_bytes));
     s->thread_bytes = (s->thread_bytes + 4095) & ~(size_t)4095;

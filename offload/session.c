@@ -19,9 +19,8 @@ sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
     s->history = malloc(engine->context * sizeof *s->history);
     sl_status status = s->history == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %u positions", engine->context) : SL_OK;
     if (status == SL_OK) {
-        uint32_t types[2];
-        sli_kv_types(engine, types);
-        status = sli_kv_create(engine->model, engine->context, types[0], types[1], &s->kv, err);
+        sli_kv_shape shape = sli_kv_shape_of(engine);
+        status = sli_kv_create(engine->model, &shape, &s->kv, err);
     }
     if (status != SL_OK) {
         free(s->history);
@@ -74,6 +73,8 @@ sl_status sli_session_check(const sl_session *s, const sl_token *tokens, size_t 
         return sl_fail(err, SL_INVALID, "logits of %zu rows asked for; the engine was opened for %u", count, e->price.draft_max + 1);
     if ((flags & SL_EVAL_SPARSE) != 0 && e->options.sparsity == SL_SPARSITY_OFF)
         return sl_fail(err, SL_INVALID, "sparse rows asked for; the engine was opened without sparsity");
+    if ((flags & SL_EVAL_SPARQ) != 0 && e->options.sparq_k == 0)
+        return sl_fail(err, SL_INVALID, "rows with SparQ attention asked for; the engine was opened without sparq_k");
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->model->vocab)
             return sl_fail(err, SL_INVALID, "token %d is not in the vocabulary of %u", tokens[i], e->model->vocab);
@@ -121,6 +122,7 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
                                              : all   ? rows
                                                      : 1,
                               .sparse = (flags & SL_EVAL_SPARSE) != 0,
+                              .sparq = (flags & SL_EVAL_SPARQ) != 0,
                               .plan_next = next_full,
                               .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0,
                               .resident_only = draft};

@@ -35,6 +35,7 @@ sl_status sl_session_eval_tree(sl_session *s, const sl_token_id *tokens, const i
                                          : all   ? rows
                                                  : 1,
                           .sparse = (flags & SL_EVAL_SPARSE) != 0,
+                          .sparq = (flags & SL_EVAL_SPARQ) != 0,
                           .plan_next = (flags & SL_EVAL_MORE) != 0,
                           .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0,
                           .tree = true,

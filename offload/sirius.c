@@ -18,10 +18,12 @@ uint64_t sli_sirius_bytes(uint32_t draft_max)
 static unsigned model_flags(const sl_engine *e)
 {
     uint64_t neurons = (uint64_t)e->model->layers * e->model->ff;
+    unsigned attention = e->options.sparq_k > 0 ? SL_EVAL_SPARQ : 0;
     if (e->options.sparsity != SL_SPARSITY_OFF)
-        return SL_EVAL_SPARSE;
-    return e->price.draft_neurons > 0 && e->price.draft_neurons < neurons ? SL_EVAL_DRAFT
-                                                                          : 0; /* all of them draft no faster than they check */
+        return SL_EVAL_SPARSE | attention;
+    if (e->price.draft_neurons == 0 || e->price.draft_neurons == neurons)
+        return 0; /* all of them draft no faster than they check */
+    return SL_EVAL_DRAFT | attention;
 }
 
 /* Who drafts. A lookup is free, so it comes first wherever it takes part. */

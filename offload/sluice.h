@@ -43,6 +43,14 @@ typedef enum sl_predictor {
     SL_PREDICTOR_GATE        /* |act(gate)|, the gate computed for all neurons: for comparison */
 } sl_predictor;
 
+/* Whether what SparQ leaves out is stood for by the mean of all values, by its estimated share. */
+typedef enum sl_sparq_reallocate {
+    SL_SPARQ_REALLOCATE_AUTO =
+        0, /* on where each query head has a key head of its own, as the paper found best; off with grouped queries */
+    SL_SPARQ_REALLOCATE_ON,
+    SL_SPARQ_REALLOCATE_OFF
+} sl_sparq_reallocate;
+
 typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
@@ -63,6 +71,12 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
     bool uniform_density;   /* the same share in every layer, not the calibrated one */
     bool late_drop;         /* neurons that are not there in time are left out: faster, worse, and not reproducible */
+    /* SparQ attention (arXiv 2312.04985) of rows with SL_EVAL_SPARQ: they score all positions by the sparq_r components of the keys that matter most to
+     * the query, and attend to the sparq_k best alone, the last sparq_local of the text always among them. Approximates; rows that have no more than
+     * sparq_k positions to see are exact. Keys are then held twice. */
+    uint32_t sparq_k, sparq_r; /* at most the context, at most a head's components; both, or neither: off */
+    uint32_t sparq_local;      /* default sparq_k / 4, at most sparq_k */
+    sl_sparq_reallocate sparq_reallocate;
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
@@ -88,14 +102,16 @@ typedef struct sl_engine_info {
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */
     uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
-    uint64_t ram_budget_min_bytes;    /* a budget that works with these options, at most 2 MiB above the least */
-    uint64_t streamed_bytes;          /* of weights that do not stay: read in each pass or, sparse, when a set asks */
-    const char *sparsity, *predictor; /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
-    bool packed;                      /* the file's neurons are bundles */
-    uint64_t ffn_bytes;               /* of the weights: gates, ups and downs */
-    double density;                   /* asked for; 1 with sparsity off */
-    uint64_t predictor_bytes;         /* resident */
-    double draft_density;             /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
+    uint64_t ram_budget_min_bytes;          /* a budget that works with these options, at most 2 MiB above the least */
+    uint64_t streamed_bytes;                /* of weights that do not stay: read in each pass or, sparse, when a set asks */
+    const char *sparsity, *predictor;       /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
+    bool packed;                            /* the file's neurons are bundles */
+    uint64_t ffn_bytes;                     /* of the weights: gates, ups and downs */
+    double density;                         /* asked for; 1 with sparsity off */
+    uint64_t predictor_bytes;               /* resident */
+    uint32_t sparq_k, sparq_r, sparq_local; /* as they are used; 0: off */
+    bool sparq_reallocate;
+    double draft_density; /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
 } sl_engine_info;
 void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);
 
@@ -109,9 +125,10 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t peak_rss_bytes, peak_cgroup_bytes;
     uint64_t passes; /* over the weights */
     /* of sparse rows; all zero with sparsity off */
-    uint64_t sparse_sets, neurons_needed;              /* sets chosen; neurons in them */
-    uint64_t neurons_resident, neurons_read;           /* of single bundles fetched: found in memory, read */
-    uint64_t neurons_late, neurons_dropped;            /* asked for ahead and not there in time: waited for, left out (late_drop) */
+    uint64_t sparse_sets, neurons_needed;          /* sets chosen; neurons in them */
+    uint64_t neurons_resident, neurons_read;       /* of single bundles fetched: found in memory, read */
+    uint64_t neurons_late, neurons_dropped;        /* asked for ahead and not there in time: waited for, left out (late_drop) */
+    uint64_t sparq_bytes_moved, sparq_dense_bytes; /* of keys and values, by rows with SL_EVAL_SPARQ; what they would have read without */
     uint64_t neurons_compared, neurons_compared_right; /* members that were held against the exact set; those that are in it */
 } sl_engine_stats;
 void sl_engine_measure(const sl_engine *engine, sl_engine_stats *out);
@@ -152,7 +169,8 @@ typedef enum sl_eval_flags {
     /* With options.draft_resident: only neurons that are in memory take part. Reads no weights (but for the token's embedding where the head has a
      * matrix of its own), and reads for what follows go on. Row by row; logits of the last. The result depends on the budget. */
     SL_EVAL_DRAFT = 16,
-    SL_EVAL_GROW = 32, /* of a tree: its rows join those of the calls before */
+    SL_EVAL_GROW = 32,  /* of a tree: its rows join those of the calls before */
+    SL_EVAL_SPARQ = 64, /* with options.sparq_k: each row attends with SparQ, as if it came alone */
 } sl_eval_flags;
 
 /* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until

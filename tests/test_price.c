@@ -129,7 +129,7 @@ static priced ask(const shape *s, const sli_wishes *wishes)
     assert_true(q->total_bytes ==
                 q->process_bytes + q->kv_bytes + q->scratch_bytes + q->staging_bytes + q->table_bytes + q->resident_bytes);
     assert_true(q->process_bytes == wishes->process_bytes);
-    assert_true(q->kv_bytes == sli_kv_price(&s->model, wishes->context, wishes->k_type, wishes->v_type));
+    assert_true(q->kv_bytes == sli_kv_price(&s->model, &wishes->kv));
     assert_true(q->batch >= 1 && (wishes->batch == 0 || q->batch == wishes->batch));
     assert_true(q->staging_bytes >= sl_pager_staging_min(units.units, units.count, wishes->io_alignment));
     for (uint32_t i = 0; i < units.count; i++)

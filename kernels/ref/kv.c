@@ -168,12 +168,23 @@ float sli_kv_value_ref(uint32_t type, const uint8_t *page, uint32_t index, uint3
 
 /* ---- copies ---- */
 
+/* Units of `bytes`, which is a constant where this is inlined. */
+static inline __attribute__((always_inline)) void copy_units(size_t bytes, const uint8_t *from, placement at, uint8_t *to, placement goal,
+                                                             uint32_t count)
+{
+    for (uint32_t u = 0; u < count; u++)
+        memcpy(to + bytes * (goal.unit0 + u * goal.unit_step), from + bytes * (at.unit0 + u * at.unit_step), bytes);
+}
+
 /* One vector as it is stored, from one placement to another. */
 static void copy(uint32_t type, const uint8_t *from, placement at, uint8_t *to, placement goal, uint32_t head_dim)
 {
-    size_t bytes = unit_bytes(type), scales = scales_offset(type, head_dim);
-    for (uint32_t u = 0; u < units_of(type, head_dim); u++)
-        memcpy(to + bytes * (goal.unit0 + u * goal.unit_step), from + bytes * (at.unit0 + u * at.unit_step), bytes);
+    size_t scales = scales_offset(type, head_dim);
+    switch (unit_bytes(type)) {
+    case 4: copy_units(4, from, at, to, goal, units_of(type, head_dim)); break;
+    case 2: copy_units(2, from, at, to, goal, units_of(type, head_dim)); break;
+    default: copy_units(1, from, at, to, goal, units_of(type, head_dim));
+    }
     for (uint32_t b = 0; has_scales(type) && b < head_dim / BLOCK; b++)
         memcpy(to + scales + 2 * (goal.scale0 + b * goal.scale_step), from + scales + 2 * (at.scale0 + b * at.scale_step), 2);
 }
@@ -186,4 +197,18 @@ void sli_kv_copy_k_ref(uint32_t type, const uint8_t *from, uint32_t from_index, 
 void sli_kv_copy_v_ref(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim)
 {
     copy(type, from, value_at(type, from_index, head_dim), to, value_at(type, to_index, head_dim), head_dim);
+}
+
+void sli_kv_turn_k_ref(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim)
+{
+    copy(type, from, value_at(type, from_index, head_dim), to, key_at(to_index), head_dim);
+}
+
+/* ---- sums ---- */
+
+void sli_kv_sum_v_ref(uint32_t type, const uint8_t *page, uint32_t begin, uint32_t end, uint32_t head_dim, float *sum)
+{
+    for (uint32_t i = begin; i < end; i++)
+        for (uint32_t c = 0; c < head_dim; c++)
+            sum[c] += sli_kv_value_ref(type, page, i, c, head_dim);
 }

@@ -2,7 +2,7 @@
  *
  *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
- *   sparsity_report.c  sets of neurons, for run and perplexity            drafting.c   drafts and checks, for run
+ *   sparsity_report.c, sparq_report.c  sets of neurons, parts of the cache, for run and perplexity            drafting.c   drafts and checks, for run
  *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
@@ -22,11 +22,12 @@ typedef struct cli_args {
     const char *operand[4]; /* arguments that belong to no flag */
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type,
-        *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree;
+        *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, predictor_bytes, throttle_Bps, seed;
-    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs;
+    int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
+        sparq_k, sparq_r, sparq_local;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density;
 } cli_args;
@@ -72,6 +73,9 @@ SL_MUST_USE sl_status cli_read_file(const char *path, char **out, size_t *length
 
 json_t *cli_json_sparsity(const sl_engine *engine);
 void cli_print_sparsity(const sl_engine *engine); /* a line for people, on stderr; nothing with sparsity off */
+
+json_t *cli_json_sparq(const sl_engine *engine);
+void cli_print_sparq(const sl_engine *engine); /* the same for attention to a part of the cache */
 
 bool cli_color(void);    /* stderr is a terminal and NO_COLOR is not set */
 bool cli_terminal(void); /* stderr is a terminal */

@@ -94,8 +94,8 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
         [SL_DRAFTER_AUTO] = "auto", [SL_DRAFTER_LOOKUP] = "lookup", [SL_DRAFTER_MODEL] = "model", [SL_DRAFTER_MIXED] = "mixed"};
     int policy, drafter;
     bool sets = options->sparsity != SL_SPARSITY_OFF;
-    /* A lookup costs nothing, so it is the default; a set of neurons alone is the approximation that was asked for. */
-    int32_t tokens = sets ? 0 : SL_DRAFT_AUTO;
+    /* A lookup costs nothing, so it is the default; a set of neurons, or SparQ, alone is the approximation that was asked for. */
+    int32_t tokens = sets || options->sparq_k > 0 ? 0 : SL_DRAFT_AUTO;
     if (a->draft != NULL)
         SL_TRY(parse_draft(a->draft, &tokens, err));
     SL_TRY(check_belonging(a, tokens, err));
@@ -114,6 +114,12 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
         return sl_fail(err, SL_INVALID, "--accept sample judges one draft at a time: it takes chains, no --tree");
     if (out->tree != 0 && drafter == SL_DRAFTER_LOOKUP)
         return sl_fail(err, SL_INVALID, "--drafter lookup gives chains: --tree wants model or mixed");
+    bool lookup_only = drafter == SL_DRAFTER_LOOKUP || (drafter == SL_DRAFTER_AUTO && !sets && out->tree == 0);
+    if (out->tokens != 0 && options->sparq_k > 0 && lookup_only)
+        return sl_fail(
+            err, SL_INVALID,
+            "--sparq-k has no meaning where drafts are looked up and checks are dense: --drafter model drafts with it, --draft 0 "
+            "decodes with it");
     /* Wants another division of the memory and, as yet, gains nothing (bench/SPEED.md): only for who asks. */
     options->draft_resident = out->tokens != 0 && !sets && (drafter > SL_DRAFTER_LOOKUP || out->tree != 0);
     options->draft_max = rows_behind(out) + (out->tree > 0 && drafter != SL_DRAFTER_MODEL ? LOOKUP_ROWS : 0);

@@ -18,7 +18,7 @@ typedef struct score {
     size_t chunk, first; /* tokens of a chunk; the first that is fed for its logits */
     double nll, squares;
     uint64_t scored;
-    unsigned sparse; /* SL_EVAL_SPARSE or 0 */
+    unsigned sparse; /* SL_EVAL_SPARSE and SL_EVAL_SPARQ, as the options have it */
 } score;
 
 static void add_rows(score *s, const float *logits, const sl_token_id *next, size_t rows)
@@ -31,7 +31,8 @@ static void add_rows(score *s, const float *logits, const sl_token_id *next, siz
     }
 }
 
-/* With --sparsity the first part of a chunk is a dense prompt, and the scored part runs as decoding would: each row with its own neurons.
+/* With --sparsity or --sparq-k the first part of a chunk is a dense prompt, and the scored part runs as decoding would: each row with its own neurons,
+ * and its own positions.
  * Rows [first, chunk - 1) predict their successors; the last token of a chunk has none. */
 static sl_status score_chunk(score *s, const sl_token_id *tokens, sl_error *err)
 {
@@ -57,7 +58,7 @@ static sl_status open_all(score *s, json_t *warnings, sl_error *err)
     if (s->args->file == NULL)
         return sl_fail(err, SL_INVALID, "no text; -f FILE names one");
     options.all_logits = true;
-    s->sparse = options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
+    s->sparse = (options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0u) | (options.sparq_k > 0 ? SL_EVAL_SPARQ : 0u);
     if (options.context == 0)
         options.context = 512;
     SL_TRY(sl_engine_open(&options, &s->engine, err));
@@ -88,11 +89,14 @@ static int report(const score *s, json_t *warnings)
         json_t *value = json_pack("{s:f, s:f, s:f, s:I, s:I, s:s, s:O}", "perplexity", exp(mean), "perplexity_error", error, "nll_mean",
                                   mean, "tokens_scored", (json_int_t)s->scored, "context", (json_int_t)s->chunk, "isa", s->info.isa,
                                   "warnings", warnings);
-        if (s->sparse != 0)
+        if ((s->sparse & SL_EVAL_SPARSE) != 0)
             json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
+        if ((s->sparse & SL_EVAL_SPARQ) != 0)
+            json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
         return cli_print_json(value);
     }
     cli_print_sparsity(s->engine);
+    cli_print_sparq(s->engine);
     printf("perplexity %.4f +/- %.4f over %llu tokens, chunks of %zu\n", exp(mean), error, (unsigned long long)s->scored, s->chunk);
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }

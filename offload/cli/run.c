@@ -78,6 +78,27 @@ static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, 
     return SL_OK;
 }
 
+static sl_status sparq_options(const cli_args *args, sl_engine_options *out, sl_error *err)
+{
+    static const char *const when[] = {
+        [SL_SPARQ_REALLOCATE_AUTO] = "auto", [SL_SPARQ_REALLOCATE_ON] = "on", [SL_SPARQ_REALLOCATE_OFF] = "off"};
+    int reallocate;
+    SL_TRY(cli_one_of("--sparq-reallocate", args->sparq_reallocate, when, 3, &reallocate, err));
+    const char *flag = args->sparq_r > 0                ? "--sparq-r"
+                       : args->sparq_local > 0          ? "--sparq-local"
+                       : args->sparq_reallocate != NULL ? "--sparq-reallocate"
+                                                        : NULL;
+    if (args->sparq_k == 0 && flag != NULL)
+        return sl_fail(err, SL_INVALID, "%s has no meaning without --sparq-k", flag);
+    if (args->sparq_k > 0 && args->sparq_r == 0)
+        return sl_fail(err, SL_INVALID, "--sparq-k wants --sparq-r: the components of the keys to choose positions by");
+    out->sparq_k = (uint32_t)args->sparq_k;
+    out->sparq_r = (uint32_t)args->sparq_r;
+    out->sparq_local = (uint32_t)args->sparq_local;
+    out->sparq_reallocate = (sl_sparq_reallocate)reallocate;
+    return SL_OK;
+}
+
 sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err)
 {
     if (args->model == NULL)
@@ -95,6 +116,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
                                .note = note,
                                .note_ctx = warnings};
     SL_TRY(sparsity_options(args, out, err));
+    SL_TRY(sparq_options(args, out, err));
     SL_TRY(kv_type("-ctk", args->cache_type_k, &out->k_type, err));
     return kv_type("-ctv", args->cache_type_v, &out->v_type, err);
 }

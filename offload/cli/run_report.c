@@ -76,6 +76,7 @@ void cli_print_summary(const cli_run_state *s)
     print_memory(&info, &stats);
     print_disk(s, &stats);
     cli_print_sparsity(s->engine);
+    cli_print_sparq(s->engine);
     cli_print_drafts(s);
     print_advice(s, &info);
 }
@@ -159,6 +160,8 @@ int cli_print_run_json(const cli_run_state *s)
         json_object_set_new(value, "logprobs", cli_json_logprobs(s));
     if (s->args->sparsity != NULL)
         json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
+    if (info.sparq_k > 0)
+        json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
     if (s->drafting.tokens != 0)
         json_object_set_new(value, "sirius", cli_json_drafts(s));
     return cli_print_json(value);

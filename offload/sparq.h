@@ -1,0 +1,23 @@
+/* offload/sparq.h: which part of the keys and values a query attends to (SparQ attention, arXiv 2312.04985). Pure.
+ *
+ * The query heads of one KV head choose together: the components with the largest |q| stand for all of them when positions are scored, and the positions
+ * whose approximate attention, summed over the heads, is largest are then attended to exactly. Ties go to the lower index, so that a choice is a
+ * function of its numbers alone. */
+#ifndef SL_OFFLOAD_SPARQ_H
+#define SL_OFFLOAD_SPARQ_H
+
+#include <stdint.h>
+
+/* The `count` components c with the largest sum over the heads of |q[h * head_dim + c]|, ascending. count is at most head_dim; sums: [head_dim], for
+ * work. */
+void sli_sparq_components(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float *sums, uint32_t *component);
+
+/* By how much a head's scores of these components are multiplied, so that they spread as those of all do: sqrt(sum of all |q_c| / sum of theirs);
+ * the paper's 1 / tau is this times 1 / sqrt(head_dim). */
+float sli_sparq_factor(const float *q, uint32_t head_dim, const uint32_t *component, uint32_t count);
+
+/* `keep` of the positions [begin, end), ascending: the last `local`, and of the others those with the largest weights[position]. Weights are not
+ * negative. local <= keep <= end - begin. */
+void sli_sparq_choose(const float *weights, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen);
+
+#endif

@@ -1,0 +1,313 @@
+/* offload/sparq_attention.c: see sparq_attention.h. */
+#include "offload/sparq_attention.h"
+#include "core/layout.h"
+#include "offload/sparq.h"
+
+#include <string.h>
+
+bool sli_sparq_reallocates(const sl_engine *e)
+{
+    if (e->options.sparq_k == 0)
+        return false;
+    if (e->options.sparq_reallocate == SL_SPARQ_REALLOCATE_AUTO)
+        return e->model->heads == e->model->kv_heads;
+    return e->options.sparq_reallocate == SL_SPARQ_REALLOCATE_ON;
+}
+
+/* ---- a thread's memory ---- */
+
+typedef struct work {
+    float *scores;       /* [group][positions] */
+    float *weights;      /* [positions] */
+    float *q;            /* [group][r] */
+    float *sums;         /* [head_dim] */
+    uint32_t *component; /* [r] */
+    uint32_t *chosen;    /* [k] */
+    uint8_t *k, *v;      /* pages of what was chosen */
+    const uint8_t **k_pages, **v_pages;
+    size_t positions; /* room for those of the context, in whole pages */
+} work;
+
+static void lay_out(const sl_engine *e, sl_layout *l, work *w)
+{
+    const sl_model *m = e->model;
+    sli_kv_shape kv = sli_kv_shape_of(e);
+    uint32_t group = m->heads / m->kv_heads, k = e->options.sparq_k, pages = (k + SL_KV_PAGE - 1) / SL_KV_PAGE;
+    w->positions = (size_t)(e->context + SL_KV_PAGE - 1) / SL_KV_PAGE * SL_KV_PAGE;
+    w->scores = sl_layout_place(l, group * w->positions * sizeof *w->scores);
+    w->weights = sl_layout_place(l, w->positions * sizeof *w->weights);
+    w->q = sl_layout_place(l, (size_t)group * e->options.sparq_r * sizeof *w->q);
+    w->sums = sl_layout_place(l, m->head_dim * sizeof *w->sums);
+    w->component = sl_layout_place(l, e->options.sparq_r * sizeof *w->component);
+    w->chosen = sl_layout_place(l, k * sizeof *w->chosen);
+    w->k_pages = sl_layout_place(l, pages * sizeof *w->k_pages);
+    w->v_pages = sl_layout_place(l, pages * sizeof *w->v_pages);
+    w->k = sl_layout_place(l, pages * sl_kv_page_bytes(kv.k_type, m->head_dim));
+    w->v = sl_layout_place(l, pages * sl_kv_page_bytes(kv.v_type, m->head_dim));
+}
+
+size_t sli_sparq_thread_bytes(const sl_engine *e)
+{
+    sl_layout l = {0};
+    work unused;
+    if (e->options.sparq_k == 0)
+        return 0;
+    lay_out(e, &l, &unused);
+    return l.used;
+}
+
+/* ---- one row ---- */
+
+typedef struct sparq {
+    const sl_engine *engine;
+    const sli_kv *kv;
+    uint32_t layer, head;
+    const sl_attention *row;
+    uint32_t begin, end; /* positions that it sees */
+    uint32_t base;       /* up to here positions are slots */
+    uint32_t summed;     /* the page before which sums of values are known */
+    uint32_t k, r, local;
+    work w;
+} sparq;
+
+static uint32_t slot_of(const sparq *s, uint32_t position)
+{
+    return position < s->base ? position : s->base + s->row->tree->path[0][position - s->base];
+}
+
+/* s->w.scores: of all positions, for each head, as shares of 1. */
+static void score_positions(sparq *s)
+{
+    const sl_attention *row = s->row;
+    const sl_kernels *kernels = s->engine->kernels;
+    work *w = &s->w;
+    sli_sparq_components(row->q, row->group, row->head_dim, s->r, w->sums, w->component);
+    for (uint32_t h = 0; h < row->group; h++) {
+        const float *q = row->q + (size_t)h * row->head_dim;
+        float scale = row->scale * sli_sparq_factor(q, row->head_dim, w->component, s->r);
+        for (uint32_t n = 0; n < s->r; n++)
+            w->q[(size_t)h * s->r + n] = q[w->component[n]] * scale;
+    }
+    sl_key_scores job = {.head_dim = row->head_dim,
+                         .group = row->group,
+                         .k_type = row->k_type,
+                         .k_pages = row->k_pages,
+                         .page_begin = s->begin / SL_KV_PAGE,
+                         .page_end = slot_of(s, s->end - 1) / SL_KV_PAGE + 1,
+                         .count = s->r,
+                         .component = w->component,
+                         .q = w->q,
+                         .out = w->scores,
+                         .out_stride = w->positions};
+    kernels->key_scores(&job);
+    for (uint32_t h = 0; h < row->group; h++) {
+        float *scores = w->scores + h * w->positions;
+        for (uint32_t i = s->base > s->begin ? s->base : s->begin; i < s->end;
+             i++) /* a path's slots ascend, never before their positions */
+            scores[i] = scores[slot_of(s, i)];
+        kernels->softmax(scores, s->begin, s->end);
+    }
+}
+
+static void choose_positions(sparq *s)
+{
+    work *w = &s->w;
+    size_t count = s->end - s->begin;
+    memcpy(w->weights + s->begin, w->scores + s->begin, count * sizeof *w->weights);
+    for (uint32_t h = 1; h < s->row->group; h++)
+        s->engine->kernels->add(w->weights + s->begin, w->scores + h * w->positions + s->begin, count);
+    sli_sparq_choose(w->weights, s->begin, s->end, s->k, s->local, w->chosen);
+}
+
+#define AHEAD 8 /* keys and values that are asked for before they are copied */
+
+static void fetch(const uint8_t *page, size_t vector_bytes, uint32_t index)
+{
+    for (size_t at = 0; at < vector_bytes; at += 64)
+        __builtin_prefetch(page + vector_bytes * index + at);
+}
+
+/* What was chosen, in order, to pages of its own. */
+static void gather(const sparq *s)
+{
+    const sl_attention *row = s->row;
+    const sl_kernels *kernels = s->engine->kernels;
+    const work *w = &s->w;
+    const uint8_t *const *rows = sli_kv_pages(s->kv, s->layer, s->head, SLI_KV_KEY_ROWS);
+    uint32_t dim = row->head_dim;
+    size_t k_bytes = sl_kv_page_bytes(row->k_type, dim), v_bytes = sl_kv_page_bytes(row->v_type, dim);
+    for (uint32_t n = 0; n < s->k; n++) {
+        uint32_t slot = slot_of(s, w->chosen[n]), page = slot / SL_KV_PAGE, index = slot % SL_KV_PAGE;
+        if (n + AHEAD < s->k) {
+            uint32_t next = slot_of(s, w->chosen[n + AHEAD]);
+            fetch(rows[next / SL_KV_PAGE], k_bytes / SL_KV_PAGE, next % SL_KV_PAGE);
+            fetch(row->v_pages[next / SL_KV_PAGE], v_bytes / SL_KV_PAGE, next % SL_KV_PAGE);
+        }
+        uint8_t *k = w->k + n / SL_KV_PAGE * k_bytes, *v = w->v + n / SL_KV_PAGE * v_bytes;
+        kernels->kv_turn_k(row->k_type, rows[page], index, k, n % SL_KV_PAGE, dim);
+        kernels->kv_copy_v(row->v_type, row->v_pages[page], index, v, n % SL_KV_PAGE, dim);
+        w->k_pages[n / SL_KV_PAGE] = k;
+        w->v_pages[n / SL_KV_PAGE] = v;
+    }
+}
+
+static void attend_chosen(const sparq *s)
+{
+    sl_attention job = *s->row;
+    job.pos0 = s->k - 1;
+    job.window = 0;
+    job.tree = NULL;
+    job.k_pages = s->w.k_pages;
+    job.v_pages = s->w.v_pages;
+    s->engine->kernels->attention(&job);
+}
+
+/* ---- the mean of the values ---- */
+
+/* w.sums += the values at positions [begin, end) of one page of positions. */
+static void add_values(const sparq *s, uint32_t begin, uint32_t end, float *sum)
+{
+    const sl_attention *row = s->row;
+    for (uint32_t at = begin, stop; at < end; at = stop) {
+        uint32_t slot = slot_of(s, at);
+        stop = at < s->base ? (end < s->base ? end : s->base) : at + 1;
+        s->engine->kernels->kv_sum_v(row->v_type, row->v_pages[slot / SL_KV_PAGE], slot % SL_KV_PAGE, slot % SL_KV_PAGE + (stop - at),
+                                     row->head_dim, sum);
+    }
+}
+
+/* Page after page of positions, each page's sum for itself; whole ones before the base are known. */
+static void mean_of_values(const sparq *s, float *mean)
+{
+    uint32_t dim = s->row->head_dim, summed = s->summed;
+    float part[512];
+    memset(mean, 0, dim * sizeof *mean);
+    for (uint32_t at = s->begin, stop; at < s->end; at = stop) {
+        uint32_t page = at / SL_KV_PAGE;
+        memset(part, 0, dim * sizeof *part);
+        if (at % SL_KV_PAGE == 0 && page < summed) {
+            const float *before = sli_kv_value_sum(s->kv, s->layer, s->head, page), *all;
+            all = sli_kv_value_sum(s->kv, s->layer, s->head, summed);
+            stop = summed * SL_KV_PAGE;
+            for (uint32_t c = 0; c < dim; c++)
+                part[c] = all[c] - before[c];
+        } else {
+            stop = (page + 1) * SL_KV_PAGE < s->end ? (page + 1) * SL_KV_PAGE : s->end;
+            add_values(s, at, stop, part);
+        }
+        for (uint32_t c = 0; c < dim; c++)
+            mean[c] += part[c];
+    }
+    for (uint32_t c = 0; c < dim; c++)
+        mean[c] /= (float)(s->end - s->begin);
+}
+
+static void reallocate(sparq *s)
+{
+    const sl_attention *row = s->row;
+    float *mean = s->w.sums;
+    mean_of_values(s, mean);
+    for (uint32_t h = 0; h < row->group; h++) {
+        const float *scores = s->w.scores + h * s->w.positions;
+        float share = 0.0f, *out = row->out + (size_t)h * row->head_dim;
+        for (uint32_t n = 0; n < s->k; n++)
+            share += scores[s->w.chosen[n]];
+        for (uint32_t c = 0; c < row->head_dim; c++)
+            out[c] = share * out[c] + (1.0f - share) * mean[c];
+    }
+}
+
+bool sli_sparq_wants_sums(const sl_session *session, uint32_t layer, uint32_t position)
+{
+    return session->kv.value_sums != NULL && session->kv.summed_pages[layer] < position / SL_KV_PAGE + 1;
+}
+
+void sli_sparq_sum_values(sl_session *session, uint32_t layer, uint32_t head, uint32_t position)
+{
+    const sli_kv *kv = &session->kv;
+    const uint8_t *const *pages = sli_kv_pages(kv, layer, head, SLI_KV_VALUES);
+    for (uint32_t page = kv->summed_pages[layer]; page <= position / SL_KV_PAGE; page++) {
+        float *sum = sli_kv_value_sum(kv, layer, head, page);
+        memset(sum, 0, kv->head_dim * sizeof *sum);
+        if (page == 0)
+            continue;
+        session->engine->kernels->kv_sum_v(kv->v_type, pages[page - 1], 0, SL_KV_PAGE, kv->head_dim, sum);
+        session->engine->kernels->add(sum, sum - kv->head_dim, kv->head_dim);
+    }
+}
+
+void sli_sparq_summed(sl_session *session, uint32_t layer, uint32_t position)
+{
+    session->kv.summed_pages[layer] = position / SL_KV_PAGE + 1;
+}
+
+/* ---- the account ---- */
+
+/* Of a scored position: its components, and the scales of the blocks that they lie in. */
+static uint64_t scored_bytes(const sparq *s)
+{
+    uint32_t type = s->row->k_type, blocks = 0, last = UINT32_MAX;
+    for (uint32_t n = 0; n < s->r; n++) {
+        blocks += s->w.component[n] / SL_ACT_BLOCK != last;
+        last = s->w.component[n] / SL_ACT_BLOCK;
+    }
+    switch (type) {
+    case SL_TYPE_F32: return (uint64_t)s->r * 4;
+    case SL_TYPE_F16:
+    case SL_TYPE_BF16: return (uint64_t)s->r * 2;
+    case SL_TYPE_Q8_0: return s->r + 2 * (uint64_t)blocks;
+    default: return (s->r + 1) / 2 + 2 * (uint64_t)blocks;
+    }
+}
+
+/* The values that only the mean needs: those behind the known sums and before the window that is attended to anyway. */
+static uint64_t mean_bytes(const sparq *s)
+{
+    uint32_t from = s->summed * SL_KV_PAGE, attended = s->end - s->local;
+    uint64_t vector = sl_row_bytes(s->row->v_type, s->row->head_dim), bytes = s->row->head_dim * sizeof(float);
+    if (from < s->begin)
+        from = s->begin;
+    else if (s->begin % SL_KV_PAGE != 0)
+        bytes += (SL_KV_PAGE - s->begin % SL_KV_PAGE) * vector + s->row->head_dim * sizeof(float);
+    return bytes + (attended > from ? attended - from : 0) * vector;
+}
+
+static void count_bytes(sl_engine *e, uint64_t moved, uint64_t dense)
+{
+    atomic_fetch_add_explicit(&e->sparq.bytes_moved, moved, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->sparq.dense_bytes, dense, memory_order_relaxed);
+}
+
+void sli_sparq_attend(sl_session *session, uint32_t layer, uint32_t head, const sl_attention *row)
+{
+    sl_engine *e = session->engine;
+    uint32_t position = row->pos0 + (row->tree != NULL ? row->tree->depth[0] : 0);
+    sparq s = {.engine = e,
+               .kv = &session->kv,
+               .layer = layer,
+               .head = head,
+               .row = row,
+               .begin = row->window != 0 && position >= row->window ? position - row->window + 1 : 0,
+               .end = position + 1,
+               .base = row->tree != NULL ? row->pos0 : position + 1,
+               .summed = row->pos0 / SL_KV_PAGE,
+               .k = e->options.sparq_k,
+               .r = e->options.sparq_r,
+               .local = e->options.sparq_local};
+    uint64_t vectors = sl_row_bytes(row->k_type, row->head_dim) + sl_row_bytes(row->v_type, row->head_dim);
+    uint64_t dense = (s.end - s.begin) * vectors;
+    if (s.k >= s.end - s.begin) { /* nothing is left out */
+        e->kernels->attention(row);
+        count_bytes(e, dense, dense);
+        return;
+    }
+    sl_layout l = {.base = (uint8_t *)row->scratch + sl_attention_scratch_bytes(row->head_dim, row->group)};
+    lay_out(e, &l, &s.w);
+    score_positions(&s);
+    choose_positions(&s);
+    gather(&s);
+    attend_chosen(&s);
+    if (s.kv->value_sums != NULL)
+        reallocate(&s);
+    count_bytes(e, (s.end - s.begin) * scored_bytes(&s) + s.k * vectors + (s.kv->value_sums != NULL ? mean_bytes(&s) : 0), dense);
+}
