@@ -8,7 +8,8 @@ not give the program's bits (the program rounds activations to int8 where a weig
     python3 scripts/oracle.py MODEL.gguf --tokens 504,253,... > tests/golden/NAME.txt
 
 prints one line for each token but the last: the token, the negative log-likelihood of the token that follows it, and the five most
-likely next tokens, each as id and logit. Needs: pip install numpy gguf.
+likely next tokens, each as id and logit. With --sparq the positions from --dense on attend as SparQ (arXiv 2312.04985) has it, written down from
+the paper. Needs: pip install numpy gguf.
 """
 
 import argparse
@@ -104,6 +105,41 @@ def attention(q, k, v, window):
     return np.einsum("hij,jhc->ihc", weights, v)
 
 
+def softmax(scores):
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def sparq_row(q, keys, values, count, rank, local, reallocate):
+    """One position's query heads [head, component] that share a key head; keys and values [position, component] are what it sees."""
+    seen, size = keys.shape
+    if seen <= count:
+        return softmax(q @ keys.T / np.sqrt(size)) @ values
+    strongest = np.argsort(-np.abs(q).sum(axis=0), kind="stable")[:rank]
+    part = np.abs(q[:, strongest]).sum(axis=1) / np.abs(q).sum(axis=1)
+    approximate = softmax(q[:, strongest] @ keys[:, strongest].T / np.sqrt(size * part)[:, None])
+    merit = approximate.sum(axis=0)
+    merit[seen - local :] = np.inf
+    best = np.argsort(-merit, kind="stable")[:count]
+    out = softmax(q @ keys[best].T / np.sqrt(size)) @ values[best]
+    if not reallocate:
+        return out
+    share = approximate[:, best].sum(axis=1, keepdims=True)
+    return share * out + (1 - share) * values.mean(axis=0)
+
+
+def sparq_attention(q, k, v, window, dense, settings):
+    """As attention(), but that positions from `dense` on see a part of the others."""
+    out, group = attention(q, k, v, window), q.shape[1] // k.shape[1]
+    for position in range(dense, len(q)):
+        begin = max(0, position + 1 - window) if window else 0
+        for head in range(k.shape[1]):
+            heads = slice(head * group, (head + 1) * group)
+            keys, values = k[begin : position + 1, head], v[begin : position + 1, head]
+            out[position, heads] = sparq_row(q[position, heads], keys, values, *settings)
+    return out
+
+
 def local_layers(file):
     """For each layer, whether it sees a window only."""
     layers = file.param("block_count")
@@ -151,8 +187,9 @@ def feed_forward(layer, h, activation, neurons):
     return layer.product("ffn_down", neurons(activation(gate) * up))
 
 
-def logits_of(file, tokens, neurons=lambda layer, activations: activations):
-    """The logits after each token, [position, vocabulary]. `neurons` may change a feed-forward's activations [position, neuron]."""
+def logits_of(file, tokens, neurons=lambda layer, activations: activations, attend=attention):
+    """The logits after each token, [position, vocabulary]. `neurons` may change a feed-forward's activations [position, neuron], and `attend`
+    be another attention."""
     width, heads = file.param("embedding_length"), file.param("attention.head_count")
     kv_heads = file.param("attention.head_count_kv", heads)
     size = file.param("attention.key_length", width // heads)
@@ -168,7 +205,7 @@ def logits_of(file, tokens, neurons=lambda layer, activations: activations):
         q, k, v = query_key_value(layer, h, heads, kv_heads, size)
         q, k = layer.norm_if("attn_q_norm", q, epsilon), layer.norm_if("attn_k_norm", k, epsilon)
         window = file.param("attention.sliding_window") if local else 0
-        mixed = attention(rotate(q, angles, halves), rotate(k, angles, halves), v, window)
+        mixed = attend(rotate(q, angles, halves), rotate(k, angles, halves), v, window)
         attended = layer.product("attn_output", mixed.reshape(len(tokens), -1))
         x = x + layer.norm_if("post_attention_norm", attended, epsilon)
         h = rms_norm(x, layer.weight("ffn_norm"), epsilon)
@@ -182,10 +219,17 @@ def main():
     parser = argparse.ArgumentParser(description="golden logits of a model, from NumPy alone")
     parser.add_argument("model")
     parser.add_argument("--tokens", required=True, help="comma-separated ids; the last one is only predicted")
+    parser.add_argument("--sparq", help="K,R,LOCAL,on or off: positions, components, the last ones, reallocation")
+    parser.add_argument("--dense", type=int, default=0, help="with --sparq: the first positions, whose attention is dense")
     parser.add_argument("--note", help="a line about the text, kept in the output")
     args = parser.parse_args()
     tokens = [int(word) for word in args.tokens.strip("[] ").split(",")]
-    logits = logits_of(File(args.model), np.array(tokens[:-1]))
+    attend = attention
+    if args.sparq:
+        *numbers, reallocate = args.sparq.split(",")
+        settings = (*map(int, numbers), reallocate == "on")
+        attend = functools.partial(sparq_attention, dense=args.dense, settings=settings)
+    logits = logits_of(File(args.model), np.array(tokens[:-1]), attend=attend)
 
     peak = logits.max(axis=-1, keepdims=True)
     log_total = peak[:, 0] + np.log(np.exp(logits - peak).sum(axis=-1))
