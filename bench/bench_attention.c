@@ -2,12 +2,13 @@
  *
  *     bench_attention [repeats [isa [part]]]
  *
- * With an instruction set's name, only that one; with a part ("decode", "prompt", "vectors"), only that.
+ * With an instruction set's name, only that one; with a part ("decode", "prompt", "vectors", "sparq"), only that.
  * Every line is the median of `repeats` runs (default 9) with the smallest and the largest beside it. Decoding reads a KV cache larger
  * than the processor's own; its figure is bytes of K and V per second, as stored. A prompt's is the time of one layer's 9 heads (3 KV
  * heads, the shape of SmolLM2-135M) over 512 rows, and the multiply-adds that the causal mask leaves, counted twice, per second. */
 #include "core/os.h"
 #include "kernels/kernels.h"
+#include "offload/sparq_attention.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -194,6 +195,105 @@ static void bench_vectors(const sl_kernels *kernels, int repeats)
     report(kernels->isa, "kv_store_v F16 64 x 64", &store_v, 6.0 * ROWS * HEAD_DIM, "GB/s");
 }
 
+/* One token's attention in all layers of a model of this shape, dense and to a part of the cache, whose pages all hold the same. */
+typedef struct sparq_case {
+    const char *model;
+    uint32_t layers, heads, kv_heads, head_dim, positions, k, r;
+    bool reallocate;
+} sparq_case;
+
+static void fill_cache(const sl_kernels *kernels, const sl_model *m, sli_kv *kv)
+{
+    float x[512 + 64];
+    fill(x, 512 + 64);
+    for (uint32_t layer = 0; layer < m->layers; layer++)
+        for (uint32_t head = 0; head < m->kv_heads; head++)
+            for (uint32_t i = 0; i < kv->page_count * SL_KV_PAGE; i++)
+                for (int kind = 0; kind < SLI_KV_KINDS; kind++) {
+                    uint8_t *page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, layer, head, (sli_kv_kind)kind)[i / SL_KV_PAGE];
+                    (kind == SLI_KV_KEYS ? kernels->kv_store_k : kernels->kv_store_v)(kv->k_type, page, i % SL_KV_PAGE, x + i * 7 % 64,
+                                                                                      m->head_dim);
+                }
+}
+
+static void attend_layers(sl_session *session, const sl_attention *row, bool sparse)
+{
+    const sl_model *m = session->engine->model;
+    for (uint32_t layer = 0; layer < m->layers; layer++)
+        for (uint32_t head = 0; head < m->kv_heads; head++) {
+            sl_attention job = *row;
+            job.k_pages = sli_kv_pages(&session->kv, layer, head, SLI_KV_KEYS);
+            job.v_pages = sli_kv_pages(&session->kv, layer, head, SLI_KV_VALUES);
+            if (sparse && session->kv.value_sums != NULL && sli_sparq_wants_sums(session, layer, row->pos0))
+                sli_sparq_sum_values(session, layer, head, row->pos0); /* the first time; later ones find them */
+            if (sparse && session->kv.value_sums != NULL && head + 1 == m->kv_heads)
+                sli_sparq_summed(session, layer, row->pos0);
+            if (sparse)
+                sli_sparq_attend(session, layer, head, &job);
+            else
+                session->engine->kernels->attention(&job);
+        }
+}
+
+static void bench_sparq(const sl_kernels *kernels, sparq_case c, int repeats)
+{
+    sl_model model = {.layers = c.layers, .heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim};
+    sl_engine engine = {.kernels = kernels, .model = &model, .context = c.positions};
+    sl_session session = {.engine = &engine};
+    sl_error err = {0};
+    engine.options.sparq_k = c.k;
+    engine.options.sparq_r = c.r;
+    engine.options.sparq_local = c.k / 4;
+    engine.options.sparq_reallocate = c.reallocate ? SL_SPARQ_REALLOCATE_ON : SL_SPARQ_REALLOCATE_OFF;
+    sli_kv_shape shape = sli_kv_shape_of(&engine);
+    if (sli_kv_create(&model, &shape, &session.kv, &err) != SL_OK)
+        exit(1);
+    fill_cache(kernels, &model, &session.kv);
+    size_t floats = (size_t)(c.heads / c.kv_heads) * c.head_dim;
+    float *q = memory(floats * sizeof *q), *out = memory(floats * sizeof *out);
+    fill(q, floats);
+    sl_attention row = {.head_dim = c.head_dim,
+                        .group = c.heads / c.kv_heads,
+                        .rows = 1,
+                        .pos0 = c.positions - 1,
+                        .scale = 1.0f / sqrtf((float)c.head_dim),
+                        .k_type = SL_TYPE_F16,
+                        .v_type = SL_TYPE_F16,
+                        .q = q,
+                        .q_stride = floats,
+                        .out = out,
+                        .out_stride = floats};
+    row.scratch = memory(sl_attention_scratch_bytes(c.head_dim, row.group) + sli_sparq_thread_bytes(&engine));
+    figures dense = {.count = repeats}, sparse = dense;
+    for (int i = -1; i < repeats; i++)
+        for (int which = 0; which < 2; which++) {
+            uint64_t start = sl_now_ns();
+            attend_layers(&session, &row, which);
+            if (i >= 0)
+                (which ? &sparse : &dense)->seconds[i] = (double)(sl_now_ns() - start) * 1e-9;
+        }
+    char what[96];
+    double all = (double)atomic_load(&engine.sparq.dense_bytes) / (repeats + 1);
+    double part = (double)atomic_load(&engine.sparq.bytes_moved) / (repeats + 1);
+    snprintf(what, sizeof what, "%s, %u positions, dense", c.model, c.positions);
+    report(kernels->isa, what, &dense, all, "GB/s");
+    snprintf(what, sizeof what, "  sparq k %u r %u, reallocation %s", c.k, c.r, c.reallocate ? "on" : "off");
+    report(kernels->isa, what, &sparse, part, "GB/s");
+    printf("        %.3f of the bytes, %.2f times as fast\n", part / all, dense.seconds[repeats / 2] / sparse.seconds[repeats / 2]);
+    sli_kv_free(&session.kv);
+}
+
+static void bench_sparq_all(const sl_kernels *kernels, int repeats)
+{
+    static const sparq_case cases[] = {
+        {"SmolLM2-135M", 30, 9, 3, 64, 4096, 128, 8, false},          {"SmolLM2-135M", 30, 9, 3, 64, 4096, 128, 8, true},
+        {"SmolLM2-135M", 30, 9, 3, 64, 4096, 256, 16, false},         {"SmolLM2-135M", 30, 9, 3, 64, 8192, 128, 8, false},
+        {"SmolLM2-135M", 30, 9, 3, 64, 8192, 128, 8, true},           {"Llama-3-8B, 4 layers", 4, 32, 8, 128, 4096, 128, 16, false},
+        {"Llama-3-8B, 4 layers", 4, 32, 8, 128, 8192, 128, 16, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        bench_sparq(kernels, cases[i], repeats);
+}
+
 static void bench(const sl_kernels *kernels, const char *part, int repeats)
 {
     const uint32_t types[] = {SL_TYPE_F16, SL_TYPE_Q8_0, SL_TYPE_F32, SL_TYPE_BF16, SL_TYPE_Q4_0};
@@ -214,6 +314,8 @@ static void bench(const sl_kernels *kernels, const char *part, int repeats)
     }
     if (part == NULL || strcmp(part, "vectors") == 0)
         bench_vectors(kernels, repeats);
+    if (part == NULL || strcmp(part, "sparq") == 0)
+        bench_sparq_all(kernels, repeats);
 }
 
 int main(int argc, char **argv)

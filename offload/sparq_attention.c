@@ -164,7 +164,7 @@ static void attend_chosen(const sparq *s)
 
 /* ---- the mean of the values ---- */
 
-/* w.sums += the values at positions [begin, end) of one page of positions. */
+/* sum += the values at positions [begin, end) of one page of positions. */
 static void add_values(const sparq *s, uint32_t begin, uint32_t end, float *sum)
 {
     const sl_attention *row = s->row;
@@ -176,27 +176,39 @@ static void add_values(const sparq *s, uint32_t begin, uint32_t end, float *sum)
     }
 }
 
-/* Page after page of positions, each page's sum for itself; whole ones before the base are known. */
+/* Of all positions before a page: what the cache knows, and page by page what a tree's paths add to it. */
+static void sum_before(const sparq *s, uint32_t page, float *sum)
+{
+    uint32_t dim = s->row->head_dim, known = page < s->summed ? page : s->summed;
+    float part[SL_HEAD_DIM_MAX];
+    memcpy(sum, sli_kv_value_sum(s->kv, s->layer, s->head, known), dim * sizeof *sum);
+    for (; known < page; known++) {
+        memset(part, 0, dim * sizeof *part);
+        add_values(s, known * SL_KV_PAGE, (known + 1) * SL_KV_PAGE, part);
+        s->engine->kernels->add(sum, part, dim);
+    }
+}
+
+/* In three parts: up to the end of the first page, if the window does not begin with it; whole pages; what the last one has so far. */
 static void mean_of_values(const sparq *s, float *mean)
 {
-    uint32_t dim = s->row->head_dim, summed = s->summed;
-    float part[512];
+    uint32_t dim = s->row->head_dim, last = (s->end - 1) / SL_KV_PAGE;
+    float part[SL_HEAD_DIM_MAX], before[SL_HEAD_DIM_MAX];
     memset(mean, 0, dim * sizeof *mean);
     for (uint32_t at = s->begin, stop; at < s->end; at = stop) {
         uint32_t page = at / SL_KV_PAGE;
-        memset(part, 0, dim * sizeof *part);
-        if (at % SL_KV_PAGE == 0 && page < summed) {
-            const float *before = sli_kv_value_sum(s->kv, s->layer, s->head, page), *all;
-            all = sli_kv_value_sum(s->kv, s->layer, s->head, summed);
-            stop = summed * SL_KV_PAGE;
+        if (at % SL_KV_PAGE == 0 && page < last) {
+            stop = last * SL_KV_PAGE;
+            sum_before(s, last, part);
+            sum_before(s, page, before);
             for (uint32_t c = 0; c < dim; c++)
-                part[c] = all[c] - before[c];
+                part[c] -= before[c];
         } else {
-            stop = (page + 1) * SL_KV_PAGE < s->end ? (page + 1) * SL_KV_PAGE : s->end;
+            stop = page < last ? (page + 1) * SL_KV_PAGE : s->end;
+            memset(part, 0, dim * sizeof *part);
             add_values(s, at, stop, part);
         }
-        for (uint32_t c = 0; c < dim; c++)
-            mean[c] += part[c];
+        s->engine->kernels->add(mean, part, dim);
     }
     for (uint32_t c = 0; c < dim; c++)
         mean[c] /= (float)(s->end - s->begin);

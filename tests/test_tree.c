@@ -17,11 +17,11 @@
 
 enum { VOCAB = 387, CONTEXT = 224, ROWS = 24, MOST = 80 };
 
-static char *stock_path, *packed_path, *windowed_path;
+static char *stock_path, *packed_path, *windowed_path, *wide_path;
 
 static int write_models(void **unused)
 {
-    tiny_model model = TINY_MODEL, windowed = TINY_MODEL;
+    tiny_model model = TINY_MODEL, windowed = TINY_MODEL, wide;
     sl_error err = {0};
     (void)unused;
     model.types[0] = SL_TYPE_Q8_0;
@@ -29,10 +29,14 @@ static int write_models(void **unused)
     windowed.arch = "gemma3";
     windowed.window = 6;
     windowed.window_period = 2;
+    wide = windowed;
+    wide.window = 100; /* has a whole page in it */
     stock_path = tiny_path("tree.gguf");
     packed_path = tiny_path("tree.packed.gguf");
     windowed_path = tiny_path("tree.windowed.gguf");
-    if (tiny_write(&model, stock_path, &err) != SL_OK || tiny_write(&windowed, windowed_path, &err) != SL_OK)
+    wide_path = tiny_path("tree.wide.gguf");
+    if (tiny_write(&model, stock_path, &err) != SL_OK || tiny_write(&windowed, windowed_path, &err) != SL_OK ||
+        tiny_write(&wide, wide_path, &err) != SL_OK)
         return -1;
     sli_pack_options options = {.in_path = stock_path, .out_path = packed_path, .order = SLI_PACK_RANDOM_ORDER, .seed = 3};
     return sli_pack(&options, NULL, &err) == SL_OK ? 0 : -1;
@@ -40,9 +44,9 @@ static int write_models(void **unused)
 
 static int forget_models(void **unused)
 {
-    char *paths[] = {stock_path, packed_path, windowed_path};
+    char *paths[] = {stock_path, packed_path, windowed_path, wide_path};
     (void)unused;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         unlink(paths[i]);
         free(paths[i]);
     }
@@ -165,6 +169,10 @@ static void check_engine(const sl_engine_options *rest, const char *what)
     sl_engine_options plain_options = options_of(rest->model_path == packed_path ? stock_path : rest->model_path);
     plain_options.k_type = rest->k_type;
     plain_options.v_type = rest->v_type;
+    plain_options.sparq_k = rest->sparq_k;
+    plain_options.sparq_r = rest->sparq_r;
+    plain_options.sparq_reallocate = rest->sparq_reallocate;
+    unsigned flags = rest->sparq_k > 0 ? SL_EVAL_SPARQ : 0;
     stage plain = open_stage(&plain_options), s = open_stage(rest);
     for (size_t p = 0; p < sizeof positions / sizeof *positions; p++)
         for (int shape = CHAIN; shape < SHAPES; shape++) {
@@ -176,8 +184,8 @@ static void check_engine(const sl_engine_options *rest, const char *what)
                                     9 + (uint32_t)p);
             begin_text(&plain, positions[p]);
             begin_text(&s, positions[p]);
-            float *wanted = chain_logits(&plain, positions[p], &t, 0);
-            same_rows(wanted, eval_tree(&s, &t, 0, t.count, 0), t.count, what, positions[p], shape);
+            float *wanted = chain_logits(&plain, positions[p], &t, flags);
+            same_rows(wanted, eval_tree(&s, &t, 0, t.count, flags), t.count, what, positions[p], shape);
             assert_int_equal(sl_session_position(s.session), positions[p]);
             free(wanted);
         }
@@ -218,6 +226,20 @@ static void rows_of_a_tree_see_no_further_than_their_window(void **unused)
         sl_engine_options options = options_of(windowed_path);
         options.k_type = options.v_type = (sl_kv_type)type;
         check_engine(&options, "windows");
+    }
+}
+
+/* Which positions they choose, and the mean of the values, go by their paths. */
+static void rows_of_a_tree_with_sparq_attention_are_chains_with_it(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < 2; i++) {
+        sl_engine_options options = options_of(i == 0 ? stock_path : wide_path);
+        options.sparq_k = 12;
+        options.sparq_r = 8;
+        options.sparq_reallocate = SL_SPARQ_REALLOCATE_ON;
+        options.threads = 2;
+        check_engine(&options, "sparq");
     }
 }
 
@@ -269,27 +291,41 @@ static void sparse_rows_that_join_a_tree_are_sparse_chains(void **unused)
 /* What layers and heads hold of the positions before `end` is the same. */
 static void same_cache(const stage *a, const stage *b, uint32_t end)
 {
+    static const char *const names[SLI_KV_KINDS] = {"keys", "values", "keys as rows"};
     const sl_model *m = a->engine->model;
+    const sl_kernels *kernels = a->engine->kernels;
     const sli_kv *of[] = {&a->session->kv, &b->session->kv};
     uint8_t *page[2];
-    size_t bytes = of[0]->k_page_bytes > of[0]->v_page_bytes ? of[0]->k_page_bytes : of[0]->v_page_bytes;
+    size_t bytes = of[0]->page_bytes[SLI_KV_KEYS] + of[0]->page_bytes[SLI_KV_VALUES];
     for (int i = 0; i < 2; i++)
         assert_non_null(page[i] = malloc(bytes));
     for (uint32_t position = 0; position < end; position++)
-        for (uint32_t row = 0; row < m->layers * m->kv_heads * 2; row++) {
-            bool value = row % 2;
+        for (uint32_t row = 0; row < m->layers * m->kv_heads * SLI_KV_KINDS; row++) {
+            uint32_t kind = row % SLI_KV_KINDS, layer = row / SLI_KV_KINDS / m->kv_heads, head = row / SLI_KV_KINDS % m->kv_heads;
+            if (of[0]->page_bytes[kind] == 0)
+                continue;
             for (int i = 0; i < 2; i++) {
-                const uint8_t *from = sli_kv_pages(of[i], row / 2 / m->kv_heads, row / 2 % m->kv_heads, value)[position / SL_KV_PAGE];
+                const uint8_t *from = sli_kv_pages(of[i], layer, head, (sli_kv_kind)kind)[position / SL_KV_PAGE];
                 memset(page[i], 0, bytes);
-                (value ? a->engine->kernels->kv_copy_v : a->engine->kernels->kv_copy_k)(value ? of[i]->v_type : of[i]->k_type, from,
-                                                                                        position % SL_KV_PAGE, page[i], 3, m->head_dim);
+                (kind == SLI_KV_KEYS ? kernels->kv_copy_k : kernels->kv_copy_v)(kind == SLI_KV_VALUES ? of[i]->v_type : of[i]->k_type, from,
+                                                                                position % SL_KV_PAGE, page[i], 3, m->head_dim);
             }
             if (memcmp(page[0], page[1], bytes) != 0)
-                fail_msg("position %u of %u: layer %u, head %u, %s differ", position, end, row / 2 / m->kv_heads, row / 2 % m->kv_heads,
-                         value ? "values" : "keys");
+                fail_msg("position %u of %u: layer %u, head %u, %s differ", position, end, layer, head, names[kind]);
         }
     free(page[0]);
     free(page[1]);
+}
+
+/* A token that attends to a part of the cache, and is taken back: what it summed of the values must not outlive them. */
+static const float *try_sparq(const stage *s, uint32_t position)
+{
+    const sl_token_id token = 77;
+    const float *logits;
+    sl_error err = {0};
+    check(sl_session_eval(s->session, &token, 1, SL_EVAL_LOGITS | SL_EVAL_SPARQ, &logits, &err), &err);
+    check(sl_session_truncate(s->session, position, &err), &err);
+    return logits;
 }
 
 /* Random trees, of each a random path kept, between them plain rows and steps back; the account is a list of tokens. */
@@ -300,6 +336,8 @@ static void any_paths_that_are_kept_leave_the_cache_of_plain_text(void **unused)
         sl_engine_options options = options_of(seed % 3 == 0 ? windowed_path : stock_path);
         options.k_type = (sl_kv_type)(seed % 5);
         options.v_type = (sl_kv_type)(seed / 3 % 5);
+        options.sparq_k = options.sparq_r = seed % 2 ? 8 : 0;
+        options.sparq_reallocate = SL_SPARQ_REALLOCATE_ON;
         stage s = open_stage(&options), plain = open_stage(&options);
         sl_token_id text[CONTEXT];
         uint32_t count = 0, state = seed;
@@ -324,11 +362,15 @@ static void any_paths_that_are_kept_leave_the_cache_of_plain_text(void **unused)
             }
             text[count] = (sl_token_id)(next_random(&state) % 384);
             check(sl_session_eval(s.session, &text[count++], 1, 0, NULL, &err), &err);
+            if (options.sparq_k > 0 && count < CONTEXT)
+                (void)try_sparq(&s, count);
             assert_int_equal(sl_session_position(s.session), count);
             assert_memory_equal(s.session->history, text, count * sizeof *text);
         }
         check(sl_session_eval(plain.session, text, count, 0, NULL, &err), &err);
         same_cache(&plain, &s, count);
+        if (options.sparq_k > 0 && count < CONTEXT)
+            assert_memory_equal(try_sparq(&s, count), try_sparq(&plain, count), VOCAB * sizeof(float));
         close_stage(&s);
         close_stage(&plain);
     }
@@ -450,6 +492,7 @@ int main(void)
         cmocka_unit_test(rows_of_a_tree_are_chains_in_every_instruction_set),
         cmocka_unit_test(rows_of_a_tree_are_chains_with_every_type_of_cache),
         cmocka_unit_test(rows_of_a_tree_see_no_further_than_their_window),
+        cmocka_unit_test(rows_of_a_tree_with_sparq_attention_are_chains_with_it),
         cmocka_unit_test(budgets_threads_and_packed_files_do_not_show),
         cmocka_unit_test(sparse_rows_that_join_a_tree_are_sparse_chains),
         cmocka_unit_test(any_paths_that_are_kept_leave_the_cache_of_plain_text),
