@@ -31,6 +31,13 @@ fails "zero threads are wrong usage" 2 '-t' run_small -t 0
 fails "an unknown instruction set is wrong usage" 2 'mmx' run_small --isa mmx
 fails "an unknown engine is wrong usage" 2 'carrier-pigeon' run_small --io-engine carrier-pigeon
 fails "an unknown cache type is wrong usage" 2 'q1_z' run_small -ctk q1_z
+fails "SparQ without its components is wrong usage" 2 'sparq-r' run_small --sparq-k 16
+fails "SparQ's components without its positions are wrong usage" 2 'sparq-k' run_small --sparq-r 8
+fails "more positions than the context has are wrong usage" 2 'sparq-k 65.*64' run_small --sparq-k 65 --sparq-r 8
+fails "more components than heads have are wrong usage" 2 'sparq-r 513' run_small --sparq-k 16 --sparq-r 513
+fails "a window that is larger than what is attended to is wrong usage" 2 'sparq-local 17' run_small --sparq-k 16 --sparq-r 8 --sparq-local 17
+fails "an unknown way to reallocate is wrong usage" 2 'perhaps' run_small --sparq-k 16 --sparq-r 8 --sparq-reallocate perhaps
+fails "SparQ where drafts are looked up is wrong usage" 2 'sparq-k' run_small --sparq-k 16 --sparq-r 8 --draft 4
 fails "a run without a model is wrong usage" 2 '-m' "$SLUICE" run -p x
 fails "a run without a prompt is wrong usage" 2 'prompt|-p' "$SLUICE" run -m "$SMALL"
 fails "an unknown shape is wrong usage" 2 'llama-7b' "$SLUICE" synth --shape dodecahedron --type Q4_0 -o made/made.gguf

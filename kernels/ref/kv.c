@@ -168,23 +168,29 @@ float sli_kv_value_ref(uint32_t type, const uint8_t *page, uint32_t index, uint3
 
 /* ---- copies ---- */
 
-/* Units of `bytes`, which is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void copy_units(size_t bytes, const uint8_t *from, placement at, uint8_t *to, placement goal,
-                                                             uint32_t count)
+/* Units of `bytes`, a constant where this is inlined, at these distances. */
+static inline __attribute__((always_inline)) void copy_units(size_t bytes, const uint8_t *from, size_t from_step, uint8_t *to,
+                                                             size_t to_step, uint32_t count)
 {
-    for (uint32_t u = 0; u < count; u++)
-        memcpy(to + bytes * (goal.unit0 + u * goal.unit_step), from + bytes * (at.unit0 + u * at.unit_step), bytes);
+    for (uint32_t u = 0; u < count; u++, from += bytes * from_step, to += bytes * to_step)
+        memcpy(to, from, bytes);
 }
 
 /* One vector as it is stored, from one placement to another. */
 static void copy(uint32_t type, const uint8_t *from, placement at, uint8_t *to, placement goal, uint32_t head_dim)
 {
-    size_t scales = scales_offset(type, head_dim);
-    switch (unit_bytes(type)) {
-    case 4: copy_units(4, from, at, to, goal, units_of(type, head_dim)); break;
-    case 2: copy_units(2, from, at, to, goal, units_of(type, head_dim)); break;
-    default: copy_units(1, from, at, to, goal, units_of(type, head_dim));
-    }
+    size_t bytes = unit_bytes(type), scales = scales_offset(type, head_dim);
+    uint32_t units = units_of(type, head_dim);
+    const uint8_t *source = from + bytes * at.unit0;
+    uint8_t *target = to + bytes * goal.unit0;
+    if (at.unit_step == 1 && goal.unit_step == 1)
+        memcpy(target, source, bytes * units);
+    else if (bytes == 4)
+        copy_units(4, source, at.unit_step, target, goal.unit_step, units);
+    else if (bytes == 2)
+        copy_units(2, source, at.unit_step, target, goal.unit_step, units);
+    else
+        copy_units(1, source, at.unit_step, target, goal.unit_step, units);
     for (uint32_t b = 0; has_scales(type) && b < head_dim / BLOCK; b++)
         memcpy(to + scales + 2 * (goal.scale0 + b * goal.scale_step), from + scales + 2 * (at.scale0 + b * at.scale_step), 2);
 }
