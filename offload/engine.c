@@ -240,7 +240,6 @@ static sl_status price(sl_engine *e, sl_error *err)
     uint32_t vocab = e->model->vocab;
     uint64_t rss = sl_rss_bytes();
     sli_wishes wishes = {.budget_bytes = choose_budget(e),
-                         .context = e->context,
                          .batch = e->options.batch,
                          .threads = sl_threads_count(e->threads),
                          .kv = sli_kv_shape_of(e),

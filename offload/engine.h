@@ -86,9 +86,9 @@ typedef struct sli_kv_shape {
 /* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
 typedef struct sli_wishes {
     uint64_t budget_bytes, process_bytes;
-    uint32_t context, batch, threads; /* batch 0: choose */
-    sli_kv_shape kv;                  /* its context is the one above */
-    uint64_t attend_bytes;            /* see sli_scratch_shape */
+    uint32_t batch, threads; /* batch 0: choose */
+    sli_kv_shape kv;
+    uint64_t attend_bytes; /* see sli_scratch_shape */
     uint32_t io_alignment;
     bool all_logits;
     uint32_t draft_max; /* rows behind the first whose logits a pass may give; given up where the budget is tight */

@@ -101,7 +101,7 @@ static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t 
     if (c->wishes->batch != 0)
         return c->wishes->batch;
     uint32_t batch = BATCH_MAX;
-    while (batch > BATCH_MIN && (batch / 2 >= c->wishes->context || scratch_of(c, units, batch) > limit))
+    while (batch > BATCH_MIN && (batch / 2 >= c->wishes->kv.context || scratch_of(c, units, batch) > limit))
         batch /= 2;
     return batch > least_batch(c) ? batch : least_batch(c);
 }
@@ -248,7 +248,7 @@ static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *
 /* What a plan grants of the drafted rows that were wished for. */
 static uint32_t drafts_of(enum plan plan, const sli_wishes *w)
 {
-    uint32_t most = w->draft_max < w->context - 1 ? w->draft_max : w->context - 1;
+    uint32_t most = w->draft_max < w->kv.context - 1 ? w->draft_max : w->kv.context - 1;
     if (plan == PLAN_MINIMAL || w->all_logits)
         return 0;
     return w->batch != 0 && w->batch - 1 < most ? w->batch - 1 : most;
@@ -279,7 +279,7 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
     sl_format_size(c->kv_bytes, kv);
     sl_status status = sl_fail(err, SL_NO_BUDGET,
                                "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)",
-                               name, asked, needed, kv, c->wishes->context);
+                               name, asked, needed, kv, c->wishes->kv.context);
     if (err != NULL)
         err->ram_budget_min_bytes = min_bytes;
     return status;

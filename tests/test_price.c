@@ -96,10 +96,8 @@ static sli_wishes usual(uint64_t budget)
 {
     return (sli_wishes){.budget_bytes = budget,
                         .process_bytes = 12 * MIB + 345,
-                        .context = 512,
                         .threads = 4,
-                        .k_type = SL_TYPE_F16,
-                        .v_type = SL_TYPE_F16,
+                        .kv = {.context = 512, .k_type = SL_TYPE_F16, .v_type = SL_TYPE_F16},
                         .io_alignment = 4096};
 }
 
@@ -198,7 +196,7 @@ static void no_budget_is_exceeded_by(const shape *s, const char *name, bool larg
             for (uint64_t budget = MIB; budget < most; budget = budget * (large ? 3 : 2) + 54321) {
                 sli_wishes wishes = usual(budget);
                 wishes.batch = batches[b];
-                wishes.context = contexts[c];
+                wishes.kv.context = contexts[c];
                 wishes.all_logits = b == 1;
                 ask(s, &wishes);
             }
@@ -251,7 +249,7 @@ static void an_ample_budget_keeps_all(const shape *s, const char *name, bool lar
     assert_int_equal(p.status, SL_OK);
     assert_true(p.streamed_bytes == 0);
     assert_int_equal(p.price.batch, 512);
-    wishes.context = 32;
+    wishes.kv.context = 32;
     assert_int_equal(ask(s, &wishes).price.batch, 32); /* more rows than positions are no use */
 }
 
@@ -335,14 +333,14 @@ static void each_wish_has_its_price(void **state)
     shape *s = make_shape("llama-7b", SL_TYPE_Q4_0);
     sli_wishes wishes = usual(0);
     uint64_t base = ask(s, &wishes).least;
-    wishes.context = 4096;
+    wishes.kv.context = 4096;
     uint64_t longer = ask(s, &wishes).least;
     /* 7 x 512 positions of 32 layers, 4096 components, keys and values, two bytes each; and 1/512 for page tables. */
     assert_in_range(longer - base, 7 * 256 * MIB, 7 * 257 * MIB + MIB);
-    wishes.k_type = SL_TYPE_Q8_0;
-    wishes.v_type = SL_TYPE_Q8_0;
+    wishes.kv.k_type = SL_TYPE_Q8_0;
+    wishes.kv.v_type = SL_TYPE_Q8_0;
     assert_true(ask(s, &wishes).least < longer - 900 * MIB);
-    wishes.v_type = SL_TYPE_F32;
+    wishes.kv.v_type = SL_TYPE_F32;
     assert_true(ask(s, &wishes).least > longer + 900 * MIB / 2);
 
     wishes = usual(0);
@@ -379,7 +377,7 @@ static void drafts_are_granted_where_there_is_room_and_never_raise_the_minimum(v
     wishes.draft_max = 16;
     wishes.batch = 9;
     assert_int_equal(ask(s, &wishes).price.draft_max, 8);
-    wishes.context = 6;
+    wishes.kv.context = 6;
     assert_int_equal(ask(s, &wishes).price.draft_max, 5);
     free_shape(s);
 }
