@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define ROWS_MAX 2400
-#define COLS_MAX 17664
+#define COLS_MAX 17667
 #define GUARD    12345.75f
 
 static const uint32_t all_types[] = {SL_TYPE_F32,  SL_TYPE_F16,  SL_TYPE_BF16, SL_TYPE_Q4_0,   SL_TYPE_Q4_1,

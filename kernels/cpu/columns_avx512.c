@@ -345,12 +345,12 @@ static void multiply_tiled(const sl_columns *w, const sl_acts *x, size_t row_beg
 void sli_matmul_columns_avx512(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out)
 {
     static const sli_segment_kernels by_segment = {.pack_blocks = sli_pack_blocks_avx2, .matmul = sli_matmul_avx512};
-    if (x->rows > 1) {
+    if (x->rows > 1 || (!is_tiled(w->type) && sli_layout_of(w->type).words)) {
         sli_matmul_columns_by_segment(&by_segment, w, x, row_begin, row_end, out);
         return;
     }
     if (!is_tiled(w->type)) {
-        sli_matmul_columns_avx2(w, x, row_begin, row_end, out);
+        sli_matmul_columns_avx2(w, x, row_begin, row_end, out); /* float types */
         return;
     }
     uint32_t whole_end = row_begin + (row_end - row_begin) / SL_COLUMN_GROUP * SL_COLUMN_GROUP;

@@ -1,8 +1,7 @@
 /* kernels/cpu/rows_avx512.c: one row of activations times rows that lie scattered, as in the file, with VNNI; a vector lane is a row.
  *
- * A segment of every format here is a multiple of sixteen bytes. Sixteen bytes of sixteen rows are four registers, and eight shuffles make of
- * them four registers that hold one 32-bit word of every row: the segment as it is, word by word, scales and all, in the L1 cache. So no scale is ever
- * gathered by itself: it is one half of a word that had to be loaded anyway.
+ * Sixteen rows are laid out word by word (rows_lanes_avx512.h), scales and all. So no scale is ever gathered by itself: it is one half of a word that had
+ * to be loaded anyway.
  *
  * What costs is that blocks of 18 and of 34 bytes begin in the middle of a word every second time. Their words then meet activations that
  * lie two bytes further on; the two halves at the ends of the block are shifted so that what is no weight becomes zero.

@@ -1,7 +1,7 @@
 /* kernels/cpu/rows_lanes_avx512.h: a segment of sixteen rows that lie scattered, laid out so that a vector lane is a row.
  *
- * A segment of every format that comes here begins with a word, and sixteen bytes of sixteen rows are four registers, of which eight shuffles make four
- * that hold one 32-bit word of every row: the segment as it is, word by word, scales and all, in the L1 cache.
+ * Sixteen bytes of sixteen rows are four registers, and eight shuffles make of them four registers that hold one 32-bit word of every row: the segment
+ * as it is, word by word, scales and all, in the L1 cache.
  *
  * Threads: pure functions. */
 #ifndef SL_KERNELS_CPU_ROWS_LANES_AVX512_H
