@@ -259,7 +259,7 @@ INLINE void sum_minima(uint32_t type, int panels, int rows, const unpacked *u, c
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
         low[r][0] = low[r][1] = _mm512_setzero_ps();
-#pragma GCC unroll 16
+#pragma GCC unroll 2
     for (size_t s = 0; s < (size_t)(SLI_SEGMENT_BLOCKS * subs_of(type)); s++)
 #pragma GCC unroll 4
         for (size_t r = 0; r < (size_t)rows; r++) {
