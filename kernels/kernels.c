@@ -104,7 +104,11 @@ static const sl_kernels neon_kernels = {
     .kv_store_v = sli_kv_store_v_neon,
     .kv_copy_k = sli_kv_copy_k_ref,
     .kv_copy_v = sli_kv_copy_v_ref,
+    .kv_turn_k = sli_kv_turn_k_ref,
+    .kv_sum_v = sli_kv_sum_v_neon,
     .attention = sli_attention_neon,
+    .key_scores = sli_key_scores_neon,
+    .softmax = sli_softmax_neon,
 };
 
 static const sl_kernels neon_dotprod_kernels = {
@@ -126,7 +130,11 @@ static const sl_kernels neon_dotprod_kernels = {
     .kv_store_v = sli_kv_store_v_neon,
     .kv_copy_k = sli_kv_copy_k_ref,
     .kv_copy_v = sli_kv_copy_v_ref,
+    .kv_turn_k = sli_kv_turn_k_ref,
+    .kv_sum_v = sli_kv_sum_v_neon,
     .attention = sli_attention_neon,
+    .key_scores = sli_key_scores_neon,
+    .softmax = sli_softmax_neon,
 };
 #endif
 

@@ -72,7 +72,8 @@ typedef struct sparq {
 
 static uint32_t slot_of(const sparq *s, uint32_t position)
 {
-    return position < s->base ? position : s->base + s->row->tree->path[0][position - s->base];
+    bool in_tree = s->row->tree != NULL && position >= s->base;
+    return in_tree ? s->base + s->row->tree->path[0][position - s->base] : position;
 }
 
 /* s->w.scores: of all positions, for each head, as shares of 1. */

@@ -47,6 +47,17 @@ static inline void vf_store_f16(void *to, vf x)
 {
     vst1_u8(to, vreinterpret_u8_f16(vcvt_f16_f32(x)));
 }
+static inline vf vf_load_bf16(const void *from)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vreinterpret_u16_u8(vld1_u8(from)), 16));
+}
+static inline vf vf_load_nibbles(const void *from, int shift) /* 0: the low ones, 4: the high ones; less 8 */
+{
+    uint32_t four;
+    memcpy(&four, from, sizeof four);
+    uint8x8_t nibbles = vreinterpret_u8_u32(vdup_n_u32(four >> shift & 0x0f0f0f0f));
+    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vsub_s8(vreinterpret_s8_u8(nibbles), vdup_n_s8(8))))));
+}
 static inline vf vf_load_i8(const void *from)
 {
     int32_t four;
