@@ -77,12 +77,22 @@ uint64_t sl_peak_rss_bytes(void)
     return status_kib("VmHWM:");
 }
 
-uint64_t sl_memlock_limit_bytes(void)
+static uint64_t limit_of(int resource)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+    if (getrlimit(resource, &limit) != 0)
         return 0;
     return limit.rlim_cur == RLIM_INFINITY ? UINT64_MAX : (uint64_t)limit.rlim_cur;
+}
+
+uint64_t sl_memlock_limit_bytes(void)
+{
+    return limit_of(RLIMIT_MEMLOCK);
+}
+
+uint64_t sl_open_files_limit(void)
+{
+    return limit_of(RLIMIT_NOFILE);
 }
 
 /* The limit of one group. In v2 `high` counts as one too: a group above it is throttled until it is of no use. */
@@ -101,12 +111,15 @@ void sli_memory_info_from(const char *root, sl_memory_info *out)
     char text[8192];
     uint64_t kib = 0;
     *out = (sl_memory_info){.cgroup_limit_bytes = UINT64_MAX};
-    if (sli_proc_read(root, "/proc/meminfo", text, sizeof text) && sli_proc_number(text, "MemAvailable:", &kib))
-        out->available_bytes = kib * 1024;
+    if (sli_proc_read(root, "/proc/meminfo", text, sizeof text)) {
+        out->available_bytes = sli_proc_number(text, "MemAvailable:", &kib) ? kib * 1024 : 0;
+        out->total_bytes = sli_proc_number(text, "MemTotal:", &kib) ? kib * 1024 : 0;
+    }
 
     sli_cgroup group;
     if (!sli_cgroup_find(root, "memory", &group))
         return;
+    out->cgroup_version = group.v2 ? 2 : 1;
     do {
         uint64_t limit = group_limit(&group);
         if (limit >= out->cgroup_limit_bytes)

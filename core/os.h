@@ -13,9 +13,11 @@
 uint64_t sl_now_ns(void); /* monotonic */
 
 typedef struct sl_memory_info {
+    uint64_t total_bytes;        /* MemTotal */
     uint64_t available_bytes;    /* MemAvailable */
     uint64_t cgroup_limit_bytes; /* smallest limit on the way to the root, v1 or v2; UINT64_MAX: none */
     uint64_t cgroup_used_bytes;  /* of the cgroup that has that limit; 0 where there is none */
+    unsigned cgroup_version;     /* 1 or 2: whose limit would count; 0: no group of memory was found */
 } sl_memory_info;
 void sl_memory_info_get(sl_memory_info *out);
 
@@ -23,6 +25,7 @@ uint64_t sl_rss_bytes(void);         /* resident now (VmRSS) */
 uint64_t sl_peak_rss_bytes(void);    /* VmHWM */
 uint64_t sl_cgroup_peak_bytes(void); /* the cgroup's own peak; 0 where it can't be read */
 uint64_t sl_memlock_limit_bytes(void);
+uint64_t sl_open_files_limit(void); /* UINT64_MAX: none */
 
 /* Zeroed anonymous pages, 2 MiB aligned and advised for huge pages when `bytes` is at least that; else page aligned. Returned memory is
  * rounded up: sl_pages_round says to what, so that it can be priced first. NULL when the system refuses. */

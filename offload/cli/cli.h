@@ -3,7 +3,7 @@
  *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
  *   sparsity_report.c, sparq_report.c  sets of neurons, parts of the cache, for run and perplexity            drafting.c   drafts and checks, for run
- *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c
+ *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c; doctor.c
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
 #ifndef SL_OFFLOAD_CLI_H
@@ -29,7 +29,7 @@ typedef struct cli_args {
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
-    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density;
+    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density, quick;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
@@ -51,6 +51,7 @@ int cli_widen(const cli_args *args);
 int cli_pack(const cli_args *args);
 int cli_unpack(const cli_args *args);
 int cli_calibrate(const cli_args *args);
+int cli_doctor(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);

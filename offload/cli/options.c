@@ -20,10 +20,11 @@ enum {
     UNPACK = 128,
     CALIBRATE = 256,
     CHAT = 512,
+    DOCTOR = 1024,
     GENERATE = RUN | CHAT,
     ENGINE = GENERATE | PERPLEXITY,
-    ALL = 1023,
-    SETTABLE = 1024 /* no command: what /set changes in a conversation */
+    ALL = 2047,
+    SETTABLE = 2048 /* no command: what /set changes in a conversation */
 };
 
 typedef struct command {
@@ -56,6 +57,9 @@ static const command commands[] = {
     {"calibrate", CALIBRATE, 0, "calibrate -m MODEL -f TEXT [-o OUT] [flags]",
      "learn from a text which neurons fire, for run --sparsity fine: predictors, their order on disk, density of layers",
      "sluice calibrate -m model.gguf -f novel.txt -o model.packed.gguf"},
+    {"doctor", DOCTOR, 1, "doctor [FOLDER or MODEL] [--quick] [--json]",
+     "whether this machine suits offloading, and why: processors, memory, limits, and how fast the folder's disk reads",
+     "sluice doctor model.gguf --ram-budget 2G"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -74,7 +78,7 @@ typedef struct flag {
 #define INTS       2147483647.0
 
 static const flag flags[] = {
-    {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO | PACK | UNPACK), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
+    {{"-m", "--model"}, TEXT, ALL & ~(SYNTH | INFO | PACK | UNPACK | DOCTOR), AT(model), 0, 0, "FILE", "the model, a GGUF file"},
     {{"-p", "--prompt"}, TEXT, RUN | TOKENIZE, AT(prompt), 0, 0, "TEXT", "the prompt"},
     {{"-f", "--file"},
      TEXT,
@@ -104,7 +108,7 @@ static const flag flags[] = {
      "generate at most N tokens; -1: until the end or a full context (default -1, as llama.cpp)"},
     {{"--ram-budget"},
      SIZE,
-     ENGINE | CALIBRATE,
+     ENGINE | CALIBRATE | DOCTOR,
      AT(ram_budget_bytes),
      0,
      0,
@@ -359,6 +363,7 @@ static const flag flags[] = {
     {{"--io-depth"}, COUNT, ENGINE, AT(io_depth), 1, 1024, "N", "reads in flight (default: the engine's)"},
     {{"--throttle"}, SIZE, ENGINE, AT(throttle_Bps), 0, 0, "SIZE", "read at most SIZE per second, to act as a slower disk"},
     {{"--buffered"}, FLAG, ENGINE, AT(buffered), 0, 0, NULL, "read through the page cache, where a file system refuses direct reads"},
+    {{"--quick"}, FLAG, DOCTOR, AT(quick), 0, 0, NULL, "measure for 3 seconds, not 10, and less exactly"},
     {{"--json"}, FLAG, ALL & ~CHAT, AT(json), 0, 0, NULL, "print one JSON value on stdout and nothing else"},
     {{"-v", "--verbose"}, FLAG, ENGINE, AT(verbose), 0, 0, NULL, "say how the budget is divided"},
     {{"-h", "--help"}, FLAG, ALL, AT(help), 0, 0, NULL, "this text"},

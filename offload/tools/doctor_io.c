@@ -1,0 +1,300 @@
+/* offload/tools/doctor_io.c: what a file's tier reads per second, at random places, by engine, depth and request size. See doctor.h.
+ *
+ * A folder gets a temporary file that has no name by the time anything is in it, so that nothing is left of it however the program ends.
+ * It is read through /proc/self/fd. All reads are O_DIRECT ones, so the page cache, in which the file has just been written, is not asked;
+ * that what was written has reached the disk is fdatasync's part. */
+#include "offload/tools/doctor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define TEMPORARY_BYTES ((uint64_t)256 << 20)
+#define TEMPORARY_MIN   ((uint64_t)32 << 20) /* less says nothing of a disk */
+#define STEP_BYTES      ((size_t)16 << 20)
+#define SPARE_BYTES     ((uint64_t)64 << 20) /* of the folder's free space, that stay free */
+#define LATENCIES_MAX   ((size_t)1 << 18)    /* of a case; the first so many */
+#define WRITE_NS        ((uint64_t)2000000000)
+#define WRITE_QUICK_NS  ((uint64_t)700000000)
+#define CASE_NS         ((uint64_t)330000000)
+#define CASE_QUICK_NS   ((uint64_t)75000000)
+
+static const uint32_t sizes[] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, SL_DOCTOR_REQUEST_MAX};
+static const uint32_t depths[] = {1, SL_DOCTOR_DEPTH_MAX};
+static const sl_io_engine engines[] = {SL_IO_URING, SL_IO_PREAD};
+
+typedef struct bench {
+    const sli_doctor_clock *clock;
+    sl_doctor_report *report;
+    char path[64]; /* of the temporary file; else "" */
+    uint64_t file_bytes, random;
+    char *memory; /* SL_DOCTOR_DEPTH_MAX places of SL_DOCTOR_REQUEST_MAX */
+    uint32_t *latency_ns;
+} bench;
+
+#define MEMORY_BYTES  ((size_t)SL_DOCTOR_DEPTH_MAX * SL_DOCTOR_REQUEST_MAX)
+#define LATENCY_BYTES (LATENCIES_MAX * sizeof(uint32_t))
+
+/* ---- the temporary file ---- */
+
+/* -1 with errno. */
+static int make_nameless(const char *folder)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
+        return fd;
+    char name[4096];
+    if (snprintf(name, sizeof name, "%s/sluice-doctor.XXXXXX", folder) >= (int)sizeof name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(name, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(name);
+    return fd;
+}
+
+static bool write_step(int fd, const char *data)
+{
+    for (size_t done = 0; done < STEP_BYTES;) {
+        ssize_t got = write(fd, data + done, STEP_BYTES - done);
+        if (got < 0 && errno != EINTR)
+            return false;
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return fdatasync(fd) == 0;
+}
+
+/* Writes steps until the size or the time is reached. Random bytes, for there are disks that compress. */
+static sl_status fill(bench *b, int fd, sl_error *err)
+{
+    uint64_t limit = b->clock->quick ? WRITE_QUICK_NS : WRITE_NS, begin = sl_now_ns();
+    const char *folder = b->report->place.path;
+    while (b->file_bytes < TEMPORARY_BYTES && (b->file_bytes < TEMPORARY_MIN || sl_now_ns() - begin < limit)) {
+        for (size_t i = 0; i < STEP_BYTES / sizeof(uint64_t); i++)
+            ((uint64_t *)(void *)b->memory)[i] = sli_random_next(&b->random);
+        if (!write_step(fd, b->memory))
+            return sl_fail(err, SL_IO, "%s: a temporary file cannot be written: %s", folder, strerror(errno));
+        b->file_bytes += STEP_BYTES;
+        SL_TRY(sli_doctor_tick(b->clock, err));
+    }
+    return SL_OK;
+}
+
+static sl_status make_temporary(bench *b, int *fd, sl_error *err)
+{
+    const char *folder = b->report->place.path;
+    struct statvfs info;
+    if (statvfs(folder, &info) == 0 && (uint64_t)info.f_bavail * info.f_frsize < TEMPORARY_BYTES + SPARE_BYTES)
+        return sl_fail(err, SL_IO, "%s: no room for a temporary file of 256 MiB", folder);
+    *fd = make_nameless(folder);
+    if (*fd < 0)
+        return sl_fail(err, SL_IO, "%s: no temporary file can be made: %s", folder, strerror(errno));
+    SL_TRY(fill(b, *fd, err));
+    snprintf(b->path, sizeof b->path, "/proc/self/fd/%d", *fd);
+    return SL_OK;
+}
+
+/* ---- one case ---- */
+
+static int by_value(const void *left, const void *right)
+{
+    uint32_t a, b;
+    memcpy(&a, left, sizeof a);
+    memcpy(&b, right, sizeof b);
+    return (a > b) - (a < b);
+}
+
+void sli_doctor_percentiles(uint32_t *latency_ns, size_t count, sl_doctor_read *out)
+{
+    qsort(latency_ns, count, sizeof *latency_ns, by_value);
+    out->median_s = latency_ns[(count - 1) / 2] * 1e-9;
+    out->p99_s = latency_ns[(count - 1) * 99 / 100] * 1e-9;
+}
+
+/* The reads of a case that are on their way. */
+typedef struct flight {
+    uint64_t begin_ns[SL_DOCTOR_DEPTH_MAX]; /* by slot */
+    uint32_t free[SL_DOCTOR_DEPTH_MAX], free_count;
+    size_t latencies;
+} flight;
+
+static sl_status submit_free(bench *b, sl_tier *tier, const sl_doctor_read *c, flight *f, sl_error *err)
+{
+    uint64_t blocks = b->file_bytes / c->bytes;
+    while (f->free_count > 0) {
+        uint32_t slot = f->free[f->free_count - 1];
+        sl_read read = {.offset = sli_random_next(&b->random) % blocks * c->bytes,
+                        .bytes = c->bytes,
+                        .memory = b->memory + (size_t)slot * c->bytes,
+                        .tag = slot};
+        f->begin_ns[slot] = sl_now_ns();
+        SL_TRY(tier->ops->submit(tier, &read, err));
+        f->free_count--;
+    }
+    return SL_OK;
+}
+
+static sl_status reap(bench *b, sl_tier *tier, sl_doctor_read *c, flight *f, sl_error *err)
+{
+    sl_read_done done[SL_DOCTOR_DEPTH_MAX];
+    size_t count = tier->ops->reap(tier, true, done, SL_DOCTOR_DEPTH_MAX, err);
+    uint64_t now = sl_now_ns();
+    for (size_t i = 0; i < count; i++) {
+        uint64_t ns = now - f->begin_ns[done[i].tag];
+        if (done[i].status != SL_OK)
+            return done[i].status;
+        if (f->latencies < LATENCIES_MAX)
+            b->latency_ns[f->latencies++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
+        f->free[f->free_count++] = (uint32_t)done[i].tag;
+    }
+    c->requests += count;
+    return SL_OK;
+}
+
+/* Waits for what is still on its way, so that the next case begins with an idle tier. */
+static void drain(sl_tier *tier, const sl_doctor_read *c, flight *f)
+{
+    sl_read_done done[SL_DOCTOR_DEPTH_MAX];
+    sl_error late = {0};
+    while (f->free_count < c->depth)
+        f->free_count += (uint32_t)tier->ops->reap(tier, true, done, SL_DOCTOR_DEPTH_MAX, &late);
+}
+
+/* Keeps c->depth reads in flight for a while. */
+static sl_status run_case(bench *b, sl_tier *tier, sl_doctor_read *c, sl_error *err)
+{
+    uint64_t limit = b->clock->quick ? CASE_QUICK_NS : CASE_NS, begin = sl_now_ns(), spent;
+    flight f = {.free_count = c->depth};
+    for (uint32_t i = 0; i < c->depth; i++)
+        f.free[i] = i;
+    do {
+        SL_TRY(submit_free(b, tier, c, &f, err));
+        SL_TRY(reap(b, tier, c, &f, err));
+        spent = sl_now_ns() - begin;
+    } while (spent < limit);
+    drain(tier, c, &f);
+    c->requests_per_s = (double)c->requests / ((double)spent * 1e-9);
+    c->bandwidth_Bps = c->requests_per_s * c->bytes;
+    sli_doctor_percentiles(b->latency_ns, f.latencies, c);
+    return SL_OK;
+}
+
+/* ---- all cases ---- */
+
+static sl_status run_sizes(bench *b, sl_tier *tier, sl_io_engine engine, uint32_t depth, sl_error *err)
+{
+    sl_doctor_report *r = b->report;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !sli_doctor_late(b->clock); i++) {
+        sl_doctor_read c = {.engine = engine, .bytes = sizes[i], .depth = depth};
+        if (sizes[i] > b->file_bytes || sizes[i] % tier->attrs.alignment != 0)
+            continue;
+        SL_TRY(run_case(b, tier, &c, err));
+        r->read[r->reads++] = c;
+        SL_TRY(sli_doctor_tick(b->clock, err));
+    }
+    return SL_OK;
+}
+
+static sl_status run_engine(bench *b, const char *path, sl_io_engine engine, uint32_t depth, sl_error *err)
+{
+    sl_files_options options = {
+        .engine = engine, .depth = depth, .register_memory = b->memory, .register_bytes = (size_t)depth * SL_DOCTOR_REQUEST_MAX};
+    sl_tier *tier = NULL;
+    SL_TRY(sl_tier_open_files(&path, 1, &options, &tier, err));
+    b->report->unregistered |= engine == SL_IO_URING && tier->attrs.note[0] != '\0';
+    sl_status status = run_sizes(b, tier, engine, depth, err);
+    sl_tier_destroy(tier);
+    return status;
+}
+
+static sl_status run_engines(bench *b, const char *path, sl_error *err)
+{
+    for (size_t e = 0; e < sizeof engines / sizeof *engines; e++) {
+        if (engines[e] == SL_IO_URING && !b->report->uring)
+            continue;
+        for (size_t d = 0; d < sizeof depths / sizeof *depths && !sli_doctor_late(b->clock); d++)
+            SL_TRY(run_engine(b, path, engines[e], depths[d], err));
+    }
+    if (sli_doctor_late(b->clock))
+        sli_doctor_say(&b->report->skipped, "reads: some, for the time was up");
+    return SL_OK;
+}
+
+/* One direct read tells more than an open: some file systems refuse only that. */
+static void try_direct(bench *b, const char *path)
+{
+    sl_doctor_place *place = &b->report->place;
+    sl_files_options options = {.engine = SL_IO_PREAD, .depth = 1};
+    sl_tier *tier = NULL;
+    sl_error err = {0};
+    sl_read_done done = {.status = SL_OK};
+    sl_status status = sl_tier_open_files(&path, 1, &options, &tier, &err);
+    if (status == SL_OK) {
+        place->alignment = tier->attrs.alignment;
+        sl_read read = {.bytes = place->alignment, .memory = b->memory};
+        status = tier->ops->submit(tier, &read, &err);
+    }
+    if (status == SL_OK && tier->ops->reap(tier, true, &done, 1, &err) == 1)
+        status = done.status;
+    place->direct_known = true;
+    place->direct = status == SL_OK;
+    if (!place->direct)
+        snprintf(place->refusal, sizeof place->refusal, "the file system refuses direct reads (%s)", place->file_system);
+    sl_tier_destroy(tier);
+}
+
+/* The file that is read: the one given, or a temporary one, which *fd then holds. */
+static sl_status find_file(bench *b, int *fd, const char **path, sl_error *err)
+{
+    const sl_doctor_place *place = &b->report->place;
+    *path = place->is_file ? place->path : b->path;
+    b->file_bytes = place->bytes;
+    if (strcmp(place->file_system, "tmpfs") == 0 || strcmp(place->file_system, "ramfs") == 0)
+        return sl_fail(err, SL_IO, "%s lies in memory (%s): there is no disk to measure", place->path, place->file_system);
+    if (!place->is_file)
+        SL_TRY(make_temporary(b, fd, err));
+    if (!place->is_file && access(b->path, F_OK) != 0)
+        return sl_fail(err, SL_IO, "/proc is not mounted, through which the temporary file would be read");
+    if (access(*path, R_OK) != 0)
+        return sl_fail(err, SL_IO, "%s: cannot be read: %s", *path, strerror(errno));
+    return b->file_bytes >= sizes[0] ? SL_OK : sl_fail(err, SL_IO, "%s: too short to measure", *path);
+}
+
+static sl_status measure(bench *b, int *fd, sl_error *err)
+{
+    const sl_doctor_place *place = &b->report->place;
+    const char *path;
+    SL_TRY(find_file(b, fd, &path, err));
+    try_direct(b, path);
+    if (!place->direct)
+        return sl_fail(err, SL_IO, "%s", place->refusal);
+    return run_engines(b, path, err);
+}
+
+/* A failure other than an interruption is one line more of what was skipped. */
+sl_status sli_doctor_measure_reads(const sli_doctor_clock *clock, sl_doctor_report *report, sl_error *err)
+{
+    int fd = -1;
+    bench b = {.clock = clock,
+               .report = report,
+               .random = sl_now_ns(),
+               .memory = sl_pages_alloc(MEMORY_BYTES),
+               .latency_ns = sl_pages_alloc(LATENCY_BYTES)};
+    sl_status status = SL_NO_MEMORY;
+    if (b.memory != NULL && b.latency_ns != NULL)
+        status = measure(&b, &fd, err);
+    else
+        (void)sl_fail(err, SL_NO_MEMORY, "no memory for their buffers");
+    if (fd >= 0)
+        close(fd);
+    sl_pages_free(b.memory, MEMORY_BYTES);
+    sl_pages_free(b.latency_ns, LATENCY_BYTES);
+    if (status != SL_OK && status != SL_INTERRUPTED)
+        sli_doctor_say(&report->skipped, "reads: %.220s", err->message);
+    return status == SL_INTERRUPTED ? status : SL_OK;
+}
