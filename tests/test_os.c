@@ -200,6 +200,8 @@ static void v1_limits_count_all_the_way_up(void **state)
     put(m, "/sys/mem ory/a/b/memory.max_usage_in_bytes", "777\n");
     sli_memory_info_from(m->root, &info);
     assert_int_equal(info.available_bytes, 2 * MIB);
+    assert_int_equal(info.total_bytes, 100 * 1024);
+    assert_int_equal(info.cgroup_version, 1);
     assert_int_equal(info.cgroup_limit_bytes, 3000000);
     assert_int_equal(info.cgroup_used_bytes, 1234);
     assert_int_equal(sli_cgroup_peak_from(m->root), 777);
@@ -225,6 +227,7 @@ static void v2_limits_count_all_the_way_up(void **state)
     put(m, "/cg/a/cpu.max", "300000 100000\n");
     sli_memory_info_from(m->root, &info);
     assert_int_equal(info.cgroup_limit_bytes, 8000000);
+    assert_int_equal(info.cgroup_version, 2);
     assert_int_equal(info.cgroup_used_bytes, 4321);
     assert_int_equal(sli_cgroup_peak_from(m->root), 888);
     assert_int_equal(sli_cpu_quota_from(m->root), 3);

@@ -29,7 +29,8 @@ typedef struct cli_args {
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
-    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density, quick;
+    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
+        quick;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
