@@ -157,12 +157,13 @@ static sl_status reap(bench *b, sl_tier *tier, sl_doctor_read *c, flight *f, sl_
 }
 
 /* Waits for what is still on its way, so that the next case begins with an idle tier. */
-static void drain(sl_tier *tier, const sl_doctor_read *c, flight *f)
+static void drain(sl_tier *tier, const sl_doctor_read *c, const flight *f)
 {
     sl_read_done done[SL_DOCTOR_DEPTH_MAX];
     sl_error late = {0};
-    while (f->free_count < c->depth)
-        f->free_count += (uint32_t)tier->ops->reap(tier, true, done, SL_DOCTOR_DEPTH_MAX, &late);
+    size_t count = 1; /* 0: a broken ring gives nothing back any more */
+    for (uint32_t left = c->depth - f->free_count; left > 0 && count > 0; left -= (uint32_t)count)
+        count = tier->ops->reap(tier, true, done, SL_DOCTOR_DEPTH_MAX, &late);
 }
 
 /* Keeps c->depth reads in flight for a while. */
