@@ -178,6 +178,20 @@ static void percentiles_are_of_the_sorted_latencies(void **state)
     assert_true(c.median_s == c.p99_s && c.p99_s > 0.9e-6 && c.p99_s < 1.1e-6);
 }
 
+static void memory_is_left_by_the_machine_and_by_the_cgroup(void **state)
+{
+    (void)state;
+    sl_memory_info m = {.available_bytes = 9 * GIB, .cgroup_limit_bytes = UINT64_MAX, .cgroup_used_bytes = GIB};
+    assert_int_equal(sli_doctor_memory_left(&m), 9 * GIB);
+    m.cgroup_limit_bytes = 3 * GIB;
+    assert_int_equal(sli_doctor_memory_left(&m), 2 * GIB);
+    m.cgroup_used_bytes = 4 * GIB;
+    assert_int_equal(sli_doctor_memory_left(&m), 0);
+    m.available_bytes = GIB;
+    m.cgroup_used_bytes = 0;
+    assert_int_equal(sli_doctor_memory_left(&m), GIB);
+}
+
 static void lines_beyond_the_last_are_lost(void **state)
 {
     (void)state;
@@ -200,6 +214,7 @@ int main(void)
         cmocka_unit_test(what_the_system_refuses_is_advised_on),
         cmocka_unit_test(a_small_limit_on_locked_memory_is_advised_on_where_it_bit),
         cmocka_unit_test(percentiles_are_of_the_sorted_latencies),
+        cmocka_unit_test(memory_is_left_by_the_machine_and_by_the_cgroup),
         cmocka_unit_test(lines_beyond_the_last_are_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,8 +112,9 @@ static int by_value(const void *left, const void *right)
 void sli_doctor_percentiles(uint32_t *latency_ns, size_t count, sl_doctor_read *out)
 {
     qsort(latency_ns, count, sizeof *latency_ns, by_value);
-    out->median_s = latency_ns[(count - 1) / 2] * 1e-9;
-    out->p99_s = latency_ns[(count - 1) * 99 / 100] * 1e-9;
+    size_t middle = (count - 1) / 2, late = (count - 1) * 99 / 100;
+    out->median_s = latency_ns[middle] * 1e-9;
+    out->p99_s = latency_ns[late] * 1e-9;
 }
 
 /* The reads of a case that are on their way. */
@@ -287,10 +288,11 @@ sl_status sli_doctor_measure_reads(const sli_doctor_clock *clock, sl_doctor_repo
                .memory = sl_pages_alloc(MEMORY_BYTES),
                .latency_ns = sl_pages_alloc(LATENCY_BYTES)};
     sl_status status = SL_NO_MEMORY;
-    if (b.memory != NULL && b.latency_ns != NULL)
+    bool room = sli_doctor_memory_left(&report->memory) >= 2 * MEMORY_BYTES; /* touching more than a cgroup allows would kill us */
+    if (room && b.memory != NULL && b.latency_ns != NULL)
         status = measure(&b, &fd, err);
     else
-        (void)sl_fail(err, SL_NO_MEMORY, "no memory for their buffers");
+        (void)sl_fail(err, SL_NO_MEMORY, "too little memory is left for their buffers");
     if (fd >= 0)
         close(fd);
     sl_pages_free(b.memory, MEMORY_BYTES);
