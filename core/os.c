@@ -106,6 +106,17 @@ static uint64_t group_limit(const sli_cgroup *group)
     return limit >= NO_LIMIT_FROM ? UINT64_MAX : limit;
 }
 
+static uint64_t group_cache(const sli_cgroup *group)
+{
+    char text[8192];
+    uint64_t inactive = 0, active = 0;
+    if (!sli_cgroup_read(group, "memory.stat", text, sizeof text))
+        return 0;
+    (void)sli_proc_number(text, group->v2 ? "inactive_file " : "total_inactive_file ", &inactive);
+    (void)sli_proc_number(text, group->v2 ? "active_file " : "total_active_file ", &active);
+    return inactive + active;
+}
+
 void sli_memory_info_from(const char *root, sl_memory_info *out)
 {
     char text[8192];
@@ -127,6 +138,7 @@ void sli_memory_info_from(const char *root, sl_memory_info *out)
         out->cgroup_limit_bytes = limit;
         if (!sli_cgroup_number(&group, group.v2 ? "memory.current" : "memory.usage_in_bytes", &out->cgroup_used_bytes))
             out->cgroup_used_bytes = 0;
+        out->cgroup_cache_bytes = group_cache(&group);
     } while (sli_cgroup_up(&group));
 }
 

@@ -17,6 +17,7 @@ typedef struct sl_memory_info {
     uint64_t available_bytes;    /* MemAvailable */
     uint64_t cgroup_limit_bytes; /* smallest limit on the way to the root, v1 or v2; UINT64_MAX: none */
     uint64_t cgroup_used_bytes;  /* of the cgroup that has that limit; 0 where there is none */
+    uint64_t cgroup_cache_bytes; /* of those, page cache of files, which the kernel gives back */
     unsigned cgroup_version;     /* 1 or 2: whose limit would count; 0: no group of memory was found */
 } sl_memory_info;
 void sl_memory_info_get(sl_memory_info *out);

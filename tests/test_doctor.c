@@ -185,6 +185,9 @@ static void memory_is_left_by_the_machine_and_by_the_cgroup(void **state)
     assert_int_equal(sli_doctor_memory_left(&m), 9 * GIB);
     m.cgroup_limit_bytes = 3 * GIB;
     assert_int_equal(sli_doctor_memory_left(&m), 2 * GIB);
+    m.cgroup_cache_bytes = GIB / 2;
+    assert_int_equal(sli_doctor_memory_left(&m), 5 * GIB / 2);
+    m.cgroup_cache_bytes = 0;
     m.cgroup_used_bytes = 4 * GIB;
     assert_int_equal(sli_doctor_memory_left(&m), 0);
     m.available_bytes = GIB;

@@ -195,6 +195,7 @@ static void v1_limits_count_all_the_way_up(void **state)
     put(m, "/sys/mem ory/memory.limit_in_bytes", "9223372036854771712\n");
     put(m, "/sys/mem ory/a/memory.limit_in_bytes", "3000000\n");
     put(m, "/sys/mem ory/a/memory.usage_in_bytes", "1234\n");
+    put(m, "/sys/mem ory/a/memory.stat", "inactive_file 1\nactive_file 2\ntotal_inactive_file 300\ntotal_active_file 40\n");
     put(m, "/sys/mem ory/a/b/memory.limit_in_bytes", "5000000\n");
     put(m, "/sys/mem ory/a/b/memory.usage_in_bytes", "99\n");
     put(m, "/sys/mem ory/a/b/memory.max_usage_in_bytes", "777\n");
@@ -204,6 +205,7 @@ static void v1_limits_count_all_the_way_up(void **state)
     assert_int_equal(info.cgroup_version, 1);
     assert_int_equal(info.cgroup_limit_bytes, 3000000);
     assert_int_equal(info.cgroup_used_bytes, 1234);
+    assert_int_equal(info.cgroup_cache_bytes, 340);
     assert_int_equal(sli_cgroup_peak_from(m->root), 777);
 
     put(m, "/sys/cpu/q/cpu.cfs_quota_us", "-1\n");
@@ -222,6 +224,7 @@ static void v2_limits_count_all_the_way_up(void **state)
     put(m, "/cg/a/b/memory.max", "max\n");
     put(m, "/cg/a/memory.max", "8000000\n");
     put(m, "/cg/a/memory.current", "4321\n");
+    put(m, "/cg/a/memory.stat", "anon 9\ninactive_file 500\nactive_file 60\n");
     put(m, "/cg/a/b/memory.peak", "888\n");
     put(m, "/cg/a/b/cpu.max", "max 100000\n");
     put(m, "/cg/a/cpu.max", "300000 100000\n");
@@ -229,6 +232,7 @@ static void v2_limits_count_all_the_way_up(void **state)
     assert_int_equal(info.cgroup_limit_bytes, 8000000);
     assert_int_equal(info.cgroup_version, 2);
     assert_int_equal(info.cgroup_used_bytes, 4321);
+    assert_int_equal(info.cgroup_cache_bytes, 560);
     assert_int_equal(sli_cgroup_peak_from(m->root), 888);
     assert_int_equal(sli_cpu_quota_from(m->root), 3);
 

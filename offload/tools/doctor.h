@@ -100,7 +100,7 @@ typedef struct sli_doctor_clock {
 SL_MUST_USE sl_status sli_doctor_tick(const sli_doctor_clock *clock, sl_error *err); /* SL_INTERRUPTED when the watch says so */
 bool sli_doctor_late(const sli_doctor_clock *clock);                                 /* all the time is used up */
 
-/* Bytes that can be taken without being killed for it: page cache that counts as the cgroup's use is not thought of. Pure. */
+/* Bytes that can be taken without being killed for it. Pure. */
 uint64_t sli_doctor_memory_left(const sl_memory_info *memory);
 
 /* Fill `bandwidth`, and `place` and `read`. */

@@ -51,15 +51,17 @@ uint64_t sli_doctor_memory_left(const sl_memory_info *memory)
 {
     if (memory->cgroup_limit_bytes == UINT64_MAX)
         return memory->available_bytes;
-    uint64_t used = memory->cgroup_used_bytes, limit = memory->cgroup_limit_bytes, left = limit > used ? limit - used : 0;
+    uint64_t used = memory->cgroup_used_bytes, cache = memory->cgroup_cache_bytes, limit = memory->cgroup_limit_bytes;
+    used = used > cache ? used - cache : 0;
+    uint64_t left = limit > used ? limit - used : 0;
     return left < memory->available_bytes ? left : memory->available_bytes;
 }
 
 /* What there is room for: a quarter of the memory that is left. */
 static size_t area_bytes(const sl_memory_info *memory)
 {
-    uint64_t part = sli_doctor_memory_left(memory) / 4;
-    return part < AREA_BYTES ? (size_t)part / 4096 * 4096 : AREA_BYTES;
+    uint64_t quarter = sli_doctor_memory_left(memory) / 4;
+    return quarter < AREA_BYTES ? (size_t)quarter / 4096 * 4096 : AREA_BYTES;
 }
 
 static sl_status measure(const sli_doctor_clock *clock, sl_threads *crew, area *a, sl_doctor_memory *out, sl_error *err)
