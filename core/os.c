@@ -147,6 +147,16 @@ void sl_memory_info_get(sl_memory_info *out)
     sli_memory_info_from("", out);
 }
 
+uint64_t sl_memory_within(const sl_memory_info *info)
+{
+    return info->available_bytes < info->cgroup_limit_bytes ? info->available_bytes : info->cgroup_limit_bytes;
+}
+
+uint64_t sl_default_budget(const sl_memory_info *info)
+{
+    return sl_memory_within(info) / 10 * 8;
+}
+
 uint64_t sli_cgroup_peak_from(const char *root)
 {
     sli_cgroup group;

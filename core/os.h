@@ -21,6 +21,9 @@ typedef struct sl_memory_info {
     unsigned cgroup_version;     /* 1 or 2: whose limit would count; 0: no group of memory was found */
 } sl_memory_info;
 void sl_memory_info_get(sl_memory_info *out);
+/* What can be had at most: the available memory, or the cgroup's limit where that is less; and what a run takes of it unasked. Pure. */
+uint64_t sl_memory_within(const sl_memory_info *info);
+uint64_t sl_default_budget(const sl_memory_info *info); /* 0.8 of it */
 
 uint64_t sl_rss_bytes(void);         /* resident now (VmRSS) */
 uint64_t sl_peak_rss_bytes(void);    /* VmHWM */

@@ -35,7 +35,7 @@ typedef enum sl_status {
 
 typedef struct sl_error {
     sl_status status;
-    uint64_t ram_budget_min_bytes; /* with SL_NO_BUDGET: the smallest budget that works; else 0 */
+    uint64_t ram_budget_min_bytes; /* with SL_NO_BUDGET: a budget that works, little above the least; else 0 */
     char message[SL_ERROR_MESSAGE_MAX];
 } sl_error;
 

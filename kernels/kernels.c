@@ -85,56 +85,28 @@ static const sl_kernels avx512_kernels = {
     .softmax = sli_softmax_avx512,
 };
 #elif defined(__aarch64__)
+/* What both NEON sets have alike: all but where bytes are multiplied. */
+#define NEON_ENTRIES                                                                                                                       \
+    .quantize = sli_quantize_neon, .pack = sli_pack_neon, .dot_signs = sli_dot_signs_neon, .dequantize_row = sli_dequantize_row_ref,       \
+    .dequantize_panel_row = sli_dequantize_panel_row_ref, .rms_norm = sli_rms_norm_neon, .add = sli_add_neon, .scale = sli_scale_neon,     \
+    .glu = sli_glu_neon, .rope = sli_rope_neon, .kv_store_k = sli_kv_store_k_neon, .kv_store_v = sli_kv_store_v_neon,                      \
+    .kv_copy_k = sli_kv_copy_k_ref, .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_neon,         \
+    .attention = sli_attention_neon, .key_scores = sli_key_scores_neon, .softmax = sli_softmax_neon
+
 static const sl_kernels neon_kernels = {
     .isa = SL_ISA_NEON,
-    .quantize = sli_quantize_neon,
-    .pack = sli_pack_neon,
     .matmul = sli_matmul_neon,
     .dot_rows = sli_dot_rows_neon,
     .matmul_columns = sli_matmul_columns_neon,
-    .dot_signs = sli_dot_signs_neon,
-    .dequantize_row = sli_dequantize_row_ref,
-    .dequantize_panel_row = sli_dequantize_panel_row_ref,
-    .rms_norm = sli_rms_norm_neon,
-    .add = sli_add_neon,
-    .scale = sli_scale_neon,
-    .glu = sli_glu_neon,
-    .rope = sli_rope_neon,
-    .kv_store_k = sli_kv_store_k_neon,
-    .kv_store_v = sli_kv_store_v_neon,
-    .kv_copy_k = sli_kv_copy_k_ref,
-    .kv_copy_v = sli_kv_copy_v_ref,
-    .kv_turn_k = sli_kv_turn_k_ref,
-    .kv_sum_v = sli_kv_sum_v_neon,
-    .attention = sli_attention_neon,
-    .key_scores = sli_key_scores_neon,
-    .softmax = sli_softmax_neon,
+    NEON_ENTRIES,
 };
 
 static const sl_kernels neon_dotprod_kernels = {
     .isa = SL_ISA_NEON_DOTPROD,
-    .quantize = sli_quantize_neon,
-    .pack = sli_pack_neon,
     .matmul = sli_matmul_dotprod,
     .dot_rows = sli_dot_rows_dotprod,
     .matmul_columns = sli_matmul_columns_dotprod,
-    .dot_signs = sli_dot_signs_neon,
-    .dequantize_row = sli_dequantize_row_ref,
-    .dequantize_panel_row = sli_dequantize_panel_row_ref,
-    .rms_norm = sli_rms_norm_neon,
-    .add = sli_add_neon,
-    .scale = sli_scale_neon,
-    .glu = sli_glu_neon,
-    .rope = sli_rope_neon,
-    .kv_store_k = sli_kv_store_k_neon,
-    .kv_store_v = sli_kv_store_v_neon,
-    .kv_copy_k = sli_kv_copy_k_ref,
-    .kv_copy_v = sli_kv_copy_v_ref,
-    .kv_turn_k = sli_kv_turn_k_ref,
-    .kv_sum_v = sli_kv_sum_v_neon,
-    .attention = sli_attention_neon,
-    .key_scores = sli_key_scores_neon,
-    .softmax = sli_softmax_neon,
+    NEON_ENTRIES,
 };
 #endif
 

@@ -183,9 +183,9 @@ static uint64_t choose_budget(const sl_engine *e)
     sl_memory_info memory;
     char text[24], limit[24];
     sl_memory_info_get(&memory);
-    uint64_t within = memory.available_bytes < memory.cgroup_limit_bytes ? memory.available_bytes : memory.cgroup_limit_bytes;
+    uint64_t within = sl_memory_within(&memory);
     if (e->options.ram_budget_bytes == 0) {
-        uint64_t budget = within / 10 * 8;
+        uint64_t budget = sl_default_budget(&memory);
         sl_format_size(budget, text);
         sli_note(e, "RAM budget %s: 0.8 of %s (--ram-budget sets it)", text,
                  within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory");

@@ -55,6 +55,7 @@ INLINE void add_plane(const uint8_t *signs, const sli_sign_table *table, int16x8
 INLINE void add_block(const uint8_t *signs, uint32_t planes, const sli_sign_table *table, float d, float32x4_t acc[2 * EIGHTS])
 {
     int16x8_t sums[EIGHTS] = {vdupq_n_s16(0), vdupq_n_s16(0), vdupq_n_s16(0), vdupq_n_s16(0)};
+    prefetch_lines(signs + AHEAD, planes * SL_SIGN_PLANE_BYTES / 64);
     for (uint32_t p = planes; p-- > 0;) {
 #pragma GCC unroll 4
         for (int i = 0; i < EIGHTS; i++)
@@ -76,7 +77,6 @@ static void add_tile(const uint8_t *signs, const uint8_t *planes, uint32_t block
     for (int i = 0; i < 2 * EIGHTS; i++)
         acc[i] = vld1q_f32(totals + 4 * i);
     for (uint32_t b = 0; b < blocks; b++) {
-        prefetch_lines(signs + AHEAD, 2);
         if (planes[b] == 1)
             add_block(signs, 1, &tables[b], d[b], acc);
         else

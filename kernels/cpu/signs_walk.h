@@ -2,8 +2,8 @@
  *
  * Tables are made for some blocks at a time, small enough for the L1 cache, and all panels pass before the next ones; running totals wait in
  * `out` meanwhile. */
-#ifndef SLI_SIGNS_WALK_H
-#define SLI_SIGNS_WALK_H
+#ifndef SL_KERNELS_CPU_SIGNS_WALK_H
+#define SL_KERNELS_CPU_SIGNS_WALK_H
 
 #include "kernels/internal.h"
 

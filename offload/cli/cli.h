@@ -79,8 +79,10 @@ void cli_print_sparsity(const sl_engine *engine); /* a line for people, on stder
 json_t *cli_json_sparq(const sl_engine *engine);
 void cli_print_sparq(const sl_engine *engine); /* the same for attention to a part of the cache */
 
-bool cli_color(void);    /* stderr is a terminal and NO_COLOR is not set */
-bool cli_terminal(void); /* stderr is a terminal */
+bool cli_has_isa(int isa, bool here); /* the instruction set (sl_isa) is built in; here: and runs here */
+void cli_print_isas(bool here);       /* their names on stdout, a blank before each */
+bool cli_color(void);                 /* stderr is a terminal and NO_COLOR is not set */
+bool cli_terminal(void);              /* stderr is a terminal */
 /* A progress line on a terminal; nothing elsewhere. cli_progress_end removes it. */
 bool cli_progress(void *what, uint64_t done, uint64_t total); /* `what`: const char *; false after Ctrl-C */
 void cli_progress_end(void);

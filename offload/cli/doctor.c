@@ -2,7 +2,6 @@
  * report is printed. */
 #include "offload/tools/doctor.h"
 #include "core/cpu.h"
-#include "kernels/kernels.h"
 #include "offload/cli/cli.h"
 
 #include <stdio.h>
@@ -20,11 +19,6 @@ static const char *const limit_texts[] = {"what limits it is not known", "the di
 static const char *engine_name(sl_io_engine engine)
 {
     return engine == SL_IO_URING ? "uring" : "pread";
-}
-
-static bool is_usable(sl_isa isa)
-{
-    return sl_kernels_for(isa) != NULL && sl_cpu_supports(isa);
 }
 
 /* ---- text ---- */
@@ -54,13 +48,9 @@ static void print_processors(const sl_topology *t)
     }
     printf("%s\n", t->cache[0].count > 0 ? "" : " not known");
     printf("sets    built:");
-    for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++)
-        if (sl_kernels_for(isa) != NULL)
-            printf(" %s", sl_isa_name(isa));
+    cli_print_isas(false);
     printf("; usable:");
-    for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++)
-        if (is_usable(isa))
-            printf(" %s", sl_isa_name(isa));
+    cli_print_isas(true);
     puts("");
 }
 
@@ -175,9 +165,9 @@ static json_t *json_sets(void)
 {
     json_t *built = json_array(), *usable = json_array();
     for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++) {
-        if (sl_kernels_for(isa) != NULL)
+        if (cli_has_isa(isa, false))
             json_array_append_new(built, json_string(sl_isa_name(isa)));
-        if (is_usable(isa))
+        if (cli_has_isa(isa, true))
             json_array_append_new(usable, json_string(sl_isa_name(isa)));
     }
     return json_pack("{s:o, s:o}", "built", built, "usable", usable);

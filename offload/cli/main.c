@@ -1,6 +1,4 @@
 /* offload/cli/main.c: which command, and what its end means to the shell. */
-#include "core/cpu.h"
-#include "kernels/kernels.h"
 #include "offload/cli/cli.h"
 
 #include <signal.h>
@@ -14,13 +12,9 @@
 static int print_version(void)
 {
     printf("sluice %s\ninstruction sets built:", SLUICE_VERSION);
-    for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++)
-        if (sl_kernels_for(isa) != NULL)
-            printf(" %s", sl_isa_name(isa));
+    cli_print_isas(false);
     printf("\ninstruction sets usable here:");
-    for (sl_isa isa = 0; isa < SL_ISA_COUNT; isa++)
-        if (sl_kernels_for(isa) != NULL && sl_cpu_supports(isa))
-            printf(" %s", sl_isa_name(isa));
+    cli_print_isas(true);
     printf("\nbuilt with: %s, options %s\n", __VERSION__, SLUICE_BUILD_OPTIONS);
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }

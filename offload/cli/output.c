@@ -1,5 +1,7 @@
 /* offload/cli/output.c: how results, failures and progress are printed. */
+#include "core/cpu.h"
 #include "core/os.h"
+#include "kernels/kernels.h"
 #include "offload/cli/cli.h"
 
 #include <errno.h>
@@ -152,4 +154,16 @@ void cli_progress_end(void)
 {
     if (cli_terminal())
         fputs("\r\033[K", stderr);
+}
+
+bool cli_has_isa(int isa, bool here)
+{
+    return sl_kernels_for((sl_isa)isa) != NULL && (!here || sl_cpu_supports((sl_isa)isa));
+}
+
+void cli_print_isas(bool here)
+{
+    for (int isa = 0; isa < SL_ISA_COUNT; isa++)
+        if (cli_has_isa(isa, here))
+            printf(" %s", sl_isa_name((sl_isa)isa));
 }

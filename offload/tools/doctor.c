@@ -8,9 +8,8 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#define BUDGET_SHARE 0.8 /* of the memory that there is, as `run` takes it */
-#define TIME_NS      ((uint64_t)9500000000)
-#define TIME_QUICK   ((uint64_t)3000000000)
+#define TIME_NS    ((uint64_t)9500000000)
+#define TIME_QUICK ((uint64_t)3000000000)
 
 void sli_doctor_say(sl_doctor_lines *lines, const char *format, ...)
 {
@@ -88,10 +87,7 @@ static void try_uring(sl_doctor_report *r)
 static void look_at_memory(const sl_doctor_options *options, sl_doctor_report *r)
 {
     sl_memory_info_get(&r->memory);
-    uint64_t there = r->memory.available_bytes;
-    if (r->memory.cgroup_limit_bytes < there)
-        there = r->memory.cgroup_limit_bytes;
-    r->ram_budget_bytes = options->ram_budget_bytes != 0 ? options->ram_budget_bytes : (uint64_t)(BUDGET_SHARE * (double)there);
+    r->ram_budget_bytes = options->ram_budget_bytes != 0 ? options->ram_budget_bytes : sl_default_budget(&r->memory);
     r->memlock_limit_bytes = sl_memlock_limit_bytes();
     r->open_files_limit = sl_open_files_limit();
 }

@@ -91,7 +91,7 @@ SL_MUST_USE sl_status sl_doctor_examine(const sl_doctor_options *options, sl_doc
 
 void sli_doctor_say(sl_doctor_lines *lines, const char *format, ...) SL_PRINTF(2, 3); /* one more line; beyond the last it is lost */
 
-/* Time that is left, and who is told: both measuring parts go on until `end_ns`, in parts of `total_ns` of which progress speaks. */
+/* Since when, and for how long, it may measure: progress speaks of parts of `total_ns`. And who is told. */
 typedef struct sli_doctor_clock {
     const sl_tool_watch *watch;
     uint64_t begin_ns, total_ns;
