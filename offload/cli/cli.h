@@ -1,6 +1,6 @@
 /* offload/cli/cli.h: what the commands of the program share.
  *
- *   main.c      dispatch, exit status           options.c   flags as a table: parsing, --help, completion and the man page from one text
+ *   main.c      dispatch, exit status           flags.c     commands and flags as tables; from them options.c parsing, help.c --help and the man page, completion.c
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
  *   sparsity_report.c, sparq_report.c  sets of neurons, parts of the cache, for run and perplexity            drafting.c   drafts and checks, for run
  *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c; doctor.c

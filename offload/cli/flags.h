@@ -1,0 +1,56 @@
+/* offload/cli/flags.h: what a command and a flag are, for what is made of their tables: parsing, help, the man page, completion. */
+#ifndef SL_OFFLOAD_CLI_FLAGS_H
+#define SL_OFFLOAD_CLI_FLAGS_H
+
+#include "offload/cli/cli.h"
+
+enum {
+    RUN = 1,
+    PERPLEXITY = 2,
+    TOKENIZE = 4,
+    INFO = 8,
+    SYNTH = 16,
+    WIDEN = 32,
+    PACK = 64,
+    UNPACK = 128,
+    CALIBRATE = 256,
+    CHAT = 512,
+    DOCTOR = 1024,
+    PLAN = 2048,
+    BENCH = 4096,
+    EVAL = 8192,
+    REPORT = 16384,
+    PRUNE = 32768,
+    GENERATE = RUN | CHAT,
+    ENGINE = GENERATE | PERPLEXITY,
+    ALL = 65535,
+    SETTABLE = 65536 /* no command: what /set changes in a conversation */
+};
+
+typedef struct cli_command {
+    const char *name;
+    unsigned bit;
+    int operands_max;
+    const char *usage, *summary, *example;
+} cli_command;
+
+typedef enum cli_flag_kind { FLAG, TEXT, SIZE, COUNT, REAL, SEED, STOPS } cli_flag_kind;
+
+typedef struct cli_flag {
+    const char *names[3]; /* the first is the one shown first */
+    cli_flag_kind kind;
+    unsigned commands;
+    size_t at; /* offset in cli_args */
+    double min, max;
+    const char *value, *help;
+} cli_flag;
+
+extern const cli_command cli_commands[];
+extern const size_t cli_command_count;
+extern const cli_flag cli_flags[];
+extern const size_t cli_flag_count;
+
+const cli_command *cli_find_command(const char *name);                 /* NULL where there is none */
+const cli_flag *cli_find_flag(const char *name, unsigned command_bit); /* of this command; NULL where it has none of this name */
+
+#endif

@@ -1,0 +1,94 @@
+/* offload/cli/help.c: help and the man page, from the tables of commands and flags. */
+#include "offload/cli/flags.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void names_of(const cli_flag *f, char out[80])
+{
+    int used = 0;
+    for (size_t n = 0; n < 3 && f->names[n] != NULL; n++)
+        used += snprintf(out + used, 80 - (size_t)used, "%s%s", n > 0 ? ", " : "", f->names[n]);
+    if (f->value != NULL)
+        snprintf(out + used, 80 - (size_t)used, " %s", f->value);
+}
+
+static void print_indented(FILE *to, const char *lines, const char *indent)
+{
+    for (const char *line = lines; *line != '\0';) {
+        size_t n = strcspn(line, "\n");
+        fprintf(to, "%s%.*s\n", indent, (int)n, line);
+        line += n + (line[n] == '\n');
+    }
+}
+
+static void print_program_help(FILE *to)
+{
+    fputs("sluice runs language models that do not fit the memory of the machine they run on.\n\nusage: sluice COMMAND [flags]\n\n", to);
+    for (size_t i = 0; i < cli_command_count; i++)
+        fprintf(to, "  %-12s %s\n", cli_commands[i].name, cli_commands[i].summary);
+    fputs("\nsluice COMMAND --help explains one; sluice --version says what this is.\n\nexamples:\n", to);
+    for (size_t i = 0; i < cli_command_count; i++)
+        print_indented(to, cli_commands[i].example, "  ");
+    fputs("\nexit status: 0 done, 1 failed, 2 wrong usage, 3 does not fit (the message says what would), 130 interrupted\n", to);
+}
+
+void cli_print_help(const char *command_name, void *stream)
+{
+    FILE *to = stream;
+    const cli_command *c = command_name == NULL ? NULL : cli_find_command(command_name);
+    if (c == NULL) {
+        print_program_help(to);
+        return;
+    }
+    fprintf(to, "sluice %s: %s\n\nusage: sluice %s\n\n", c->name, c->summary, c->usage);
+    for (size_t i = 0; i < cli_flag_count; i++) {
+        char names[80];
+        if ((cli_flags[i].commands & c->bit) == 0)
+            continue;
+        names_of(&cli_flags[i], names);
+        fprintf(to, "  %-28s %s\n", names, cli_flags[i].help);
+    }
+    fputs("\nexamples:\n", to);
+    print_indented(to, c->example, "  ");
+}
+
+/* roff wants a leading dash and backslashes escaped. */
+static void print_roff(const char *text)
+{
+    for (; *text != '\0'; text++) {
+        if (*text == '-' || *text == '\\')
+            putchar('\\');
+        putchar(*text);
+    }
+}
+
+void cli_print_man(void)
+{
+    printf(".TH SLUICE 1 \"\" \"sluice %s\" \"User Commands\"\n.SH NAME\nsluice \\- run language models bigger than memory\n",
+           SLUICE_VERSION);
+    puts(".SH SYNOPSIS\n.B sluice\n.I COMMAND\n[flags]\n.SH DESCRIPTION\nRuns language models that do not fit the memory of the machine "
+         "they run on: part of\n"
+         "the weights stays in memory, the rest is streamed from disk ahead of its use. The same tokens come out under any budget.\n.SH "
+         "COMMANDS");
+    for (size_t c = 0; c < cli_command_count; c++) {
+        printf(".SS ");
+        print_roff(cli_commands[c].usage);
+        printf("\n%s.\n", cli_commands[c].summary);
+        for (size_t i = 0; i < cli_flag_count; i++) {
+            char names[80];
+            if ((cli_flags[i].commands & cli_commands[c].bit) == 0)
+                continue;
+            names_of(&cli_flags[i], names);
+            printf(".TP\n.B ");
+            print_roff(names);
+            putchar('\n');
+            print_roff(cli_flags[i].help);
+            putchar('\n');
+        }
+        puts(".PP\n.nf");
+        print_roff(cli_commands[c].example);
+        puts("\n.fi");
+    }
+    puts(".SH EXIT STATUS\n0 done, 1 failed, 2 wrong usage, 3 does not fit (the message says what would), 130 interrupted.");
+}
