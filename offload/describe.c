@@ -1,6 +1,6 @@
 /* offload/describe.c: what an engine says of itself. */
 #include "core/os.h"
-#include "offload/engine.h"
+#include "offload/kv_spill.h"
 #include "offload/sparq_attention.h"
 
 /* Bundles that sparse rows fetch count by the cache's slots, everything else by its home. */
@@ -52,6 +52,8 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->ram_budget_bytes = e->options.ram_budget_bytes;
     out->process_bytes = e->price.process_bytes;
     out->kv_bytes = e->price.kv_bytes;
+    out->kv_file_bytes = e->price.kv.spill ? sli_kv_file_bytes(e->model, &e->price.kv) : 0;
+    out->kv_resident = e->price.kv.spill ? e->price.kv.resident_pages * SL_KV_PAGE : e->context;
     out->scratch_bytes = e->price.scratch_bytes;
     out->sparsity_bytes = e->price.sparsity_bytes;
     out->bundled_bytes = e->price.bundled_bytes;
@@ -81,6 +83,23 @@ sli_io sli_engine_io(const sl_engine *e)
         io.bytes_read += bundles.bytes_read;
         io.requests += bundles.requests;
         io.wait_ns += bundles.wait_ns;
+    }
+    sl_spill_stats kv = sli_engine_kv_io(e);
+    io.bytes_read += kv.bytes_read;
+    io.requests += kv.requests;
+    io.wait_ns += kv.wait_ns;
+    return io;
+}
+
+sl_spill_stats sli_engine_kv_io(const sl_engine *e)
+{
+    sl_spill_stats io = e->kv_io;
+    if (e->session != NULL && e->session->kv.spilled != NULL) {
+        sl_spill_stats now = sli_kv_spill_measure(&e->session->kv);
+        io.bytes_read += now.bytes_read;
+        io.bytes_written += now.bytes_written;
+        io.requests += now.requests;
+        io.wait_ns += now.wait_ns;
     }
     return io;
 }
@@ -112,6 +131,10 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
         out->neurons_late = bundles.late;
         out->neurons_dropped = atomic_load(&sets->dropped);
     }
+    sl_spill_stats kv = sli_engine_kv_io(e);
+    out->kv_bytes_read = kv.bytes_read;
+    out->kv_bytes_written = kv.bytes_written;
+    out->kv_wait_s = (double)kv.wait_ns * 1e-9;
     out->sparq_bytes_moved = atomic_load(&e->sparq.bytes_moved);
     out->sparq_dense_bytes = atomic_load(&e->sparq.dense_bytes);
     out->neurons_compared = atomic_load(&sets->compared);

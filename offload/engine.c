@@ -171,6 +171,15 @@ static sl_status choose_sparq(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
+static sl_status choose_spill(const sl_engine *e, sl_error *err)
+{
+    if (e->options.kv_spill == NULL && e->options.kv_memory_bytes != 0)
+        return sl_fail(err, SL_INVALID, "--kv-memory has no meaning without --kv-spill, a folder for what does not fit");
+    if (e->options.kv_spill != NULL && e->options.sparq_k > 0)
+        return sl_fail(err, SL_INVALID, "--kv-spill does not go with --sparq-k: positions are chosen among keys that are in memory");
+    return SL_OK;
+}
+
 static sl_status check_drafts(const sl_engine *e, sl_error *err)
 {
     if (e->options.draft_resident && e->options.sparsity != SL_SPARSITY_OFF)
@@ -243,6 +252,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .batch = e->options.batch,
                          .threads = sl_threads_count(e->threads),
                          .kv = sli_kv_shape_of(e),
+                         .kv_memory_bytes = e->options.kv_memory_bytes,
                          .attend_bytes = sli_sparq_thread_bytes(e),
                          .io_alignment = IO_ALIGNMENT,
                          .all_logits = e->options.all_logits,
@@ -252,6 +262,8 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed,
                          .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0};
+    if (e->options.kv_spill != NULL)
+        SL_TRY(sl_spill_alignment(e->options.kv_spill, e->options.buffered, &wishes.kv.alignment, err));
     if (e->options.late_drop)
         sli_note(e, !fetches_sets(e)           ? "nothing can be late here: all neurons are read in any case"
                     : e->options.draft_max > 0 ? "late neurons are left out of drafts (--late drop)"
@@ -266,6 +278,8 @@ static sl_status price(sl_engine *e, sl_error *err)
                            e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
+    if (e->options.kv_spill != NULL && !e->price.kv.spill)
+        sli_note(e, "--kv-spill is not used: the keys and values of %u positions stay in memory", e->context);
     if (wishes.draft_resident && e->price.draft_neurons == 0)
         sli_note(e, "no drafts from what is in memory: the budget does not hold attention and head beside everything else");
     if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)
@@ -453,6 +467,7 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(check_kv_type(e, e->options.v_type, err));
     SL_TRY(choose_sparsity(e, err));
     SL_TRY(choose_sparq(e, err));
+    SL_TRY(choose_spill(e, err));
     SL_TRY(check_drafts(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));

@@ -3,6 +3,7 @@
  *   price.c     what everything costs, and what stays (pure)          units.c     matrices cut into slabs
  *   engine.c    open and close in the order of the price list         kv.c        the cache's pages
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
+ *   kv_spill.c  and those that lie in a file
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
  *   session_tree.c, tree.c   rows that branch, and the path that is kept
  *   sirius.c    drafts and dense checks                                drafter.c, lookup.c   who drafts
@@ -28,6 +29,7 @@
 #include "offload/tree.h"
 #include "pager/bundles.h"
 #include "pager/pager.h"
+#include "pager/spill.h"
 
 #include <stdatomic.h>
 
@@ -81,6 +83,11 @@ typedef struct sli_kv_shape {
     uint32_t context;        /* positions */
     uint32_t k_type, v_type; /* sl_type */
     bool key_rows, value_sums;
+    /* Of a cache that spills (kv_spill.h); without, all zero but the alignment. */
+    bool spill;
+    uint32_t resident_pages; /* of each head, the first ones */
+    uint32_t group_heads;    /* that a window holds */
+    uint32_t alignment;      /* of the spill file; 0: spilling is not wanted */
 } sli_kv_shape;
 
 /* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
@@ -88,7 +95,8 @@ typedef struct sli_wishes {
     uint64_t budget_bytes, process_bytes;
     uint32_t batch, threads; /* batch 0: choose */
     sli_kv_shape kv;
-    uint64_t attend_bytes; /* see sli_scratch_shape */
+    uint64_t kv_memory_bytes; /* with kv.alignment: of the cache at most; 0: what all weights leave, and the least where they don't stay */
+    uint64_t attend_bytes;    /* see sli_scratch_shape */
     uint32_t io_alignment;
     bool all_logits;
     uint32_t draft_max; /* rows behind the first whose logits a pass may give; given up where the budget is tight */
@@ -111,6 +119,7 @@ typedef struct sli_price {
     uint64_t bundled_bytes; /* what is resident beside bundles */
     uint64_t cache_bytes;   /* of single bundles, with its stages and tables */
     uint32_t cache_share;   /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
+    sli_kv_shape kv;        /* as it is paid for */
     uint64_t draft_neurons; /* of all layers, that a draft computes with; 0: none can be made */
     uint64_t total_bytes;
 } sli_price;
@@ -139,11 +148,13 @@ typedef struct sli_kv {
     /* With value_sums: of all values before a page, [layer][kv head][page][head_dim]; filled for the first summed_pages[layer] pages that ended
      * before what was written last. A function of what is stored, so that going back needs no undoing. */
     float *value_sums;
-    uint32_t *summed_pages; /* [layer] */
+    uint32_t *summed_pages;         /* [layer] */
+    struct sli_kv_spilled *spilled; /* NULL: all of it is in memory */
 } sli_kv;
 uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape); /* all that sli_kv_create allocates */
-SL_MUST_USE sl_status sli_kv_create(const sl_model *model, const sli_kv_shape *shape, sli_kv *out, sl_error *err);
+SL_MUST_USE sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *out, sl_error *err);
 void sli_kv_free(sli_kv *kv);
+size_t sli_kv_page_bytes(const sl_model *model, const sli_kv_shape *shape, int kind); /* a multiple of 64; 0: no such pages */
 /* Before slots from `slot` on are written in a layer: sums that contain them are forgotten. */
 void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot);
 static inline float *sli_kv_value_sum(const sli_kv *kv, uint32_t layer, uint32_t head, uint32_t page)
@@ -220,7 +231,8 @@ struct sl_engine {
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     sli_sparq_stats sparq;
-    bool session_open;
+    sl_spill_stats kv_io; /* of closed sessions */
+    sl_session *session;  /* NULL: none is open */
     sli_observer observer;
     atomic_bool interrupted;
 };
@@ -269,8 +281,9 @@ typedef struct sli_io {
     uint64_t bytes_read, requests, wait_ns;
 } sli_io;
 sli_io sli_engine_io(const sl_engine *engine);
+sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and values, of this session and earlier ones */
 
-/* The cache that the options ask for. */
+/* The cache that the options ask for; how it spills is up to the price. */
 sli_kv_shape sli_kv_shape_of(const sl_engine *engine);
 
 void sli_note(const sl_engine *engine, const char *format, ...) SL_PRINTF(2, 3);

@@ -7,6 +7,7 @@
 #include "core/mathx.h"
 #include "core/os.h"
 #include "offload/ffn_sparse.h"
+#include "offload/kv_spill.h"
 #include "offload/sparq_attention.h"
 
 #include <string.h>
@@ -29,7 +30,8 @@ typedef struct row_job {
     uint32_t layer, rows;
     const float *weight;
     float *dst, *src;
-    atomic_uint next_task; /* of attention */
+    uint32_t first_head, heads; /* KV heads that attention is at */
+    atomic_uint next_task;
 } row_job;
 
 static sl_model *model_of(const pass *p)
@@ -113,7 +115,7 @@ static void store_kv(const row_job *j, uint32_t row)
     const sl_model *m = model_of(p);
     const sli_kv *kv = &p->session->kv;
     uint32_t page = slot_of(p, row) / SL_KV_PAGE, slot = slot_of(p, row) % SL_KV_PAGE;
-    for (uint32_t h = 0; h < m->kv_heads; h++) {
+    for (uint32_t h = j->first_head; h < j->first_head + j->heads; h++) {
         size_t at = ((size_t)row * m->kv_heads + h) * m->head_dim;
         /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
         uint8_t *k_page = (uint8_t *)(uintptr_t)sli_kv_pages(kv, j->layer, h, SLI_KV_KEYS)[page];
@@ -180,14 +182,14 @@ static void attend(const row_job *j, uint32_t head, uint32_t first_row, uint32_t
 static void attend_share(void *arg, unsigned index, unsigned count)
 {
     row_job *j = arg;
-    uint32_t kv_heads = model_of(j->pass)->kv_heads, chunks = (j->rows + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
+    uint32_t chunks = (j->rows + ATTENTION_ROWS - 1) / ATTENTION_ROWS;
     (void)count;
     for (;;) {
         uint32_t task = atomic_fetch_add_explicit(&j->next_task, 1, memory_order_relaxed);
-        if (task >= kv_heads * chunks)
+        if (task >= j->heads * chunks)
             return;
-        uint32_t chunk = chunks - 1 - task / kv_heads, first = chunk * ATTENTION_ROWS;
-        attend(j, task % kv_heads, first, j->rows - first < ATTENTION_ROWS ? j->rows - first : ATTENTION_ROWS, index);
+        uint32_t chunk = chunks - 1 - task / j->heads, first = chunk * ATTENTION_ROWS;
+        attend(j, j->first_head + task % j->heads, first, j->rows - first < ATTENTION_ROWS ? j->rows - first : ATTENTION_ROWS, index);
     }
 }
 
@@ -205,10 +207,10 @@ static void sum_values_share(void *arg, unsigned index, unsigned count)
         sli_sparq_sum_values(p->session, j->layer, head, last_plain_position(p));
 }
 
-static void run_attention(row_job *j)
+/* Of the heads whose keys and values are in memory now. */
+static void attend_group(row_job *j)
 {
     const pass *p = j->pass;
-    sli_kv_begin_write(&p->session->kv, j->layer, slot_of(p, 0));
     if (j->rows == 1)
         store_kv(j, 0);
     else
@@ -219,6 +221,18 @@ static void run_attention(row_job *j)
     }
     atomic_store(&j->next_task, 0);
     sl_threads_run(p->engine->threads, attend_share, j);
+}
+
+static sl_status run_attention(row_job *j, sl_error *err)
+{
+    sli_kv *kv = &j->pass->session->kv;
+    sli_kv_begin_write(kv, j->layer, slot_of(j->pass, 0));
+    for (uint32_t group = 0; group < sli_kv_groups(kv); group++) {
+        SL_TRY(sli_kv_begin_group(kv, j->layer, group, &j->first_head, &j->heads, err));
+        attend_group(j);
+        SL_TRY(sli_kv_end_group(kv, j->layer, group, err));
+    }
+    return SL_OK;
 }
 
 /* ---- the program ---- */
@@ -276,7 +290,7 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
         job.dst = buffer_of(p, ops[i].dst);
         job.src = buffer_of(p, ops[i].src);
         if (ops[i].kind == SL_OP_ATTENTION)
-            run_attention(&job);
+            SL_TRY(run_attention(&job, err));
         else
             run_rows(&job);
         i++;
@@ -444,6 +458,8 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
 
     sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
+    if (status == SL_OK)
+        status = sli_kv_begin_pass(&session->kv, slot_of(&p, 0), rows, err);
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)

@@ -1,6 +1,6 @@
-/* offload/kv.c: the pages of a session's keys and values. Zeroed at allocation, so that a slot never read before it is written is finite. */
+/* offload/kv.c: the pages of a session's keys and values, in memory; kv_spill.c: where only a part of them is. Zeroed at allocation, so that a slot never read before it is written is finite. */
 #include "core/os.h"
-#include "offload/engine.h"
+#include "offload/kv_spill.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@ static size_t rounded_page(uint32_t type, uint32_t head_dim)
     return (sl_kv_page_bytes(type, head_dim) + 63) & ~(size_t)63;
 }
 
-static size_t page_bytes_of(const sl_model *model, const sli_kv_shape *shape, int kind)
+size_t sli_kv_page_bytes(const sl_model *model, const sli_kv_shape *shape, int kind)
 {
     if (kind == SLI_KV_KEY_ROWS && !shape->key_rows)
         return 0;
@@ -26,7 +26,7 @@ static size_t arena_of(const sl_model *model, const sli_kv_shape *shape)
 {
     size_t per_page = 0;
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
-        per_page += page_bytes_of(model, shape, kind);
+        per_page += sli_kv_page_bytes(model, shape, kind);
     return per_page * pages_of(shape->context) * model->kv_heads * model->layers;
 }
 
@@ -44,7 +44,8 @@ static size_t sums_of(const sl_model *model, const sli_kv_shape *shape)
 
 uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape)
 {
-    return sl_pages_round(arena_of(model, shape)) + table_of(model, shape) + sums_of(model, shape) + model->layers * sizeof(uint32_t);
+    uint64_t pages = shape->spill ? sli_kv_spill_bytes(model, shape) : sl_pages_round(arena_of(model, shape));
+    return pages + table_of(model, shape) + sums_of(model, shape) + model->layers * sizeof(uint32_t);
 }
 
 /* Pages of a layer's head lie kind by kind. */
@@ -59,8 +60,18 @@ static void lay_pages(const sl_model *model, sli_kv *kv)
                         kv->page_bytes[kind] > 0 ? at : NULL;
 }
 
-sl_status sli_kv_create(const sl_model *model, const sli_kv_shape *shape, sli_kv *out, sl_error *err)
+static sl_status create_in_memory(const sl_model *model, sli_kv *kv, sl_error *err)
 {
+    kv->arena = sl_pages_alloc(kv->arena_bytes);
+    if (kv->arena == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a KV cache of %zu bytes", kv->arena_bytes);
+    lay_pages(model, kv);
+    return SL_OK;
+}
+
+sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *out, sl_error *err)
+{
+    const sl_model *model = engine->model;
     *out = (sli_kv){.page_count = pages_of(shape->context),
                     .kv_heads = model->kv_heads,
                     .head_dim = model->head_dim,
@@ -69,18 +80,18 @@ sl_status sli_kv_create(const sl_model *model, const sli_kv_shape *shape, sli_kv
                     .key_rows = shape->key_rows,
                     .arena_bytes = arena_of(model, shape)};
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
-        out->page_bytes[kind] = page_bytes_of(model, shape, kind);
+        out->page_bytes[kind] = sli_kv_page_bytes(model, shape, kind);
     out->pages = malloc(table_of(model, shape));
-    out->arena = sl_pages_alloc(out->arena_bytes);
     out->summed_pages = calloc(model->layers, sizeof *out->summed_pages);
     out->value_sums = shape->value_sums ? malloc(sums_of(model, shape)) : NULL;
-    if (out->pages == NULL || out->arena == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL)) {
-        size_t wanted = out->arena_bytes;
+    sl_status status = SL_OK;
+    if (out->pages == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL))
+        status = sl_fail(err, SL_NO_MEMORY, "out of memory for the tables of a KV cache of %u positions", shape->context);
+    if (status == SL_OK)
+        status = shape->spill ? sli_kv_spill_create(engine, shape, out, err) : create_in_memory(model, out, err);
+    if (status != SL_OK)
         sli_kv_free(out);
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for a KV cache of %zu bytes", wanted);
-    }
-    lay_pages(model, out);
-    return SL_OK;
+    return status;
 }
 
 void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot)
@@ -111,6 +122,7 @@ void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kern
 
 void sli_kv_free(sli_kv *kv)
 {
+    sli_kv_spill_free(kv);
     free(kv->pages);
     free(kv->value_sums);
     free(kv->summed_pages);

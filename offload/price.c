@@ -4,7 +4,7 @@
  * for weights that stay. Ring, units and batch shrink with the budget, because each byte of them is a byte that must be streamed for
  * every token; when all weights fit, they take their comfortable sizes. */
 #include "core/os.h"
-#include "offload/engine.h"
+#include "offload/kv_spill.h"
 #include "pager/policy.h"
 
 #include <stdlib.h>
@@ -26,6 +26,7 @@
 typedef struct chooser {
     const sl_model *model;
     const sli_wishes *wishes;
+    sli_kv_shape kv;
     uint64_t kv_bytes;
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
     uint32_t draft_max;             /* of the plan in hand */
@@ -76,6 +77,7 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->batch = batch;
     p->draft_max = c->draft_max;
     p->process_bytes = c->wishes->process_bytes;
+    p->kv = c->kv;
     p->kv_bytes = c->kv_bytes;
     p->scratch_bytes = scratch_of(c, units, batch);
     p->sparsity_bytes = sparsity_of(c, batch);
@@ -285,10 +287,39 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
     return status;
 }
 
+/* The cache as it was wished for; one that may spill within `memory_bytes`, 0: the least. */
+static sl_status shape_cache(chooser *c, uint64_t memory_bytes, sl_error *err)
+{
+    char asked[24], needed[24];
+    c->kv = c->wishes->kv;
+    if (c->kv.alignment != 0 && !sli_kv_fit(c->model, &c->kv, memory_bytes)) {
+        sl_format_size(memory_bytes, asked);
+        sl_format_size(sli_kv_price(c->model, &c->kv), needed);
+        return sl_fail(err, SL_INVALID, "--kv-memory %s: keys and values of %u positions need at least %s in memory (-c takes less)", asked,
+                       c->kv.context, needed);
+    }
+    c->kv_bytes = sli_kv_price(c->model, &c->kv);
+    return SL_OK;
+}
+
+/* Where all weights stay, and nobody said how much memory is for keys and values, those take what is left: weights are read in each pass, keys and
+ * values only as far as the text has come. */
+static sl_status widen_kv(chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
+{
+    if (!c->kv.spill || c->wishes->kv_memory_bytes != 0 || c->wishes->keep != NULL)
+        return SL_OK;
+    for (uint32_t i = 0; i < units->count; i++)
+        if (!units->units[i].home)
+            return SL_OK;
+    SL_TRY(shape_cache(c, c->kv_bytes + (c->wishes->budget_bytes - price->total_bytes), err));
+    sli_units_free(units);
+    return choose_plan(c, price, units, fits, err);
+}
+
 sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                           uint64_t *min_bytes, sl_error *err)
 {
-    chooser c = {.model = model, .wishes = wishes, .kv_bytes = sli_kv_price(model, &wishes->kv)};
+    chooser c = {.model = model, .wishes = wishes};
     *units = (sli_units){0};
     c.bundle_layers = malloc(model->layers * sizeof *c.bundle_layers);
     c.runs = malloc(model->layers * sizeof *c.runs);
@@ -297,9 +328,13 @@ sl_status sli_price_model(const sl_model *model, const char *name, const sli_wis
     if (c.bundle_layers == NULL || c.runs == NULL)
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", model->layers);
     if (status == SL_OK)
+        status = shape_cache(&c, wishes->kv_memory_bytes, err);
+    if (status == SL_OK)
         status = price_minimum(&c, min_bytes, err);
     if (status == SL_OK)
         status = choose_plan(&c, price, units, &fits, err);
+    if (status == SL_OK && fits)
+        status = widen_kv(&c, price, units, &fits, err);
     if (status == SL_OK && !fits)
         status = refuse(&c, name, *min_bytes, err);
     free(c.bundle_layers);

@@ -1,6 +1,6 @@
 /* offload/session.c: a conversation's position in its KV cache. Tokens count only when every layer has seen them: a pass that fails leaves the position
  * where it was, and what it wrote beyond is overwritten later. */
-#include "offload/engine.h"
+#include "offload/kv_spill.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@ sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
     *out = NULL;
     if (engine->model == NULL)
         return sl_fail(err, SL_INVALID, "the engine was opened for its vocabulary only");
-    if (engine->session_open)
+    if (engine->session != NULL)
         return sl_fail(err, SL_INVALID, "the engine has a session already; its budget holds one KV cache");
     sl_session *s = calloc(1, sizeof *s);
     if (s == NULL)
@@ -18,16 +18,14 @@ sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
     s->engine = engine;
     s->history = malloc(engine->context * sizeof *s->history);
     sl_status status = s->history == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %u positions", engine->context) : SL_OK;
-    if (status == SL_OK) {
-        sli_kv_shape shape = sli_kv_shape_of(engine);
-        status = sli_kv_create(engine->model, &shape, &s->kv, err);
-    }
+    if (status == SL_OK)
+        status = sli_kv_create(engine, &engine->price.kv, &s->kv, err);
     if (status != SL_OK) {
         free(s->history);
         free(s);
         return status;
     }
-    engine->session_open = true;
+    engine->session = s;
     *out = s;
     return SL_OK;
 }
@@ -37,7 +35,8 @@ void sl_session_close(sl_session *s)
     if (s == NULL)
         return;
     sl_pager_cancel(s->engine->pager);
-    s->engine->session_open = false;
+    s->engine->kv_io = sli_engine_kv_io(s->engine);
+    s->engine->session = NULL;
     sli_kv_free(&s->kv);
     free(s->history);
     free(s);

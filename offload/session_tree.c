@@ -3,7 +3,7 @@
  *      position           slots
  *      ........|t a b c d e|          all rows of the tree, one after the other; t at depth 0, the others as their parents say
  *      ........ t b e|                the path t b e is kept: its keys and values move together, in ascending order, and the position moves */
-#include "offload/engine.h"
+#include "offload/kv_spill.h"
 
 _Static_assert(SL_TREE_ROWS_MAX == SL_TREE_ROWS, "what the library promises is what attention takes");
 
@@ -59,11 +59,16 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
                        "%zu rows to keep that are no path of the %u evaluated ones: it begins with row 0, and each is the parent "
                        "of the next",
                        count, s->tree.count);
+    uint32_t moved = (uint32_t)count;
     for (uint32_t i = 0; i < count; i++) {
         s->history[s->position + i] = s->tree_tokens[rows[i]];
-        if (rows[i] != i) /* never before its own place: what is written over was copied, or is not kept */
-            sli_kv_copy(&s->kv, s->engine->model, s->engine->kernels, s->position + rows[i], s->position + i);
+        if (rows[i] == i) /* never before its own place: what is written over was copied, or is not kept */
+            continue;
+        sli_kv_copy(&s->kv, s->engine->model, s->engine->kernels, s->position + rows[i], s->position + i);
+        moved = i < moved ? i : moved;
     }
+    if (moved < count)
+        SL_TRY(sli_kv_settle(&s->kv, s->position + moved, s->position + (uint32_t)count, err));
     s->position += (uint32_t)count;
     s->tree.count = 0;
     return SL_OK;

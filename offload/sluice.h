@@ -60,12 +60,16 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t draft_max;        /* drafted tokens that a check may have; fewer, or none, where context, batch or a tight budget say so */
     uint32_t threads;          /* default: one per physical core */
     sl_kv_type k_type, v_type; /* default f16 */
-    const char *isa;           /* "scalar", "avx2", "avx512", "neon", "neon-dotprod"; default: the best that runs here */
-    const char *io_engine;     /* "auto", "uring", "pread" */
-    uint32_t io_depth;         /* reads in flight */
-    uint64_t throttle_Bps;     /* reads no faster than this; for reproducing another machine's link */
-    bool buffered;             /* read through the page cache (counted by the cgroup, not by the budget) */
-    bool vocabulary_only;      /* no weights: for tokenising */
+    /* A folder for keys and values that do not fit in memory, in a file that goes with the process; NULL: all of them stay. Not with SparQ. */
+    const char *kv_spill;
+    uint64_t
+        kv_memory_bytes;   /* with kv_spill: that they take in memory at most; default: what all weights leave, else the least that works */
+    const char *isa;       /* "scalar", "avx2", "avx512", "neon", "neon-dotprod"; default: the best that runs here */
+    const char *io_engine; /* "auto", "uring", "pread" */
+    uint32_t io_depth;     /* reads in flight */
+    uint64_t throttle_Bps; /* reads no faster than this; for reproducing another machine's link */
+    bool buffered;         /* read through the page cache (counted by the cgroup, not by the budget) */
+    bool vocabulary_only;  /* no weights: for tokenising */
     sl_sparsity sparsity;
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
@@ -102,6 +106,8 @@ typedef struct sl_engine_info {
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */
     uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
+    uint64_t kv_file_bytes;                 /* that keys and values take on disk at the end of the context; 0: they are in memory */
+    uint32_t kv_resident;                   /* first positions whose keys and values are always in memory */
     uint64_t ram_budget_min_bytes;          /* a budget that works with these options, at most 2 MiB above the least */
     uint64_t streamed_bytes;                /* of weights that do not stay: read in each pass or, sparse, when a set asks */
     const char *sparsity, *predictor;       /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */
@@ -125,6 +131,8 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t peak_rss_bytes, peak_cgroup_bytes;
     uint64_t passes; /* over the weights */
     /* of sparse rows; all zero with sparsity off */
+    uint64_t kv_bytes_read, kv_bytes_written;      /* of keys and values, with kv_spill; the read ones are part of bytes_read */
+    double kv_wait_s;                              /* and their part of wait_s */
     uint64_t sparse_sets, neurons_needed;          /* sets chosen; neurons in them */
     uint64_t neurons_resident, neurons_read;       /* of single bundles fetched: found in memory, read */
     uint64_t neurons_late, neurons_dropped;        /* asked for ahead and not there in time: waited for, left out (late_drop) */

@@ -2,7 +2,7 @@
  *
  *   main.c      dispatch, exit status           flags.c     commands and flags as tables; from them options.c parsing, help.c --help and the man page, completion.c
  *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
- *   sparsity_report.c, sparq_report.c  sets of neurons, parts of the cache, for run and perplexity            drafting.c   drafts and checks, for run
+ *   sparsity_report.c, sparq_report.c, kv_report.c  sets of neurons, parts of the cache, where it lies, for run and perplexity            drafting.c   drafts and checks, for run
  *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c; doctor.c
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
@@ -21,11 +21,11 @@ typedef struct cli_args {
     const char *command;
     const char *operand[4]; /* arguments that belong to no flag */
     int operands;
-    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *shape, *type,
-        *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate;
+    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
+        *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
-    uint64_t ram_budget_bytes, predictor_bytes, throttle_Bps, seed;
+    uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
@@ -78,6 +78,9 @@ void cli_print_sparsity(const sl_engine *engine); /* a line for people, on stder
 
 json_t *cli_json_sparq(const sl_engine *engine);
 void cli_print_sparq(const sl_engine *engine); /* the same for attention to a part of the cache */
+
+json_t *cli_json_kv(const sl_engine *engine);
+void cli_print_kv(const sl_engine *engine); /* and for a cache that spills */
 
 bool cli_has_isa(int isa, bool here); /* the instruction set (sl_isa) is built in; here: and runs here */
 void cli_print_isas(bool here);       /* their names on stdout, a blank before each */

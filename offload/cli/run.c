@@ -113,6 +113,8 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
                                .io_depth = (uint32_t)args->io_depth,
                                .throttle_Bps = args->throttle_Bps,
                                .buffered = args->buffered,
+                               .kv_spill = args->kv_spill,
+                               .kv_memory_bytes = args->kv_memory_bytes,
                                .note = note,
                                .note_ctx = warnings};
     SL_TRY(sparsity_options(args, out, err));

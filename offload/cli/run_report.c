@@ -77,6 +77,7 @@ void cli_print_summary(const cli_run_state *s)
     print_disk(s, &stats);
     cli_print_sparsity(s->engine);
     cli_print_sparq(s->engine);
+    cli_print_kv(s->engine);
     cli_print_drafts(s);
     print_advice(s, &info);
 }
@@ -162,6 +163,8 @@ int cli_print_run_json(const cli_run_state *s)
         json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
     if (info.sparq_k > 0)
         json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
+    if (info.kv_file_bytes > 0)
+        json_object_set_new(value, "kv", cli_json_kv(s->engine));
     if (s->drafting.tokens != 0)
         json_object_set_new(value, "sirius", cli_json_drafts(s));
     return cli_print_json(value);

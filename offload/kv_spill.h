@@ -1,0 +1,40 @@
+/* offload/kv_spill.h: a KV cache of which only a part is in memory: the first pages of each head stay, the last ones are where rows are written, and what
+ * lies between is in a file and comes into memory before the layer that attends to it.
+ *
+ *      page   0 1 2 3 | 4 5 6 7 8 9 | 10           of one layer and head
+ *             resident  in the file   tail         the window: room for all pages behind the resident ones, twice, taken by turns by groups of heads
+ *
+ * What a pass writes goes to the tail where it has room for it, else to the window; a page that is complete is written to the file at once. All is
+ * attended to in one piece and in the order of the positions, so results are those of a cache in memory.
+ *
+ * Invariants
+ *  K1  Of each layer and head, pages [resident_pages, position / SL_KV_PAGE) of the session's text lie in the file (on_file is at least that), and the
+ *      page of the position itself in the tail or in the file.
+ *  K2  The file's copy of a page before on_file, and the tail's copy of a page, are what was written last; where both are there they are equal.
+ *  K3  A pass that fails loses nothing that was there before it: a page of the text leaves the tail only when it lies in the file. */
+#ifndef SL_OFFLOAD_KV_SPILL_H
+#define SL_OFFLOAD_KV_SPILL_H
+
+#include "offload/engine.h"
+
+/* Lays out a cache that takes at most memory_bytes (0: the least that works): sets shape->spill, or leaves it off where all of it fits. False: not even
+ * the least does. Pure. */
+bool sli_kv_fit(const sl_model *model, sli_kv_shape *shape, uint64_t memory_bytes);
+
+uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape); /* in memory, as sli_kv_spill_create allocates it */
+uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape);  /* of the file at the end of the context */
+
+SL_MUST_USE sl_status sli_kv_spill_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *kv, sl_error *err);
+void sli_kv_spill_free(sli_kv *kv);
+sl_spill_stats sli_kv_spill_measure(const sli_kv *kv);
+
+/* Around a pass that writes `rows` slots from `slot` on. All are no-ops where the cache is not spilled; then there is one group. */
+SL_MUST_USE sl_status sli_kv_begin_pass(sli_kv *kv, uint32_t slot, uint32_t rows, sl_error *err);
+uint32_t sli_kv_groups(const sli_kv *kv);
+/* The heads [*first, *first + *count) of a group are in memory until sli_kv_end_group; groups are taken in order, layer after layer. */
+SL_MUST_USE sl_status sli_kv_begin_group(sli_kv *kv, uint32_t layer, uint32_t group, uint32_t *first, uint32_t *count, sl_error *err);
+SL_MUST_USE sl_status sli_kv_end_group(sli_kv *kv, uint32_t layer, uint32_t group, sl_error *err);
+/* After positions were moved by sli_kv_copy, to slots from `from` on: what is complete before `position` goes to the file. */
+SL_MUST_USE sl_status sli_kv_settle(sli_kv *kv, uint32_t from, uint32_t position, sl_error *err);
+
+#endif
