@@ -21,8 +21,9 @@ typedef struct geometry {
 
 struct sli_kv_spilled {
     sl_spill *file;
+    const sl_model *model;
     geometry g;
-    uint32_t resident_pages, group_heads, groups, layers;
+    uint32_t resident_pages, group_heads, groups;
     uint8_t *resident;        /* [span][resident_pages] slots; a span is a layer's head */
     uint8_t *tail;            /* [span][TAIL_PAGES], page p in place p % TAIL_PAGES */
     uint8_t *window[WINDOWS]; /* [head of the group][window_pages] */
@@ -175,11 +176,20 @@ static uint8_t *written_slot(const struct sli_kv_spilled *s, uint32_t sequence, 
     return writes_tail(s) ? tail_slot(s, span, page) : window_slot(s, sequence, head_in_group, page);
 }
 
-/* Starts the reads of a group, counted over all layers: all pages before the first written one, and that one where only the file has its beginning. */
+/* The first page that a layer's rows may see: not the resident ones, nor what lies before its window. A tree's rows begin at most so many slots
+ * before the pass's. */
+static uint32_t first_seen(const struct sli_kv_spilled *s, uint32_t layer)
+{
+    uint64_t reach = (uint64_t)sl_model_window(s->model, layer) + SL_TREE_ROWS;
+    bool windowed = reach > SL_TREE_ROWS && s->first_slot > reach;
+    return larger(s->resident_pages, windowed ? (uint32_t)(s->first_slot - reach) / SL_KV_PAGE : 0);
+}
+
+/* Starts the reads of a group, counted over all layers: all pages in sight before the first written one, and that one where only the file has its beginning. */
 static sl_status load_group(const sli_kv *kv, uint32_t sequence, sl_error *err)
 {
     struct sli_kv_spilled *s = kv->spilled;
-    uint32_t first_span = sequence * s->group_heads, from = s->resident_pages, to = first_page(s);
+    uint32_t first_span = sequence * s->group_heads, from = first_seen(s, sequence / s->groups), to = first_page(s);
     s->loading = sequence;
     for (uint32_t h = 0; h < s->group_heads; h++) {
         uint32_t span = first_span + h;
@@ -245,7 +255,7 @@ sl_status sli_kv_begin_group(sli_kv *kv, uint32_t layer, uint32_t group, uint32_
         SL_TRY(load_group(kv, sequence, err));
     }
     SL_TRY(sl_spill_wait(s->file, sequence % WINDOWS, err));
-    if (sequence + 1 < s->layers * s->groups)
+    if (sequence + 1 < s->model->layers * s->groups)
         SL_TRY(load_group(kv, sequence + 1, err));
     for (uint32_t h = 0; h < *count; h++)
         show_head(kv, sequence, h, span_of(kv, layer, *first + h));
@@ -301,11 +311,10 @@ sl_status sli_kv_settle(sli_kv *kv, uint32_t from, uint32_t position, sl_error *
         return SL_OK;
     uint32_t first = larger(from / SL_KV_PAGE, s->resident_pages), complete = position / SL_KV_PAGE;
     for (uint32_t span = 0; span < s->g.spans; span++) {
-        if (s->on_file[span] <= first)
-            continue;
-        s->on_file[span] = first;
-        if (complete > first) {
-            SL_TRY(write_pages(kv, span, first, complete, err));
+        if (s->on_file[span] > first)
+            s->on_file[span] = first;
+        if (s->on_file[span] < complete) { /* all these are in the tail */
+            SL_TRY(write_pages(kv, span, s->on_file[span], complete, err));
             s->on_file[span] = complete;
         }
     }
@@ -351,7 +360,7 @@ sl_status sli_kv_spill_create(sl_engine *e, const sli_kv_shape *shape, sli_kv *k
     s->resident_pages = shape->resident_pages;
     s->group_heads = shape->group_heads;
     s->groups = kv->kv_heads / shape->group_heads;
-    s->layers = e->model->layers;
+    s->model = e->model;
     s->resident = kv->arena;
     s->tail = s->resident + g.resident_bytes;
     s->window[0] = s->tail + g.tail_bytes;

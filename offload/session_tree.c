@@ -67,9 +67,9 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
         sli_kv_copy(&s->kv, s->engine->model, s->engine->kernels, s->position + rows[i], s->position + i);
         moved = i < moved ? i : moved;
     }
+    s->tree.count = 0; /* also where what follows fails: its rows were moved */
     if (moved < count)
         SL_TRY(sli_kv_settle(&s->kv, s->position + moved, s->position + (uint32_t)count, err));
     s->position += (uint32_t)count;
-    s->tree.count = 0;
     return SL_OK;
 }

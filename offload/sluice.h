@@ -193,7 +193,8 @@ SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *to
 #define SL_TREE_ROWS_MAX 128
 SL_MUST_USE sl_status sl_session_eval_tree(sl_session *session, const sl_token_id *tokens, const int32_t *parents, size_t count,
                                            unsigned flags, const float **logits, sl_error *err);
-/* Appends the tokens of a path of the tree that was evaluated: rows[0] is 0, and each is the parent of the next. The others are forgotten. */
+/* Appends the tokens of a path of the tree that was evaluated: rows[0] is 0, and each is the parent of the next. The others are forgotten; all
+ * are where a write to the spill file fails (SL_IO), and the session stays where it was. */
 SL_MUST_USE sl_status sl_session_keep_path(sl_session *session, const uint32_t *rows, size_t count, sl_error *err);
 
 /* ---- generation ---- */

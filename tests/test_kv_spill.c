@@ -1,0 +1,354 @@
+/* tests/test_kv_spill.c: that a cache of which a part is in a file gives the bits of one in memory, whatever is done to it and whatever fails. */
+/* link: -Wl,--wrap=pread -Wl,--wrap=pwrite */
+#include "offload/kv_spill.h"
+#include "tests/tiny_model.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "tests/stage.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+enum { CONTEXT = 960, BATCH = 320, VOCAB = 387 };
+
+static char *model_path, *folder;
+
+/* ---- calls that fail ---- */
+
+static long calls_until_failure = -1; /* of pread and pwrite together; negative: none fails */
+
+static bool fails_now(void)
+{
+    return calls_until_failure >= 0 && calls_until_failure-- == 0;
+}
+
+ssize_t __real_pread(int fd, void *to, size_t bytes, off_t at);
+ssize_t __wrap_pread(int fd, void *to, size_t bytes, off_t at);
+ssize_t __wrap_pread(int fd, void *to, size_t bytes, off_t at)
+{
+    if (fails_now()) {
+        errno = EIO;
+        return -1;
+    }
+    return __real_pread(fd, to, bytes, at);
+}
+
+ssize_t __real_pwrite(int fd, const void *from, size_t bytes, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *from, size_t bytes, off_t at);
+ssize_t __wrap_pwrite(int fd, const void *from, size_t bytes, off_t at)
+{
+    if (fails_now()) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return __real_pwrite(fd, from, bytes, at);
+}
+
+/* ---- models and engines ---- */
+
+static int write_model(void **unused)
+{
+    tiny_model model = TINY_MODEL;
+    sl_error err = {0};
+    (void)unused;
+    model.layers = 4;
+    model.context = CONTEXT;
+    model.types[0] = SL_TYPE_Q8_0;
+    model_path = tiny_path("spill.gguf");
+    folder = tiny_path("spill.d");
+    return mkdir(folder, 0700) == 0 && tiny_write(&model, model_path, &err) == SL_OK ? 0 : -1;
+}
+
+static int forget_model(void **unused)
+{
+    (void)unused;
+    unlink(model_path);
+    int status = rmdir(folder); /* nothing was left in it */
+    free(model_path);
+    free(folder);
+    return status;
+}
+
+static sl_engine_options options_of(sl_kv_type type)
+{
+    return (sl_engine_options){.model_path = model_path,
+                               .ram_budget_bytes = 1024 * MIB,
+                               .context = CONTEXT,
+                               .batch = BATCH,
+                               .threads = 2,
+                               .k_type = type,
+                               .v_type = type,
+                               .io_engine = "pread",
+                               .draft_max = SL_TREE_ROWS - 1};
+}
+
+static sl_engine_options spilling(sl_kv_type type, uint64_t memory_bytes)
+{
+    sl_engine_options options = options_of(type);
+    options.kv_spill = folder;
+    options.kv_memory_bytes = memory_bytes;
+    return options;
+}
+
+/* The least that a cache of this type needs in memory, as the refusal of less says. */
+static uint64_t least_memory(sl_kv_type type)
+{
+    sl_model *model;
+    sl_gguf *file;
+    sl_error err;
+    static const uint32_t types[] = {[SL_KV_F16] = SL_TYPE_F16, [SL_KV_F32] = SL_TYPE_F32, [SL_KV_Q8_0] = SL_TYPE_Q8_0};
+    assert_int_equal(sl_gguf_open(model_path, &file, &err), SL_OK);
+    assert_int_equal(sl_model_open(file, &model, &err), SL_OK);
+    sli_kv_shape shape = {.context = CONTEXT, .k_type = types[type], .v_type = types[type], .alignment = 4096};
+    assert_true(sli_kv_fit(model, &shape, 0));
+    uint64_t bytes = sli_kv_price(model, &shape);
+    sl_model_close(model);
+    sl_gguf_close(file);
+    return bytes;
+}
+
+/* ---- a script that both caches go through ---- */
+
+static uint32_t next_random(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+static void same_logits(const float *a, const float *b, uint32_t rows, uint32_t step)
+{
+    if (memcmp(a, b, (size_t)rows * VOCAB * sizeof *a) != 0)
+        fail_msg("step %u: logits differ", step);
+}
+
+/* A call that fails is made again: nothing of what was there may be lost. Returns how often it failed. */
+static uint32_t persist(const stage *s, const sl_token_id *tokens, const int32_t *parents, size_t count, const float **logits)
+{
+    sl_error err = {0};
+    uint32_t position = sl_session_position(s->session);
+    for (uint32_t failures = 0;; failures++) {
+        sl_status status = parents != NULL
+                               ? sl_session_eval_tree(s->session, tokens, parents, count, SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS, logits, &err)
+                               : sl_session_eval(s->session, tokens, count, SL_EVAL_LOGITS, logits, &err);
+        if (status == SL_OK)
+            return failures;
+        assert_int_equal(status, SL_IO);
+        assert_int_equal(sl_session_position(s->session), position);
+        calls_until_failure = -1;
+    }
+}
+
+typedef struct script {
+    stage whole, spilled;
+    uint32_t seed, failures;
+    bool faulty;
+} script;
+
+static void arm(script *c)
+{
+    calls_until_failure = c->faulty ? (long)(next_random(&c->seed) % 40) : -1;
+}
+
+static void append(script *c, uint32_t step)
+{
+    sl_token_id tokens[CONTEXT];
+    const float *expected, *got;
+    uint32_t room = CONTEXT - sl_session_position(c->whole.session);
+    uint32_t most = next_random(&c->seed) % 3 == 0 ? CONTEXT : 20, count = 1 + next_random(&c->seed) % most;
+    count = count < room ? count : room;
+    if (count == 0)
+        return;
+    for (uint32_t i = 0; i < count; i++)
+        tokens[i] = (sl_token_id)(next_random(&c->seed) % 384);
+    persist(&c->whole, tokens, NULL, count, &expected);
+    arm(c);
+    c->failures += persist(&c->spilled, tokens, NULL, count, &got);
+    calls_until_failure = -1;
+    same_logits(expected, got, 1, step);
+}
+
+static void go_back(script *c)
+{
+    sl_error err;
+    uint32_t position = sl_session_position(c->whole.session);
+    uint32_t to = next_random(&c->seed) % 4 == 0 ? next_random(&c->seed) % (position + 1)
+                                                 : position - next_random(&c->seed) % (1 + position % 90);
+    assert_int_equal(sl_session_truncate(c->whole.session, to, &err), SL_OK);
+    assert_int_equal(sl_session_truncate(c->spilled.session, to, &err), SL_OK);
+}
+
+/* A path from a random row to the root, in ascending order. */
+static uint32_t random_path(const int32_t *parents, uint32_t row, uint32_t *path)
+{
+    uint32_t count = 0;
+    for (int32_t at = (int32_t)row; at >= 0; at = parents[at])
+        count++;
+    for (int32_t at = (int32_t)row, left = (int32_t)count; at >= 0; at = parents[at])
+        path[--left] = (uint32_t)at;
+    return count;
+}
+
+static void branch(script *c, uint32_t step)
+{
+    int32_t parents[SL_TREE_ROWS];
+    sl_token_id tokens[SL_TREE_ROWS];
+    uint32_t path[SL_TREE_ROWS], room = CONTEXT - sl_session_position(c->whole.session), rows = 1 + next_random(&c->seed) % SL_TREE_ROWS;
+    const float *expected, *got;
+    sl_error err;
+    if (rows > room)
+        return;
+    for (uint32_t i = 0; i < rows; i++) {
+        parents[i] = i == 0 ? -1 : (int32_t)(i - 1 - next_random(&c->seed) % (i < 4 ? i : 4));
+        tokens[i] = (sl_token_id)(next_random(&c->seed) % 384);
+    }
+    persist(&c->whole, tokens, parents, rows, &expected);
+    arm(c);
+    c->failures += persist(&c->spilled, tokens, parents, rows, &got);
+    calls_until_failure = -1;
+    same_logits(expected, got, rows, step);
+    if (next_random(&c->seed) % 4 == 0)
+        return; /* none of it is kept */
+    uint32_t count = random_path(parents, next_random(&c->seed) % rows, path);
+    assert_int_equal(sl_session_keep_path(c->whole.session, path, count, &err), SL_OK);
+    arm(c);
+    while (sl_session_keep_path(c->spilled.session, path, count, &err) != SL_OK) {
+        calls_until_failure = -1; /* the tree is gone: again */
+        persist(&c->spilled, tokens, parents, rows, &got);
+        c->failures++;
+    }
+    calls_until_failure = -1;
+}
+
+static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t steps)
+{
+    sl_engine_options whole = options_of(type), spilled = spilling(type, memory_bytes);
+    script c = {.whole = open_stage(&whole), .spilled = open_stage(&spilled), .seed = 5 + (uint32_t)memory_bytes, .faulty = faulty};
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t what = next_random(&c.seed) % 8;
+        if (what < 4)
+            append(&c, step);
+        else if (what < 7)
+            branch(&c, step);
+        else
+            go_back(&c);
+        if (sl_session_position(c.whole.session) == CONTEXT)
+            go_back(&c);
+    }
+    sl_engine_stats stats;
+    sl_engine_measure(c.spilled.engine, &stats);
+    assert_true(stats.kv_bytes_read > 0 && stats.kv_bytes_written > 0);
+    assert_true(!faulty || c.failures > 3);
+    close_stage(&c.whole);
+    close_stage(&c.spilled);
+}
+
+static void texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory(void **unused)
+{
+    (void)unused;
+    play(SL_KV_F16, least_memory(SL_KV_F16), false, 250);
+    play(SL_KV_Q8_0, least_memory(SL_KV_Q8_0), false, 120);
+}
+
+static void and_with_some_pages_that_stay(void **unused)
+{
+    (void)unused;
+    for (uint64_t part = 9; part <= 13; part += 2)
+        play(SL_KV_F32, least_memory(SL_KV_F32) * part / 8, false, 80);
+}
+
+static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **unused)
+{
+    (void)unused;
+    play(SL_KV_F16, least_memory(SL_KV_F16), true, 250);
+    play(SL_KV_F16, least_memory(SL_KV_F16) * 10 / 8, true, 120);
+}
+
+/* ---- shapes ---- */
+
+static void what_is_priced_is_never_more_than_was_given(void **unused)
+{
+    (void)unused;
+    sl_model *model;
+    sl_gguf *file;
+    sl_error err;
+    assert_int_equal(sl_gguf_open(model_path, &file, &err), SL_OK);
+    assert_int_equal(sl_model_open(file, &model, &err), SL_OK);
+    sli_kv_shape wish = {.context = CONTEXT, .k_type = SL_TYPE_F16, .v_type = SL_TYPE_Q8_0, .alignment = 4096}, whole = wish, last = wish;
+    uint64_t all = sli_kv_price(model, &whole);
+    for (uint64_t memory = 1; memory < all + all / 8; memory += all / 64) {
+        sli_kv_shape shape = wish;
+        if (!sli_kv_fit(model, &shape, memory))
+            continue;
+        assert_true(sli_kv_price(model, &shape) <= memory);
+        assert_true(shape.resident_pages * shape.group_heads >= last.resident_pages || shape.group_heads != last.group_heads ||
+                    !shape.spill);
+        assert_int_equal(shape.spill, memory < all);
+        last = shape;
+    }
+    assert_false(last.spill);
+    sl_model_close(model);
+    sl_gguf_close(file);
+}
+
+/* ---- mistakes ---- */
+
+static void refused(sl_engine_options options, const char *words)
+{
+    sl_engine *engine;
+    sl_error err = {0};
+    assert_int_not_equal(sl_engine_open(&options, &engine, &err), SL_OK);
+    if (strstr(err.message, words) == NULL)
+        fail_msg("\"%s\" does not say \"%s\"", err.message, words);
+}
+
+static void a_folder_that_cannot_be_used_and_a_memory_that_is_too_small_are_named(void **unused)
+{
+    (void)unused;
+    sl_engine_options options = spilling(SL_KV_F16, 0);
+    options.kv_spill = "/nonexistent/folder";
+    refused(options, "--kv-spill /nonexistent/folder: no file can be made in this folder: No such file");
+    options.kv_spill = model_path;
+    refused(options, "Not a directory");
+    refused(spilling(SL_KV_F16, 1000), "keys and values of 960 positions need at least");
+    options = spilling(SL_KV_F16, 0);
+    options.kv_spill = NULL;
+    options.kv_memory_bytes = 1 << 20;
+    refused(options, "--kv-memory has no meaning without --kv-spill");
+    options = spilling(SL_KV_F16, 0);
+    options.sparq_k = 16;
+    options.sparq_r = 8;
+    refused(options, "does not go with --sparq-k");
+}
+
+static void the_file_has_no_name(void **unused)
+{
+    (void)unused;
+    sl_engine_options options = spilling(SL_KV_F16, least_memory(SL_KV_F16));
+    stage s = open_stage(&options);
+    DIR *entries = opendir(folder);
+    assert_non_null(entries);
+    for (struct dirent *e = readdir(entries); e != NULL; e = readdir(entries))
+        assert_true(e->d_name[0] == '.' && strlen(e->d_name) <= 2);
+    closedir(entries);
+    close_stage(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory),
+        cmocka_unit_test(and_with_some_pages_that_stay),
+        cmocka_unit_test(a_read_or_write_that_fails_ends_the_call_and_loses_nothing),
+        cmocka_unit_test(what_is_priced_is_never_more_than_was_given),
+        cmocka_unit_test(a_folder_that_cannot_be_used_and_a_memory_that_is_too_small_are_named),
+        cmocka_unit_test(the_file_has_no_name),
+    };
+    return cmocka_run_group_tests(tests, write_model, forget_model);
+}
