@@ -70,6 +70,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->sparq_r = e->options.sparq_r;
     out->sparq_local = e->options.sparq_local;
     out->sparq_reallocate = sli_sparq_reallocates(e);
+    out->sparq_pages = e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES;
     out->draft_density = (double)e->price.draft_neurons / ((double)e->model->layers * e->model->ff);
     out->streamed_bytes = unkept_bytes(e);
 }

@@ -8,6 +8,7 @@
 #include "offload/density.h"
 #include "offload/sirius.h"
 #include "offload/sparq_attention.h"
+#include "offload/sparq_pages.h"
 #include "offload/tools/pack.h"
 
 #include <stdarg.h>
@@ -96,10 +97,13 @@ static uint32_t kv_type_of(sl_kv_type type)
 
 sli_kv_shape sli_kv_shape_of(const sl_engine *e)
 {
+    bool pages = e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES;
     return (sli_kv_shape){.context = e->context,
                           .k_type = kv_type_of(e->options.k_type),
                           .v_type = kv_type_of(e->options.v_type),
-                          .key_rows = e->options.sparq_k > 0,
+                          .key_rows = e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_KEYS,
+                          .page_bounds = pages,
+                          .chosen_pages = pages ? 1 + sli_pages_most(e) : 0, /* and how many there are */
                           .value_sums = sli_sparq_reallocates(e)};
 }
 
@@ -152,6 +156,20 @@ static sl_status choose_sparsity(sl_engine *e, sl_error *err)
     return choose_sets(e, err);
 }
 
+static sl_status choose_pages(sl_engine *e, sl_error *err)
+{
+    sl_engine_options *o = &e->options;
+    if (o->sparq_reallocate == SL_SPARQ_REALLOCATE_ON)
+        return sl_fail(err, SL_INVALID,
+                       "--sparq-reallocate on goes with single keys; --sparq-select pages lets nothing stand for what is left out");
+    if (o->sparq_k % SL_KV_PAGE != 0) {
+        uint32_t rounded = (o->sparq_k / SL_KV_PAGE + 1) * SL_KV_PAGE;
+        sli_note(e, "--sparq-k %u: %u, for whole pages of %d positions", o->sparq_k, rounded, SL_KV_PAGE);
+        o->sparq_k = rounded;
+    }
+    return SL_OK;
+}
+
 static sl_status choose_sparq(sl_engine *e, sl_error *err)
 {
     sl_engine_options *o = &e->options;
@@ -168,15 +186,16 @@ static sl_status choose_sparq(sl_engine *e, sl_error *err)
         return sl_fail(err, SL_INVALID, "--sparq-local %u: it is part of the %u positions of --sparq-k", o->sparq_local, o->sparq_k);
     if (o->sparq_local == 0)
         o->sparq_local = o->sparq_k < 4 ? 1 : o->sparq_k / 4;
-    return SL_OK;
+    return o->sparq_select == SL_SPARQ_PAGES ? choose_pages(e, err) : SL_OK;
 }
 
 static sl_status choose_spill(const sl_engine *e, sl_error *err)
 {
     if (e->options.kv_spill == NULL && e->options.kv_memory_bytes != 0)
         return sl_fail(err, SL_INVALID, "--kv-memory has no meaning without --kv-spill, a folder for what does not fit");
-    if (e->options.kv_spill != NULL && e->options.sparq_k > 0)
-        return sl_fail(err, SL_INVALID, "--kv-spill does not go with --sparq-k: positions are chosen among keys that are in memory");
+    if (e->options.kv_spill != NULL && e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_KEYS)
+        return sl_fail(err, SL_INVALID,
+                       "--kv-spill with --sparq-k wants --sparq-select pages: single keys are chosen among those in memory");
     return SL_OK;
 }
 
@@ -253,7 +272,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .threads = sl_threads_count(e->threads),
                          .kv = sli_kv_shape_of(e),
                          .kv_memory_bytes = e->options.kv_memory_bytes,
-                         .attend_bytes = sli_sparq_thread_bytes(e),
+                         .attend_bytes = sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e),
                          .io_alignment = IO_ALIGNMENT,
                          .all_logits = e->options.all_logits,
                          .draft_max = e->options.draft_max < e->context ? e->options.draft_max : e->context - 1,
@@ -477,7 +496,7 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
                                sl_threads_count(e->threads),
                                e->units.largest_panel_bytes,
                                e->price.bundled_bytes > 0,
-                               sli_sparq_thread_bytes(e)};
+                               sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e)};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));

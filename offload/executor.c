@@ -9,6 +9,7 @@
 #include "offload/ffn_sparse.h"
 #include "offload/kv_spill.h"
 #include "offload/sparq_attention.h"
+#include "offload/sparq_pages.h"
 
 #include <string.h>
 
@@ -22,6 +23,7 @@ typedef struct pass {
     const sli_tree *tree; /* the rows are its last ones; NULL: they follow each other */
     uint32_t first;       /* of a tree's rows */
     bool sparse, sparq, resident_only;
+    bool pages; /* of sparq: whole ones */
 } pass;
 
 typedef struct row_job {
@@ -31,6 +33,7 @@ typedef struct row_job {
     const float *weight;
     float *dst, *src;
     uint32_t first_head, heads; /* KV heads that attention is at */
+    uint32_t row;               /* that it is at, where pages are fetched for it */
     atomic_uint next_task;
 } row_job;
 
@@ -136,14 +139,14 @@ static void store_share(void *arg, unsigned index, unsigned count)
         store_kv(j, row);
 }
 
-static void attend_rows(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread)
+static sl_attention attention_of(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread,
+                                 sl_attention_tree *tree)
 {
     const pass *p = j->pass;
     const sl_model *m = model_of(p);
     const sli_kv *kv = &p->session->kv;
     uint32_t group = m->heads / m->kv_heads;
     size_t stride = (size_t)m->heads * m->head_dim, at = first_row * stride + (size_t)head * group * m->head_dim;
-    sl_attention_tree tree;
     sl_attention job = {.head_dim = m->head_dim,
                         .group = group,
                         .rows = rows,
@@ -160,10 +163,33 @@ static void attend_rows(const row_job *j, uint32_t head, uint32_t first_row, uin
                         .out_stride = stride,
                         .scratch = (float *)(void *)(p->engine->scratch.thread_memory + thread * p->engine->scratch.thread_bytes)};
     if (p->tree != NULL) {
-        tree = (sl_attention_tree){p->tree->depth + p->first + first_row, p->tree->path + p->first + first_row};
-        job.tree = &tree;
+        *tree = (sl_attention_tree){p->tree->depth + p->first + first_row, p->tree->path + p->first + first_row};
+        job.tree = tree;
     }
-    if (p->sparq)
+    return job;
+}
+
+/* The pages that a row attends to: chosen before, and fetched, or now. */
+static void attend_pages(const row_job *j, uint32_t head, const sl_attention *job)
+{
+    sl_session *s = j->pass->session;
+    uint32_t *list = sli_pages_list(s->engine, job), count;
+    if (sli_kv_fetches(&s->kv, j->layer)) {
+        list = s->kv.chosen + (size_t)head * s->kv.chosen_pages;
+        count = *list++;
+    } else
+        count = sli_pages_choose(s, j->layer, head, job, list);
+    sli_pages_attend(s, job, list, count);
+}
+
+static void attend_rows(const row_job *j, uint32_t head, uint32_t first_row, uint32_t rows, unsigned thread)
+{
+    const pass *p = j->pass;
+    sl_attention_tree tree;
+    sl_attention job = attention_of(j, head, first_row, rows, thread, &tree);
+    if (p->sparq && p->pages)
+        attend_pages(j, head, &job);
+    else if (p->sparq)
         sli_sparq_attend(p->session, j->layer, head, &job);
     else
         p->engine->kernels->attention(&job);
@@ -207,8 +233,41 @@ static void sum_values_share(void *arg, unsigned index, unsigned count)
         sli_sparq_sum_values(p->session, j->layer, head, last_plain_position(p));
 }
 
+static void bound_share(void *arg, unsigned index, unsigned count)
+{
+    const row_job *j = arg;
+    const pass *p = j->pass;
+    for (uint32_t head = j->first_head + index; head < j->first_head + j->heads; head += count)
+        sli_pages_bound(&p->session->kv, j->layer, head, slot_of(p, p->rows));
+}
+
+static void chosen_share(void *arg, unsigned index, unsigned count)
+{
+    const row_job *j = arg;
+    for (uint32_t head = j->first_head + index; head < j->first_head + j->heads; head += count)
+        attend_rows(j, head, j->row, 1, index);
+}
+
+/* Row by row: which pages each head wants, what of them is in the file, attention. */
+static sl_status attend_fetched(row_job *j, sl_error *err)
+{
+    sl_session *s = j->pass->session;
+    sl_attention_tree tree;
+    for (j->row = 0; j->row < j->rows; j->row++) {
+        for (uint32_t head = j->first_head; head < j->first_head + j->heads; head++) {
+            sl_attention job = attention_of(j, head, j->row, 1, 0, &tree);
+            uint32_t *list = s->kv.chosen + (size_t)head * s->kv.chosen_pages;
+            list[0] = sli_pages_choose(s, j->layer, head, &job, list + 1);
+            SL_TRY(sli_kv_fetch(&s->kv, j->layer, head, list + 1, list[0], err));
+        }
+        SL_TRY(sli_kv_fetched(&s->kv, j->layer, j->first_head, err));
+        sl_threads_run(j->pass->engine->threads, chosen_share, j);
+    }
+    return SL_OK;
+}
+
 /* Of the heads whose keys and values are in memory now. */
-static void attend_group(row_job *j)
+static sl_status attend_group(row_job *j, sl_error *err)
 {
     const pass *p = j->pass;
     if (j->rows == 1)
@@ -219,8 +278,13 @@ static void attend_group(row_job *j)
         sl_threads_run(p->engine->threads, sum_values_share, j);
         sli_sparq_summed(p->session, j->layer, last_plain_position(p));
     }
+    if (p->session->kv.bounds != NULL && p->session->kv.bounded_pages[j->layer] < slot_of(p, p->rows) / SL_KV_PAGE)
+        sl_threads_run(p->engine->threads, bound_share, j);
+    if (p->sparq && p->pages && sli_kv_fetches(&p->session->kv, j->layer))
+        return attend_fetched(j, err);
     atomic_store(&j->next_task, 0);
     sl_threads_run(p->engine->threads, attend_share, j);
+    return SL_OK;
 }
 
 static sl_status run_attention(row_job *j, sl_error *err)
@@ -229,9 +293,10 @@ static sl_status run_attention(row_job *j, sl_error *err)
     sli_kv_begin_write(kv, j->layer, slot_of(j->pass, 0));
     for (uint32_t group = 0; group < sli_kv_groups(kv); group++) {
         SL_TRY(sli_kv_begin_group(kv, j->layer, group, &j->first_head, &j->heads, err));
-        attend_group(j);
+        SL_TRY(attend_group(j, err));
         SL_TRY(sli_kv_end_group(kv, j->layer, group, err));
     }
+    sli_pages_bounded(kv, j->layer, slot_of(j->pass, j->pass->rows));
     return SL_OK;
 }
 
@@ -454,12 +519,14 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
               .first = kind.tree ? session->tree.count - rows : 0,
               .sparse = kind.sparse,
               .sparq = kind.sparq,
+              .pages = engine->options.sparq_select == SL_SPARQ_PAGES,
               .resident_only = kind.resident_only};
     uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
 
     sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
     if (status == SL_OK)
-        status = sli_kv_begin_pass(&session->kv, slot_of(&p, 0), rows, err);
+        status = sli_kv_begin_pass(&session->kv, slot_of(&p, 0), rows,
+                                   p.sparq && p.pages && p.pos0 / SL_KV_PAGE >= engine->options.sparq_k / SL_KV_PAGE, err);
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)

@@ -42,10 +42,23 @@ static size_t sums_of(const sl_model *model, const sli_kv_shape *shape)
     return (size_t)model->layers * model->kv_heads * pages_of(shape->context) * model->head_dim * sizeof(float);
 }
 
+static size_t chosen_of(const sl_model *model, const sli_kv_shape *shape)
+{
+    return shape->spill ? (size_t)model->kv_heads * shape->chosen_pages * sizeof(uint32_t) : 0;
+}
+
+static size_t bounds_of(const sl_model *model, const sli_kv_shape *shape)
+{
+    if (!shape->page_bounds)
+        return 0;
+    return (size_t)model->layers * model->kv_heads * 2 * model->head_dim * sli_kv_bound_stride(shape->context) * sizeof(float);
+}
+
 uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape)
 {
     uint64_t pages = shape->spill ? sli_kv_spill_bytes(model, shape) : sl_pages_round(arena_of(model, shape));
-    return pages + table_of(model, shape) + sums_of(model, shape) + model->layers * sizeof(uint32_t);
+    return pages + table_of(model, shape) + sums_of(model, shape) + bounds_of(model, shape) + chosen_of(model, shape) +
+           2 * model->layers * sizeof(uint32_t);
 }
 
 /* Pages of a layer's head lie kind by kind. */
@@ -78,14 +91,20 @@ sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *ou
                     .k_type = shape->k_type,
                     .v_type = shape->v_type,
                     .key_rows = shape->key_rows,
+                    .bound_stride = sli_kv_bound_stride(shape->context),
                     .arena_bytes = arena_of(model, shape)};
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
         out->page_bytes[kind] = sli_kv_page_bytes(model, shape, kind);
     out->pages = malloc(table_of(model, shape));
     out->summed_pages = calloc(model->layers, sizeof *out->summed_pages);
     out->value_sums = shape->value_sums ? malloc(sums_of(model, shape)) : NULL;
+    out->bounds = shape->page_bounds ? aligned_alloc(64, bounds_of(model, shape)) : NULL;
+    out->chosen_pages = shape->chosen_pages;
+    out->chosen = chosen_of(model, shape) > 0 ? malloc(chosen_of(model, shape)) : NULL;
+    out->bounded_pages = calloc(model->layers, sizeof *out->bounded_pages);
     sl_status status = SL_OK;
-    if (out->pages == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL))
+    if (out->pages == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL) || out->bounded_pages == NULL ||
+        (shape->page_bounds && out->bounds == NULL) || (chosen_of(model, shape) > 0 && out->chosen == NULL))
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for the tables of a KV cache of %u positions", shape->context);
     if (status == SL_OK)
         status = shape->spill ? sli_kv_spill_create(engine, shape, out, err) : create_in_memory(model, out, err);
@@ -98,6 +117,8 @@ void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot)
 {
     if (kv->summed_pages[layer] > slot / SL_KV_PAGE + 1) /* the sum before the slot's own page is without it */
         kv->summed_pages[layer] = slot / SL_KV_PAGE + 1;
+    if (kv->bounded_pages[layer] > slot / SL_KV_PAGE)
+        kv->bounded_pages[layer] = slot / SL_KV_PAGE;
 }
 
 /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
@@ -126,6 +147,9 @@ void sli_kv_free(sli_kv *kv)
     free(kv->pages);
     free(kv->value_sums);
     free(kv->summed_pages);
+    free(kv->bounds);
+    free(kv->chosen);
+    free(kv->bounded_pages);
     if (kv->arena != NULL)
         sl_pages_free(kv->arena, kv->arena_bytes);
     *kv = (sli_kv){0};

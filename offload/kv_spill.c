@@ -31,6 +31,7 @@ struct sli_kv_spilled {
     uint32_t *tail_page;      /* [span][TAIL_PAGES] page + 1; 0: none */
     /* the pass */
     uint32_t first_slot, end_slot;
+    bool selective;
     uint32_t loading; /* the group, counted over all layers, whose reads were started last */
 };
 
@@ -57,7 +58,7 @@ static size_t arena_bytes(const geometry *g)
 uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape)
 {
     geometry g = geometry_of(model, shape);
-    size_t queue = (size_t)WINDOWS * (2 * shape->group_heads + 2) * 4 * sizeof(uint64_t);
+    size_t queue = (size_t)WINDOWS * (2 + shape->chosen_pages) * shape->group_heads * 4 * sizeof(uint64_t);
     return sl_pages_round(arena_bytes(&g)) + (size_t)g.spans * (1 + TAIL_PAGES) * sizeof(uint32_t) + sizeof(struct sli_kv_spilled) + queue;
 }
 
@@ -191,9 +192,10 @@ static sl_status load_group(const sli_kv *kv, uint32_t sequence, sl_error *err)
     struct sli_kv_spilled *s = kv->spilled;
     uint32_t first_span = sequence * s->group_heads, from = first_seen(s, sequence / s->groups), to = first_page(s);
     s->loading = sequence;
+    bool all = !sli_kv_fetches(kv, sequence / s->groups);
     for (uint32_t h = 0; h < s->group_heads; h++) {
         uint32_t span = first_span + h;
-        if (to > from) {
+        if (to > from && all) {
             assert(s->on_file[span] >= to);
             SL_TRY(sl_spill_read(s->file, sequence % WINDOWS, file_offset(s, span, from), (to - from) * s->g.slot_bytes,
                                  window_slot(s, sequence, h, from), err));
@@ -208,7 +210,7 @@ static sl_status load_group(const sli_kv *kv, uint32_t sequence, sl_error *err)
     return SL_OK;
 }
 
-sl_status sli_kv_begin_pass(sli_kv *kv, uint32_t slot, uint32_t rows, sl_error *err)
+sl_status sli_kv_begin_pass(sli_kv *kv, uint32_t slot, uint32_t rows, bool selective, sl_error *err)
 {
     struct sli_kv_spilled *s = kv->spilled;
     if (s == NULL)
@@ -216,6 +218,7 @@ sl_status sli_kv_begin_pass(sli_kv *kv, uint32_t slot, uint32_t rows, sl_error *
     sl_spill_forget(s->file); /* what a pass that failed had started */
     s->first_slot = slot;
     s->end_slot = slot + rows;
+    s->selective = selective;
     return load_group(kv, 0, err);
 }
 
@@ -260,6 +263,34 @@ sl_status sli_kv_begin_group(sli_kv *kv, uint32_t layer, uint32_t group, uint32_
     for (uint32_t h = 0; h < *count; h++)
         show_head(kv, sequence, h, span_of(kv, layer, *first + h));
     return SL_OK;
+}
+
+bool sli_kv_fetches(const sli_kv *kv, uint32_t layer)
+{
+    const struct sli_kv_spilled *s = kv->spilled;
+    return s != NULL && s->selective && sl_model_window(s->model, layer) == 0;
+}
+
+sl_status sli_kv_fetch(sli_kv *kv, uint32_t layer, uint32_t head, const uint32_t *pages, uint32_t count, sl_error *err)
+{
+    struct sli_kv_spilled *s = kv->spilled;
+    uint32_t sequence = layer * s->groups + head / s->group_heads, in_group = head % s->group_heads, span = span_of(kv, layer, head);
+    for (uint32_t n = 0, end; n < count; n = end) {
+        end = n + 1;
+        if (pages[n] < s->resident_pages || pages[n] >= first_page(s))
+            continue;
+        while (end < count && pages[end] == pages[end - 1] + 1 && pages[end] < first_page(s))
+            end++;
+        SL_TRY(sl_spill_read(s->file, sequence % WINDOWS, file_offset(s, span, pages[n]), (end - n) * s->g.slot_bytes,
+                             window_slot(s, sequence, in_group, pages[n]), err));
+    }
+    return SL_OK;
+}
+
+sl_status sli_kv_fetched(sli_kv *kv, uint32_t layer, uint32_t head, sl_error *err)
+{
+    struct sli_kv_spilled *s = kv->spilled;
+    return sl_spill_wait(s->file, (layer * s->groups + head / s->group_heads) % WINDOWS, err);
 }
 
 /* Complete pages [from, to) of a head, wherever they lie, in as few writes as there are pieces. */
@@ -334,7 +365,7 @@ static sl_io_engine engine_of(const sl_engine *e)
 static sl_status open_spill(sl_engine *e, const sli_kv_shape *shape, struct sli_kv_spilled *s, sl_error *err)
 {
     sl_spill_options options = {.bytes = sli_kv_file_bytes(e->model, shape),
-                                .ranges = WINDOWS * (2 * shape->group_heads + 1),
+                                .ranges = WINDOWS * (2 + shape->chosen_pages) * shape->group_heads,
                                 .engine = engine_of(e),
                                 .buffered = e->options.buffered,
                                 .throttle_Bps = (double)e->options.throttle_Bps,

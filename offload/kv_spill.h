@@ -28,11 +28,15 @@ SL_MUST_USE sl_status sli_kv_spill_create(sl_engine *engine, const sli_kv_shape 
 void sli_kv_spill_free(sli_kv *kv);
 sl_spill_stats sli_kv_spill_measure(const sli_kv *kv);
 
-/* Around a pass that writes `rows` slots from `slot` on. All are no-ops where the cache is not spilled; then there is one group. */
-SL_MUST_USE sl_status sli_kv_begin_pass(sli_kv *kv, uint32_t slot, uint32_t rows, sl_error *err);
+/* Around a pass that writes `rows` slots from `slot` on; selective: of layers without a window, pages before those are asked for by sli_kv_fetch. All are no-ops where the cache is not spilled; then there is one group. */
+SL_MUST_USE sl_status sli_kv_begin_pass(sli_kv *kv, uint32_t slot, uint32_t rows, bool selective, sl_error *err);
 uint32_t sli_kv_groups(const sli_kv *kv);
 /* The heads [*first, *first + *count) of a group are in memory until sli_kv_end_group; groups are taken in order, layer after layer. */
 SL_MUST_USE sl_status sli_kv_begin_group(sli_kv *kv, uint32_t layer, uint32_t group, uint32_t *first, uint32_t *count, sl_error *err);
+/* In a selective pass: brings these pages of a head of the group into memory, until sli_kv_end_group; they are there after sli_kv_fetched. */
+bool sli_kv_fetches(const sli_kv *kv, uint32_t layer);
+SL_MUST_USE sl_status sli_kv_fetch(sli_kv *kv, uint32_t layer, uint32_t head, const uint32_t *pages, uint32_t count, sl_error *err);
+SL_MUST_USE sl_status sli_kv_fetched(sli_kv *kv, uint32_t layer, uint32_t head, sl_error *err);
 SL_MUST_USE sl_status sli_kv_end_group(sli_kv *kv, uint32_t layer, uint32_t group, sl_error *err);
 /* After positions were moved by sli_kv_copy, to slots from `from` on: what is complete before `position` goes to the file. */
 SL_MUST_USE sl_status sli_kv_settle(sli_kv *kv, uint32_t from, uint32_t position, sl_error *err);

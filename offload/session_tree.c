@@ -4,6 +4,7 @@
  *      ........|t a b c d e|          all rows of the tree, one after the other; t at depth 0, the others as their parents say
  *      ........ t b e|                the path t b e is kept: its keys and values move together, in ascending order, and the position moves */
 #include "offload/kv_spill.h"
+#include "offload/sparq_pages.h"
 
 _Static_assert(SL_TREE_ROWS_MAX == SL_TREE_ROWS, "what the library promises is what attention takes");
 
@@ -67,6 +68,8 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
         sli_kv_copy(&s->kv, s->engine->model, s->engine->kernels, s->position + rows[i], s->position + i);
         moved = i < moved ? i : moved;
     }
+    if (moved < count)
+        sli_kv_rebound(&s->kv, s->engine->model->layers, s->position + moved, s->position + (uint32_t)count);
     s->tree.count = 0; /* also where what follows fails: its rows were moved */
     if (moved < count)
         SL_TRY(sli_kv_settle(&s->kv, s->position + moved, s->position + (uint32_t)count, err));

@@ -51,6 +51,11 @@ typedef enum sl_sparq_reallocate {
     SL_SPARQ_REALLOCATE_OFF
 } sl_sparq_reallocate;
 
+typedef enum sl_sparq_select {
+    SL_SPARQ_KEYS = 0, /* single positions, as in the paper */
+    SL_SPARQ_PAGES     /* whole pages of 64, by bounds of their keys */
+} sl_sparq_select;
+
 typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
@@ -81,6 +86,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t sparq_k, sparq_r; /* at most the context, at most a head's components; both, or neither: off */
     uint32_t sparq_local;      /* default sparq_k / 4, at most sparq_k */
     sl_sparq_reallocate sparq_reallocate;
+    /* With SL_SPARQ_PAGES sparq_k counts in pages (rounded up, `note` is told), nothing is held twice, and nothing stands for what is left out. */
+    sl_sparq_select sparq_select;
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
@@ -116,7 +123,7 @@ typedef struct sl_engine_info {
     double density;                         /* asked for; 1 with sparsity off */
     uint64_t predictor_bytes;               /* resident */
     uint32_t sparq_k, sparq_r, sparq_local; /* as they are used; 0: off */
-    bool sparq_reallocate;
+    bool sparq_reallocate, sparq_pages;
     double draft_density; /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
 } sl_engine_info;
 void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);

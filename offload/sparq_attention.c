@@ -7,7 +7,7 @@
 
 bool sli_sparq_reallocates(const sl_engine *e)
 {
-    if (e->options.sparq_k == 0)
+    if (e->options.sparq_k == 0 || e->options.sparq_select == SL_SPARQ_PAGES)
         return false;
     if (e->options.sparq_reallocate == SL_SPARQ_REALLOCATE_AUTO)
         return e->model->heads == e->model->kv_heads;
@@ -50,7 +50,7 @@ size_t sli_sparq_thread_bytes(const sl_engine *e)
 {
     sl_layout l = {0};
     work unused;
-    if (e->options.sparq_k == 0)
+    if (e->options.sparq_k == 0 || e->options.sparq_select == SL_SPARQ_PAGES)
         return 0;
     lay_out(e, &l, &unused);
     return l.used;

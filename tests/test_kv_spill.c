@@ -16,7 +16,7 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-enum { CONTEXT = 960, BATCH = 320, VOCAB = 387 };
+enum { CONTEXT = 960, BATCH = 320, VOCAB = 387, BOUNDS = 40 << 10 /* bytes, of the keys of all pages */ };
 
 static char *model_path, *folder;
 
@@ -129,14 +129,15 @@ static void same_logits(const float *a, const float *b, uint32_t rows, uint32_t 
 }
 
 /* A call that fails is made again: nothing of what was there may be lost. Returns how often it failed. */
-static uint32_t persist(const stage *s, const sl_token_id *tokens, const int32_t *parents, size_t count, const float **logits)
+static uint32_t persist(const stage *s, const sl_token_id *tokens, const int32_t *parents, size_t count, unsigned flags,
+                        const float **logits)
 {
     sl_error err = {0};
     uint32_t position = sl_session_position(s->session);
     for (uint32_t failures = 0;; failures++) {
-        sl_status status = parents != NULL
-                               ? sl_session_eval_tree(s->session, tokens, parents, count, SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS, logits, &err)
-                               : sl_session_eval(s->session, tokens, count, SL_EVAL_LOGITS, logits, &err);
+        sl_status status = parents != NULL ? sl_session_eval_tree(s->session, tokens, parents, count,
+                                                                  flags | SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS, logits, &err)
+                                           : sl_session_eval(s->session, tokens, count, flags | SL_EVAL_LOGITS, logits, &err);
         if (status == SL_OK)
             return failures;
         assert_int_equal(status, SL_IO);
@@ -148,8 +149,14 @@ static uint32_t persist(const stage *s, const sl_token_id *tokens, const int32_t
 typedef struct script {
     stage whole, spilled;
     uint32_t seed, failures;
-    bool faulty;
+    bool faulty, sparse;
 } script;
+
+/* Few rows attend to some pages, in one text as in the other. */
+static unsigned flags_of(const script *c, uint32_t rows)
+{
+    return c->sparse && rows < 20 ? SL_EVAL_SPARQ : 0;
+}
 
 static void arm(script *c)
 {
@@ -167,9 +174,9 @@ static void append(script *c, uint32_t step)
         return;
     for (uint32_t i = 0; i < count; i++)
         tokens[i] = (sl_token_id)(next_random(&c->seed) % 384);
-    persist(&c->whole, tokens, NULL, count, &expected);
+    persist(&c->whole, tokens, NULL, count, flags_of(c, count), &expected);
     arm(c);
-    c->failures += persist(&c->spilled, tokens, NULL, count, &got);
+    c->failures += persist(&c->spilled, tokens, NULL, count, flags_of(c, count), &got);
     calls_until_failure = -1;
     same_logits(expected, got, 1, step);
 }
@@ -208,9 +215,9 @@ static void branch(script *c, uint32_t step)
         parents[i] = i == 0 ? -1 : (int32_t)(i - 1 - next_random(&c->seed) % (i < 4 ? i : 4));
         tokens[i] = (sl_token_id)(next_random(&c->seed) % 384);
     }
-    persist(&c->whole, tokens, parents, rows, &expected);
+    persist(&c->whole, tokens, parents, rows, flags_of(c, rows), &expected);
     arm(c);
-    c->failures += persist(&c->spilled, tokens, parents, rows, &got);
+    c->failures += persist(&c->spilled, tokens, parents, rows, flags_of(c, rows), &got);
     calls_until_failure = -1;
     same_logits(expected, got, rows, step);
     if (next_random(&c->seed) % 4 == 0)
@@ -220,16 +227,26 @@ static void branch(script *c, uint32_t step)
     arm(c);
     while (sl_session_keep_path(c->spilled.session, path, count, &err) != SL_OK) {
         calls_until_failure = -1; /* the tree is gone: again */
-        persist(&c->spilled, tokens, parents, rows, &got);
+        persist(&c->spilled, tokens, parents, rows, flags_of(c, rows), &got);
         c->failures++;
     }
     calls_until_failure = -1;
 }
 
-static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t steps)
+static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t pages, uint32_t steps)
 {
     sl_engine_options whole = options_of(type), spilled = spilling(type, memory_bytes);
-    script c = {.whole = open_stage(&whole), .spilled = open_stage(&spilled), .seed = 5 + (uint32_t)memory_bytes, .faulty = faulty};
+    if (pages > 0) {
+        whole.sparq_k = spilled.sparq_k = pages * SL_KV_PAGE;
+        whole.sparq_r = spilled.sparq_r = 12;
+        whole.sparq_local = spilled.sparq_local = 20;
+        whole.sparq_select = spilled.sparq_select = SL_SPARQ_PAGES;
+    }
+    script c = {.sparse = pages > 0,
+                .whole = open_stage(&whole),
+                .spilled = open_stage(&spilled),
+                .seed = 5 + (uint32_t)memory_bytes,
+                .faulty = faulty};
     for (uint32_t step = 0; step < steps; step++) {
         uint32_t what = next_random(&c.seed) % 8;
         if (what < 4)
@@ -252,22 +269,56 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t s
 static void texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory(void **unused)
 {
     (void)unused;
-    play(SL_KV_F16, least_memory(SL_KV_F16), false, 250);
-    play(SL_KV_Q8_0, least_memory(SL_KV_Q8_0), false, 120);
+    play(SL_KV_F16, least_memory(SL_KV_F16), false, 0, 250);
+    play(SL_KV_Q8_0, least_memory(SL_KV_Q8_0), false, 0, 120);
 }
 
 static void and_with_some_pages_that_stay(void **unused)
 {
     (void)unused;
     for (uint64_t part = 9; part <= 13; part += 2)
-        play(SL_KV_F32, least_memory(SL_KV_F32) * part / 8, false, 80);
+        play(SL_KV_F32, least_memory(SL_KV_F32) * part / 8, false, 0, 80);
 }
 
 static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **unused)
 {
     (void)unused;
-    play(SL_KV_F16, least_memory(SL_KV_F16), true, 250);
-    play(SL_KV_F16, least_memory(SL_KV_F16) * 10 / 8, true, 120);
+    play(SL_KV_F16, least_memory(SL_KV_F16), true, 0, 250);
+    play(SL_KV_F16, least_memory(SL_KV_F16) * 10 / 8, true, 0, 120);
+}
+
+static void rows_that_attend_to_some_pages_choose_and_read_the_same_ones(void **unused)
+{
+    (void)unused;
+    play(SL_KV_F16, least_memory(SL_KV_F16) + BOUNDS, false, 3, 250);
+    play(SL_KV_Q8_0, least_memory(SL_KV_Q8_0) + BOUNDS, false, 4, 150);
+    play(SL_KV_F16, least_memory(SL_KV_F16) + BOUNDS, true, 3, 150);
+}
+
+static void all_pages_are_dense_attention(void **unused)
+{
+    (void)unused;
+    sl_engine_options options = options_of(SL_KV_F16);
+    sl_token_id tokens[CONTEXT];
+    const float *logits;
+    float *dense = malloc(VOCAB * sizeof *dense);
+    sl_error err;
+    assert_non_null(dense);
+    options.sparq_r = 16;
+    options.sparq_select = SL_SPARQ_PAGES;
+    for (uint32_t i = 0; i < CONTEXT; i++)
+        tokens[i] = (sl_token_id)(i * 31 % 384);
+    for (uint32_t k = 64; k <= CONTEXT; k += 448) { /* 64, 512, 960 */
+        options.sparq_k = k;
+        stage s = open_stage(&options);
+        check(sl_session_eval(s.session, tokens, 800, SL_EVAL_LOGITS, &logits, &err), &err);
+        check(sl_session_truncate(s.session, 799, &err), &err);
+        memcpy(dense, logits, VOCAB * sizeof *dense);
+        check(sl_session_eval(s.session, tokens + 799, 1, SL_EVAL_LOGITS | SL_EVAL_SPARQ, &logits, &err), &err);
+        assert_int_equal(memcmp(dense, logits, VOCAB * sizeof *dense) == 0, k >= 800);
+        close_stage(&s);
+    }
+    free(dense);
 }
 
 /* ---- shapes ---- */
@@ -324,7 +375,11 @@ static void a_folder_that_cannot_be_used_and_a_memory_that_is_too_small_are_name
     options = spilling(SL_KV_F16, 0);
     options.sparq_k = 16;
     options.sparq_r = 8;
-    refused(options, "does not go with --sparq-k");
+    refused(options, "--kv-spill with --sparq-k wants --sparq-select pages");
+    options.kv_spill = NULL;
+    options.sparq_select = SL_SPARQ_PAGES;
+    options.sparq_reallocate = SL_SPARQ_REALLOCATE_ON;
+    refused(options, "--sparq-reallocate on goes with single keys");
 }
 
 static void the_file_has_no_name(void **unused)
@@ -346,6 +401,8 @@ int main(void)
         cmocka_unit_test(texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory),
         cmocka_unit_test(and_with_some_pages_that_stay),
         cmocka_unit_test(a_read_or_write_that_fails_ends_the_call_and_loses_nothing),
+        cmocka_unit_test(rows_that_attend_to_some_pages_choose_and_read_the_same_ones),
+        cmocka_unit_test(all_pages_are_dense_attention),
         cmocka_unit_test(what_is_priced_is_never_more_than_was_given),
         cmocka_unit_test(a_folder_that_cannot_be_used_and_a_memory_that_is_too_small_are_named),
         cmocka_unit_test(the_file_has_no_name),

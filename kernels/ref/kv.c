@@ -166,6 +166,16 @@ float sli_kv_value_ref(uint32_t type, const uint8_t *page, uint32_t index, uint3
     return load(type, page, value_at(type, index, head_dim), c, head_dim);
 }
 
+void sl_kv_key_bounds(uint32_t type, const uint8_t *k_page, uint32_t c, uint32_t head_dim, float *largest, float *smallest)
+{
+    *largest = *smallest = sli_kv_key_ref(type, k_page, 0, c, head_dim);
+    for (uint32_t i = 1; i < SL_KV_PAGE; i++) {
+        float key = sli_kv_key_ref(type, k_page, i, c, head_dim);
+        *largest = key > *largest ? key : *largest;
+        *smallest = key < *smallest ? key : *smallest;
+    }
+}
+
 /* ---- copies ---- */
 
 /* Units of `bytes`, a constant where this is inlined, at these distances. */

@@ -325,6 +325,16 @@ const cli_flag cli_flags[] = {
      INTS,
      "L",
      "of the K positions, so many are the last of the text (default a quarter)"},
+    {{"--sparq-select"},
+     TEXT,
+     ENGINE,
+     AT(sparq_select),
+     0,
+     0,
+     "WHAT",
+     "what --sparq-k chooses: keys, single ones; or pages of 64 positions, by bounds of their keys: read in one piece, also from "
+     "--kv-spill (default "
+     "keys)"},
     {{"--sparq-reallocate"},
      TEXT,
      ENGINE,

@@ -82,11 +82,14 @@ static sl_status sparq_options(const cli_args *args, sl_engine_options *out, sl_
 {
     static const char *const when[] = {
         [SL_SPARQ_REALLOCATE_AUTO] = "auto", [SL_SPARQ_REALLOCATE_ON] = "on", [SL_SPARQ_REALLOCATE_OFF] = "off"};
-    int reallocate;
+    static const char *const what[] = {[SL_SPARQ_KEYS] = "keys", [SL_SPARQ_PAGES] = "pages"};
+    int reallocate, select;
+    SL_TRY(cli_one_of("--sparq-select", args->sparq_select, what, 2, &select, err));
     SL_TRY(cli_one_of("--sparq-reallocate", args->sparq_reallocate, when, 3, &reallocate, err));
     const char *flag = args->sparq_r > 0                ? "--sparq-r"
                        : args->sparq_local > 0          ? "--sparq-local"
                        : args->sparq_reallocate != NULL ? "--sparq-reallocate"
+                       : args->sparq_select != NULL     ? "--sparq-select"
                                                         : NULL;
     if (args->sparq_k == 0 && flag != NULL)
         return sl_fail(err, SL_INVALID, "%s has no meaning without --sparq-k", flag);
@@ -96,6 +99,7 @@ static sl_status sparq_options(const cli_args *args, sl_engine_options *out, sl_
     out->sparq_r = (uint32_t)args->sparq_r;
     out->sparq_local = (uint32_t)args->sparq_local;
     out->sparq_reallocate = (sl_sparq_reallocate)reallocate;
+    out->sparq_select = (sl_sparq_select)select;
     return SL_OK;
 }
 
