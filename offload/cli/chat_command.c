@@ -1,5 +1,4 @@
 /* offload/cli/chat_command.c: what is said to the program and not to the model: lines that begin with a slash. */
-#include "core/file_write.h"
 #include "core/os.h"
 #include "offload/cli/chat_state.h"
 
@@ -34,22 +33,6 @@ static json_t *conversation_json(const cli_chat *c)
     return array;
 }
 
-static sl_status write_whole(const char *path, const char *text, sl_error *err)
-{
-    sl_file_writer *writer;
-    SL_TRY(sl_file_writer_create(path, &writer, err));
-    size_t length = strlen(text);
-    sl_status status = sl_file_writer_begin(writer, length + 1, false, err);
-    if (status == SL_OK)
-        status = sl_file_writer_put(writer, text, length, err);
-    if (status == SL_OK)
-        status = sl_file_writer_put(writer, "\n", 1, err);
-    if (status == SL_OK)
-        return sl_file_writer_finish(writer, err);
-    sl_file_writer_discard(writer);
-    return status;
-}
-
 static sl_status save(cli_chat *c, char *operands, sl_error *err)
 {
     if (operands[0] == '\0')
@@ -57,10 +40,15 @@ static sl_status save(cli_chat *c, char *operands, sl_error *err)
     json_t *conversation = conversation_json(c);
     char *text = json_dumps(conversation, JSON_INDENT(2));
     json_decref(conversation);
-    if (text == NULL)
+    size_t length = text != NULL ? strlen(text) : 0;
+    char *line = text != NULL ? realloc(text, length + 1) : NULL;
+    if (line == NULL) {
+        free(text);
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the conversation");
-    sl_status status = write_whole(operands, text, err);
-    free(text);
+    }
+    line[length] = '\n'; /* instead of its NUL */
+    sl_status status = cli_write_file(operands, line, length + 1, err);
+    free(line);
     if (status == SL_OK)
         fprintf(stderr, "%zu messages saved in %s\n", c->message_count, operands);
     return status;

@@ -15,22 +15,24 @@
 
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NO_FIT = 3, CLI_INTERRUPTED = 130 };
 
-#define CLI_STOPS_MAX 16
+#define CLI_STOPS_MAX    16
+#define CLI_OPERANDS_MAX 16
 
 typedef struct cli_args {
     const char *command;
-    const char *operand[4]; /* arguments that belong to no flag */
+    const char *operand[CLI_OPERANDS_MAX]; /* arguments that belong to no flag */
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
-        *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select;
+        *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
+        *svg, *title;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
-        sparq_k, sparq_r, sparq_local;
+        sparq_k, sparq_r, sparq_local, fewshot, limit;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
-        quick;
+        quick, skip_broken;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
@@ -53,6 +55,8 @@ int cli_pack(const cli_args *args);
 int cli_unpack(const cli_args *args);
 int cli_calibrate(const cli_args *args);
 int cli_doctor(const cli_args *args);
+int cli_eval_main(const cli_args *args);
+int cli_report(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);
@@ -72,6 +76,9 @@ int cli_print_json(json_t *value);
 json_t *cli_json_text(const char *text, size_t length);
 /* The whole of FILE ("-": standard input); malloc'd with a NUL behind, the caller frees. */
 SL_MUST_USE sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *err);
+
+/* Makes a file of `text`, whole or not at all; replaces one that is there. */
+SL_MUST_USE sl_status cli_write_file(const char *path, const char *text, size_t length, sl_error *err);
 
 json_t *cli_json_sparsity(const sl_engine *engine);
 void cli_print_sparsity(const sl_engine *engine); /* a line for people, on stderr; nothing with sparsity off */

@@ -22,7 +22,7 @@ enum {
     REPORT = 16384,
     PRUNE = 32768,
     GENERATE = RUN | CHAT,
-    ENGINE = GENERATE | PERPLEXITY,
+    ENGINE = GENERATE | PERPLEXITY | EVAL,
     ALL = 65535,
     SETTABLE = 65536 /* no command: what /set changes in a conversation */
 };

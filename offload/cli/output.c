@@ -1,5 +1,6 @@
 /* offload/cli/output.c: how results, failures and progress are printed. */
 #include "core/cpu.h"
+#include "core/file_write.h"
 #include "core/os.h"
 #include "kernels/kernels.h"
 #include "offload/cli/cli.h"
@@ -138,6 +139,19 @@ sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *
         free(*out);
         *out = NULL;
     }
+    return status;
+}
+
+sl_status cli_write_file(const char *path, const char *text, size_t length, sl_error *err)
+{
+    sl_file_writer *writer;
+    SL_TRY(sl_file_writer_create(path, &writer, err));
+    sl_status status = sl_file_writer_begin(writer, length, false, err);
+    if (status == SL_OK)
+        status = sl_file_writer_put(writer, text, length, err);
+    if (status == SL_OK)
+        return sl_file_writer_finish(writer, err);
+    sl_file_writer_discard(writer);
     return status;
 }
 

@@ -26,7 +26,7 @@ static void check_ranges(const cli_args *a)
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         expect(isfinite(reals[i]) && reals[i] >= 0);
     expect(a->predict >= -1 && a->predict <= INT32_MAX);
-    expect(a->stops <= CLI_STOPS_MAX && a->operands >= 0 && a->operands <= 4);
+    expect(a->stops <= CLI_STOPS_MAX && a->operands >= 0 && a->operands <= CLI_OPERANDS_MAX);
     for (size_t i = 0; i < a->stops; i++)
         expect(a->stop[i][0] != '\0');
     for (int i = 0; i < a->operands; i++)
