@@ -255,6 +255,10 @@ $(BUILD)/compile_commands.json: $(BUILD)/flags $(ALL_SRC)
 	@sed -i '$$ s/,$$/\n]/' $@
 comma := ,
 
+FIGURES := speed quality
+figures: $(BUILD)/sluice ## the README's pictures, from the measured figures in bench/figures
+	@for name in $(FIGURES); do $(BUILD)/sluice report --svg $$name bench/figures/$$name.json -o bench/figures/$$name.svg --force || exit 1; done
+
 clean: ## remove what was built; models stay
 	rm -rf $(BUILD) sluice sluice.new
 
@@ -263,7 +267,7 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
 FORCE:
-.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format clean help FORCE
+.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format figures clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/%.d,$(filter-out $(EXAMPLE_SRC),$(ALL_SRC)))
