@@ -85,26 +85,70 @@ static const struct shape {
     size_t gold;
     sl_task_form form;
 } shapes[] = {
-    {"{'kind': 'k', 'prompt': 'One, two,', 'choices': ['three', 'four'], 'answer': 0}", "k", "One, two,", {"three", "four"}, 0, SL_TASK_CHOICE},
+    {"{'kind': 'k', 'prompt': 'One, two,', 'choices': ['three', 'four'], 'answer': 0}",
+     "k",
+     "One, two,",
+     {"three", "four"},
+     0,
+     SL_TASK_CHOICE},
     {"{'prompt': 'Q: 1\\nA:', 'answer': '2', 'match': 'prefix', 'max_tokens': 4}", "f", "Q: 1\nA:", {"2"}, 0, SL_TASK_GENERATION},
     {"{'prompt': 'Q', 'answer': ['a', 'b']}", "f", "Q", {"a", "b"}, 0, SL_TASK_GENERATION},
-    {"{'id': 'x', 'question': 'Why?', 'choices': {'text': ['a', 'b', 'c'], 'label': ['A', 'B', 'C']}, 'answerKey': 'C'}", "f",
-     "Question: Why?\nAnswer:", {"a", "b", "c"}, 2, SL_TASK_CHOICE},
-    {"{'question': {'stem': 'Why?', 'choices': [{'text': 'a', 'label': '1'}, {'text': 'b', 'label': '2'}]}, 'answerKey': '2'}", "f",
-     "Question: Why?\nAnswer:", {"a", "b"}, 1, SL_TASK_CHOICE},
-    {"{'question_stem': 'Sun is', 'choices': {'text': ['a', 'b'], 'label': ['A', 'B']}, 'answerKey': 'A'}", "f", "Sun is", {"a", "b"}, 0, SL_TASK_CHOICE},
-    {"{'activity_label': 'Cooking', 'ctx_a': 'A man [step] cooks.', 'ctx_b': 'then He', 'endings': ['eats [title] slowly', ' sits '], 'label': '1'}", "f",
-     "Cooking: A man cooks. Then he", {"eats. slowly", "sits"}, 1, SL_TASK_CHOICE},
-    {"{'goal': 'Open it', 'sol1': 'pull', 'sol2': 'push', 'label': 1}", "f", "Question: Open it\nAnswer:", {"pull", "push"}, 1, SL_TASK_CHOICE},
-    {"{'passage': 'Ice is cold.', 'question': 'is ice hot', 'answer': false}", "f", "Ice is cold.\nQuestion: is ice hot?\nAnswer:", {"no", "yes"}, 0,
+    {"{'id': 'x', 'question': 'Why?', 'choices': {'text': ['a', 'b', 'c'], 'label': ['A', 'B', 'C']}, 'answerKey': 'C'}",
+     "f",
+     "Question: Why?\nAnswer:",
+     {"a", "b", "c"},
+     2,
      SL_TASK_CHOICE},
-    {"{'passage': 'Ice is cold.', 'question': 'is ice cold', 'label': 1}", "f", "Ice is cold.\nQuestion: is ice cold?\nAnswer:", {"no", "yes"}, 1,
+    {"{'question': {'stem': 'Why?', 'choices': [{'text': 'a', 'label': '1'}, {'text': 'b', 'label': '2'}]}, 'answerKey': '2'}",
+     "f",
+     "Question: Why?\nAnswer:",
+     {"a", "b"},
+     1,
      SL_TASK_CHOICE},
-    {"{'question': 'q', 'support': 's', 'distractor1': 'x', 'distractor2': 'y', 'distractor3': 'z', 'correct_answer': 'r'}", "f",
-     "s\nQuestion: q\nAnswer:", {"x", "y", "z", "r"}, 3, SL_TASK_CHOICE},
+    {"{'question_stem': 'Sun is', 'choices': {'text': ['a', 'b'], 'label': ['A', 'B']}, 'answerKey': 'A'}",
+     "f",
+     "Sun is",
+     {"a", "b"},
+     0,
+     SL_TASK_CHOICE},
+    {"{'activity_label': 'Cooking', 'ctx_a': 'A man [step] cooks.', 'ctx_b': 'then He', 'endings': ['eats [title] slowly', ' sits '], "
+     "'label': '1'}",
+     "f",
+     "Cooking: A man cooks. Then he",
+     {"eats. slowly", "sits"},
+     1,
+     SL_TASK_CHOICE},
+    {"{'goal': 'Open it', 'sol1': 'pull', 'sol2': 'push', 'label': 1}",
+     "f",
+     "Question: Open it\nAnswer:",
+     {"pull", "push"},
+     1,
+     SL_TASK_CHOICE},
+    {"{'passage': 'Ice is cold.', 'question': 'is ice hot', 'answer': false}",
+     "f",
+     "Ice is cold.\nQuestion: is ice hot?\nAnswer:",
+     {"no", "yes"},
+     0,
+     SL_TASK_CHOICE},
+    {"{'passage': 'Ice is cold.', 'question': 'is ice cold', 'label': 1}",
+     "f",
+     "Ice is cold.\nQuestion: is ice cold?\nAnswer:",
+     {"no", "yes"},
+     1,
+     SL_TASK_CHOICE},
+    {"{'question': 'q', 'support': 's', 'distractor1': 'x', 'distractor2': 'y', 'distractor3': 'z', 'correct_answer': 'r'}",
+     "f",
+     "s\nQuestion: q\nAnswer:",
+     {"x", "y", "z", "r"},
+     3,
+     SL_TASK_CHOICE},
     {"{'query': 'It is', 'choices': ['hot', 'cold'], 'gold': 1}", "f", "It is", {"hot", "cold"}, 1, SL_TASK_CHOICE},
-    {"{'question': 'q', 'subject': 'law', 'choices': ['w', 'x', 'y', 'z'], 'answer': 'C'}", "law", "q\nA. w\nB. x\nC. y\nD. z\nAnswer:",
-     {"A", "B", "C", "D"}, 2, SL_TASK_CHOICE},
+    {"{'question': 'q', 'subject': 'law', 'choices': ['w', 'x', 'y', 'z'], 'answer': 'C'}",
+     "law",
+     "q\nA. w\nB. x\nC. y\nD. z\nAnswer:",
+     {"A", "B", "C", "D"},
+     2,
+     SL_TASK_CHOICE},
     {"{'question': 'q', 'choices': ['w', 'x'], 'answer': 1}", "f", "Question: q\nAnswer:", {"w", "x"}, 1, SL_TASK_CHOICE},
     {"{'context': 'Once upon a', 'continuation': ' time'}", "f", "Once upon a", {" time"}, 0, SL_TASK_CONTINUATION},
     {"{'text': 'The last word is this'}", "f", "The last word is", {"this"}, 0, SL_TASK_CONTINUATION},
@@ -178,8 +222,9 @@ static void a_broken_line_is_told_what_would_be_right(void **state)
     }
 }
 
-static const char lines[] = "{\"kind\":\"a\",\"prompt\":\"1\",\"answer\":\"x\"}\n\n{\"kind\":\"b\",\"prompt\":\"2\",\"choices\":[\"y\",\"n\"],\"answer\":1}\r\n"
-                            "{\"kind\":\"a\",\"prompt\":\n{\"kind\":\"a\",\"prompt\":\"3\",\"answer\":\"z\"}";
+static const char lines[] =
+    "{\"kind\":\"a\",\"prompt\":\"1\",\"answer\":\"x\"}\n\n{\"kind\":\"b\",\"prompt\":\"2\",\"choices\":[\"y\",\"n\"],\"answer\":1}\r\n"
+    "{\"kind\":\"a\",\"prompt\":\n{\"kind\":\"a\",\"prompt\":\"3\",\"answer\":\"z\"}";
 
 static void a_broken_line_ends_it_or_is_left_out_and_counted(void **state)
 {
@@ -204,7 +249,8 @@ static void the_first_items_of_a_kind_are_solved_before_the_others(void **state)
     FILE *file = fopen(path, "w");
     assert_non_null(file);
     for (int i = 0; i < 6; i++)
-        fprintf(file, "{\"kind\":\"%s\",\"prompt\":\"p%d\",\"choices\":[\"no\",\"yes\"],\"answer\":%d}\n", i % 2 == 0 ? "even" : "odd", i, i < 2);
+        fprintf(file, "{\"kind\":\"%s\",\"prompt\":\"p%d\",\"choices\":[\"no\",\"yes\"],\"answer\":%d}\n", i % 2 == 0 ? "even" : "odd", i,
+                i < 2);
     assert_int_equal(fclose(file), 0);
     cli_args args = {.operand = {path}, .operands = 1, .fewshot = 1, .limit = 1};
     cli_tasks t = {0};
@@ -298,7 +344,8 @@ static bench open_bench(const char *name, sl_sparsity sparsity)
     sl_drafting drafting = {0};
     if (tiny_write(&model, b.path, &err) != SL_OK)
         fail_msg("%s", err.message);
-    sl_engine_options options = {.model_path = b.path, .threads = 1, .draft_max = 3, .sparsity = sparsity, .density = sparsity != SL_SPARSITY_OFF ? 0.4 : 0};
+    sl_engine_options options = {
+        .model_path = b.path, .threads = 1, .draft_max = 3, .sparsity = sparsity, .density = sparsity != SL_SPARSITY_OFF ? 0.4 : 0};
     if (sl_engine_open(&options, &b.engine, &err) != SL_OK)
         fail_msg("%s", err.message);
     if (sl_task_open(b.engine, sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0, &drafting, &b.runner, &err) != SL_OK)
@@ -318,7 +365,13 @@ static const sl_task_item items[] = {
     {.kind = "k", .context = "the cat sat on the", .delimiter = " ", .texts = {"mat today", "moon"}, .text_count = 2},
     {.kind = "k", .context = "the cat sat on the", .delimiter = " ", .texts = {"mat today"}, .text_count = 1, .form = SL_TASK_CONTINUATION},
     {.kind = "k", .prefix = "a dog ran\n\n", .context = "the cat sat", .delimiter = " ", .texts = {"x", "on the mat"}, .text_count = 2},
-    {.kind = "k", .context = "the cat sat on the", .delimiter = " ", .texts = {"x"}, .text_count = 1, .form = SL_TASK_GENERATION, .max_tokens = 6},
+    {.kind = "k",
+     .context = "the cat sat on the",
+     .delimiter = " ",
+     .texts = {"x"},
+     .text_count = 1,
+     .form = SL_TASK_GENERATION,
+     .max_tokens = 6},
 };
 
 /* One row at a time, from an empty session: the sum of what each token has of its row. */
@@ -413,7 +466,12 @@ static void a_continuation_is_right_where_greedy_decoding_gives_it(void **state)
         skip();
     }
     free(ids);
-    sl_task_item item = {.kind = "k", .context = (char *)(uintptr_t)context, .delimiter = "", .texts = {text}, .text_count = 1, .form = SL_TASK_CONTINUATION};
+    sl_task_item item = {.kind = "k",
+                         .context = (char *)(uintptr_t)context,
+                         .delimiter = "",
+                         .texts = {text},
+                         .text_count = 1,
+                         .form = SL_TASK_CONTINUATION};
     assert_int_equal(sl_task_run(&b.runner, &item, &out, &err), SL_OK);
     assert_true(out.right);
     item.texts[0] = text[0] == 'z' ? "y" : "z";

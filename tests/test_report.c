@@ -48,12 +48,18 @@ static void scales_end_at_round_numbers_that_hold_all_values(void **state)
         plot_axis axis;
         double low, high;
     } cases[] = {
-        {{.log = true}, 0.25, 5.4},    {{.log = true}, 1, 1},
-        {{.log = true}, 1e-9, 1e12},   {{.from_zero = true}, 3, 97},
-        {{.log = false}, 0.3, 0.7},                  {{.log = false}, 5, 5},
-        {{.log = false}, -4, -4},                    {{.unit = PLOT_BYTES, .log = true}, 4096, 1048576},
-        {{.unit = PLOT_BYTES, .from_zero = true}, 2e9, 7e9}, {{.from_zero = true}, 0, 0},
-        {{.log = true}, 22, 31},       {{.log = false}, 1e17, 1.0000001e17},
+        {{.log = true}, 0.25, 5.4},
+        {{.log = true}, 1, 1},
+        {{.log = true}, 1e-9, 1e12},
+        {{.from_zero = true}, 3, 97},
+        {{.log = false}, 0.3, 0.7},
+        {{.log = false}, 5, 5},
+        {{.log = false}, -4, -4},
+        {{.unit = PLOT_BYTES, .log = true}, 4096, 1048576},
+        {{.unit = PLOT_BYTES, .from_zero = true}, 2e9, 7e9},
+        {{.from_zero = true}, 0, 0},
+        {{.log = true}, 22, 31},
+        {{.log = false}, 1e17, 1.0000001e17},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         plot_scale s = plot_scale_of(&cases[i].axis, cases[i].low, cases[i].high);
@@ -73,8 +79,14 @@ static void values_are_written_for_people(void **state)
         plot_unit unit;
         double value;
         const char *text;
-    } cases[] = {{PLOT_NUMBER, 0, "0"},         {PLOT_NUMBER, 1.2, "1.2"},   {PLOT_NUMBER, 100, "100"},       {PLOT_NUMBER, 0.031, "0.031"},
-                 {PLOT_NUMBER, 12.34, "12.3"}, {PLOT_NUMBER, -2.5, "-2.5"}, {PLOT_NUMBER, 2500000, "2.5e+06"}, {PLOT_BYTES, 4096, "4 KiB"},
+    } cases[] = {{PLOT_NUMBER, 0, "0"},
+                 {PLOT_NUMBER, 1.2, "1.2"},
+                 {PLOT_NUMBER, 100, "100"},
+                 {PLOT_NUMBER, 0.031, "0.031"},
+                 {PLOT_NUMBER, 12.34, "12.3"},
+                 {PLOT_NUMBER, -2.5, "-2.5"},
+                 {PLOT_NUMBER, 2500000, "2.5e+06"},
+                 {PLOT_BYTES, 4096, "4 KiB"},
                  {PLOT_BYTES, 2684354560.0, "2.5 GiB"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[32];
@@ -83,7 +95,8 @@ static void values_are_written_for_people(void **state)
     }
 }
 
-#define ROW(program, budget, speed) "{'program': '" program "', 'n_gen': 8, 'n_prompt': 0, 'ram_budget_bytes': " budget ", 'avg_ts': " speed "}"
+#define ROW(program, budget, speed)                                                                                                        \
+    "{'program': '" program "', 'n_gen': 8, 'n_prompt': 0, 'ram_budget_bytes': " budget ", 'avg_ts': " speed "}"
 
 static void rows_of_bench_are_series_by_what_ran(void **state)
 {
@@ -103,7 +116,8 @@ static void results_may_follow_each_other_without_a_list(void **state)
 {
     (void)state;
     cli_report_data r;
-    fill(&r, ROW("sluice", "1", "1") "\n" ROW("sluice", "2", "2") "{'perplexity': 30.5}{'perplexity': 40, 'sparsity': {'mode': 'coarse', 'density_asked': 0.5}}");
+    fill(&r, ROW("sluice", "1", "1") "\n" ROW(
+                 "sluice", "2", "2") "{'perplexity': 30.5}{'perplexity': 40, 'sparsity': {'mode': 'coarse', 'density_asked': 0.5}}");
     assert_int_equal(r.plots[REPORT_SPEED].series[0].count, 2);
     const plot *p = &r.plots[REPORT_QUALITY];
     assert_true(p->series_count == 2 && p->series[0].dashed && p->series[0].count == 2); /* dense, drawn as far as the others go */
@@ -114,8 +128,10 @@ static void what_cannot_be_shown_is_said(void **state)
 {
     (void)state;
     cli_report_data r;
-    fill(&r, "[" ROW("a", "1e9", "1e300") "," ROW("a", "1e9", "null") "," ROW("b", "1e9", "2") ","
-             "{'perplexity': -1}, {'perplexity': 1e300}, {'perplexity': 3, 'sparq': {}}, {'error': {'code': 'io', 'message': 'it broke'}}]");
+    fill(&r, "[" ROW("a", "1e9", "1e300") "," ROW("a", "1e9", "null") "," ROW(
+                 "b", "1e9", "2") ","
+                                  "{'perplexity': -1}, {'perplexity': 1e300}, {'perplexity': 3, 'sparq': {}}, {'error': {'code': 'io', "
+                                  "'message': 'it broke'}}]");
     assert_true(json_array_size(r.notes) >= 4); /* rows that failed, values that have no place, SparQ, a failure */
     assert_true(plot_is_empty(&r.plots[REPORT_QUALITY]));
     cli_report_close(&r);
@@ -176,7 +192,10 @@ static void text_cannot_leave_its_place(void **state)
     char *text;
     size_t length;
     FILE *out = open_memstream(&text, &length);
-    plot_escape(out, "a\"b'c\x01" "\xFF" "\xEF\xBF\xBF" "\xE2\x82\xAC\xC0\x80");
+    plot_escape(out, "a\"b'c\x01"
+                     "\xFF"
+                     "\xEF\xBF\xBF"
+                     "\xE2\x82\xAC\xC0\x80");
     assert_int_equal(fclose(out), 0);
     assert_string_equal(text, "a&quot;b&#39;c" BAD BAD BAD BAD BAD "\xE2\x82\xAC" BAD BAD);
     free(text);

@@ -1,7 +1,7 @@
 /* offload/cli/eval.c: `sluice eval`: each mode opens the model under the budget, answers all items, and closes it again; so that what a mode may
  * hold, and what it reads, is what `run` would with the same flags. */
-#include "core/os.h"
 #include "offload/cli/eval.h"
+#include "core/os.h"
 #include "offload/cli/run_state.h"
 
 #include <stdio.h>
@@ -74,14 +74,14 @@ static sl_status check_usage(cli_eval *e, sl_error *err)
     SL_TRY(choose_modes(e, err));
     if (a->output != NULL && !a->force && access(a->output, F_OK) == 0)
         return sl_fail(err, SL_INVALID, "%s exists; --force replaces it", a->output);
+    if (e->modes[CLI_EVAL_CORRECTED].asked && a->draft != NULL && strcmp(a->draft, "0") == 0)
+        return sl_fail(err, SL_INVALID, "--draft 0 checks nothing: corrected answers want drafts, or --modes dense,sparse");
     for (int m = 0; m < CLI_EVAL_MODES; m++) { /* what is wrong with a later mode is said before an earlier one takes an hour */
         cli_args args = args_of(a, m);
         if (!e->modes[m].asked)
             continue;
         SL_TRY(cli_engine_options(&args, e->warnings, &options, err));
         SL_TRY(cli_drafting_options(&args, &options, &drafting, err));
-        if (m == CLI_EVAL_CORRECTED && drafting.tokens == 0)
-            return sl_fail(err, SL_INVALID, "--draft 0 checks nothing: corrected answers want drafts, or --modes dense,sparse");
     }
     return SL_OK;
 }

@@ -16,9 +16,9 @@ SL_MUST_USE sl_status cli_task_parse(const json_t *line, const char *kind, sl_ta
 typedef struct cli_tasks {
     sl_task_item *items;
     size_t count, capacity;
-    size_t skipped;   /* broken lines, with --skip-broken */
-    size_t examples;  /* items that became examples of others (--fewshot) */
-    char **prefixes;  /* of examples, by kind */
+    size_t skipped;  /* broken lines, with --skip-broken */
+    size_t examples; /* items that became examples of others (--fewshot) */
+    char **prefixes; /* of examples, by kind */
     size_t prefix_count;
     size_t bytes; /* of all texts */
 } cli_tasks;

@@ -247,14 +247,13 @@ static json_t *json_mode(const cli_eval *e, int mode)
     const cli_eval_mode *m = &e->modes[mode];
     const sl_task_totals *t = &m->totals;
     uint64_t tokens = t->tokens + t->decoded_tokens;
-    json_t *value = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f, s:I, s:I, s:I}", "mode", cli_eval_modes[mode], "how",
-                              e->how[mode], "items", (json_int_t)t->items, "tokens_given", (json_int_t)t->tokens, "tokens_reused",
-                              (json_int_t)t->reused_tokens, "tokens_decoded", (json_int_t)t->decoded_tokens, "given_tokens_per_s",
-                              t->prompt_s > 0 ? (double)t->tokens / t->prompt_s : 0.0, "decode_tokens_per_s",
-                              t->decode_s > 0 ? (double)t->decoded_tokens / t->decode_s : 0.0, "bytes_read", (json_int_t)t->bytes_read,
-                              "bytes_read_per_token", tokens > 0 ? (double)t->bytes_read / (double)tokens : 0.0, "ram_budget_bytes",
-                              (json_int_t)m->ram_budget_bytes, "peak_rss_bytes", (json_int_t)m->peak_rss_bytes, "resident_weight_bytes",
-                              (json_int_t)m->bytes_resident);
+    json_t *value = json_pack(
+        "{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f, s:I, s:I, s:I}", "mode", cli_eval_modes[mode], "how", e->how[mode], "items",
+        (json_int_t)t->items, "tokens_given", (json_int_t)t->tokens, "tokens_reused", (json_int_t)t->reused_tokens, "tokens_decoded",
+        (json_int_t)t->decoded_tokens, "given_tokens_per_s", t->prompt_s > 0 ? (double)t->tokens / t->prompt_s : 0.0, "decode_tokens_per_s",
+        t->decode_s > 0 ? (double)t->decoded_tokens / t->decode_s : 0.0, "bytes_read", (json_int_t)t->bytes_read, "bytes_read_per_token",
+        tokens > 0 ? (double)t->bytes_read / (double)tokens : 0.0, "ram_budget_bytes", (json_int_t)m->ram_budget_bytes, "peak_rss_bytes",
+        (json_int_t)m->peak_rss_bytes, "resident_weight_bytes", (json_int_t)m->bytes_resident);
     if (m->sparsity != NULL)
         json_object_set(value, "sparsity", m->sparsity);
     return value;
@@ -281,13 +280,12 @@ static int print_json(const cli_eval *e)
         if (e->modes[m].asked)
             json_array_append_new(modes, json_mode(e, m));
     const char *slash = strrchr(e->args->model, '/');
-    return cli_print_json(json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:f, s:O}", "model",
-                                    cli_json_text(slash != NULL ? slash + 1 : e->args->model,
-                                                  strlen(slash != NULL ? slash + 1 : e->args->model)),
-                                    "modes", modes, "kinds", kinds, "all", json_kind(e, NULL), "recovered", json_counted(e), "items",
-                                    (json_int_t)e->tasks.count, "skipped", (json_int_t)e->tasks.skipped, "examples",
-                                    (json_int_t)e->tasks.examples, "context", (json_int_t)e->context, "isa", e->isa, "seconds", e->seconds,
-                                    "warnings", e->warnings));
+    return cli_print_json(
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s, s:f, s:O}", "model",
+                  cli_json_text(slash != NULL ? slash + 1 : e->args->model, strlen(slash != NULL ? slash + 1 : e->args->model)), "modes",
+                  modes, "kinds", kinds, "all", json_kind(e, NULL), "recovered", json_counted(e), "items", (json_int_t)e->tasks.count,
+                  "skipped", (json_int_t)e->tasks.skipped, "examples", (json_int_t)e->tasks.examples, "context", (json_int_t)e->context,
+                  "isa", e->isa, "seconds", e->seconds, "warnings", e->warnings));
 }
 
 int cli_eval_report(const cli_eval *e)
@@ -338,8 +336,7 @@ char *cli_eval_lines(const cli_eval *e, size_t *length)
             return NULL;
         }
         out = grown;
-        memcpy(out + *length, line, bytes);
-        out[*length + bytes] = '\n';
+        snprintf(out + *length, bytes + 2, "%s\n", line);
         *length += bytes + 1;
         free(line);
     }

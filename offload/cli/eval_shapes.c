@@ -47,7 +47,8 @@ static sl_status join(char **out, const char *const *pieces, size_t count, sl_er
     *text = '\0';
     return SL_OK;
 }
-#define JOIN(out, err, ...) join(out, (const char *const[]){__VA_ARGS__}, sizeof(const char *const[]){__VA_ARGS__} / sizeof(const char *), err)
+#define JOIN(out, err, ...)                                                                                                                \
+    join(out, (const char *const[]){__VA_ARGS__}, sizeof(const char *const[]){__VA_ARGS__} / sizeof(const char *), err)
 
 static sl_status add_text(sl_task_item *item, const char *text, sl_error *err)
 {

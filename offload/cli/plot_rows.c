@@ -58,8 +58,10 @@ static void draw_axis(FILE *out, const plot *p, const plot_scale *scale, double 
     for (size_t i = 0; i < scale->tick_count; i++) {
         double x = at(scale, scale->ticks[i]);
         plot_tick_text(scale, scale->ticks[i], text);
-        fprintf(out, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/><text class=\"faint\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n", x,
-                top, bottom, x, bottom + 16, text);
+        fprintf(
+            out,
+            "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/><text class=\"faint\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n", x,
+            top, bottom, x, bottom + 16, text);
     }
     fprintf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">", (LEFT + PLOT_WIDTH - RIGHT) / 2.0, bottom + 36);
     plot_escape(out, p->y.label);
@@ -90,7 +92,8 @@ static void draw_dots(FILE *out, const plot *p, const plot_scale *scale, size_t 
             if (point->row != row)
                 continue;
             if (point->low < point->high)
-                fprintf(out, "<path class=\"range s%zu\" d=\"M%.1f %.1fH%.1f\"/>", s, at(scale, point->low), middle, at(scale, point->high));
+                fprintf(out, "<path class=\"range s%zu\" d=\"M%.1f %.1fH%.1f\"/>", s, at(scale, point->low), middle,
+                        at(scale, point->high));
             plot_mark(out, &p->series[s], s, at(scale, point->y), middle);
             fputc('\n', out);
         }

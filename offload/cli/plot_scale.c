@@ -32,8 +32,10 @@ static void linear_ticks(plot_scale *s, double low, double high)
     double step = round_up((high - low) / s->divisor / 5) * s->divisor;
     s->low = floor(low / step + 1e-9) * step;
     s->high = ceil(high / step - 1e-9) * step;
-    for (double t = s->low; t <= s->high + step / 2 && s->tick_count < PLOT_TICKS_MAX; t += step)
-        s->ticks[s->tick_count++] = t;
+    while (s->tick_count < PLOT_TICKS_MAX && s->low + step * (double)s->tick_count <= s->high + step / 2) {
+        s->ticks[s->tick_count] = s->low + step * (double)s->tick_count;
+        s->tick_count++;
+    }
 }
 
 /* Decades, with 2 and 5 between where they are few; powers of two for bytes. */
@@ -52,9 +54,9 @@ static void log_ticks(plot_scale *s, double low, double high)
         double end = round_up(high);
         s->high = end > s->low ? end : s->high;
     }
-    for (double p = first; p <= last + 0.5; p += every)
+    for (int n = 0; first + every * n <= last + 0.5; n++)
         for (size_t i = 0; i < (between ? 3 : 1); i++) {
-            double t = pow(base, p) * parts[i];
+            double t = pow(base, first + every * n) * parts[i];
             if (t >= s->low * (1 - 1e-9) && t <= s->high * (1 + 1e-9) && s->tick_count < PLOT_TICKS_MAX)
                 s->ticks[s->tick_count++] = t;
         }

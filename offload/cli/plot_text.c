@@ -118,7 +118,7 @@ void plot_escape(FILE *out, const char *text)
         else if (*c == '\'')
             fputs("&#39;", out);
         else
-            fwrite(c, 1, n, out);
+            fprintf(out, "%.*s", (int)n, (const char *)c);
         c += n > 0 ? n : 1;
     }
 }
@@ -161,10 +161,10 @@ void plot_mark(FILE *out, const plot_series *s, size_t index, double x, double y
     const char *hollow = s->hollow ? " hollow" : "";
     switch (index % 4) {
     case 0: fprintf(out, "<circle class=\"mark s%zu%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>", index, hollow, x, y); return;
-    case 1: fprintf(out, "<rect class=\"mark s%zu%s\" x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"/>", index, hollow, x - 3.5, y - 3.5); return;
-    case 2:
-        fprintf(out, "<path class=\"mark s%zu%s\" d=\"M%.1f %.1fl4.5 8h-9z\"/>", index, hollow, x, y - 5);
+    case 1:
+        fprintf(out, "<rect class=\"mark s%zu%s\" x=\"%.1f\" y=\"%.1f\" width=\"7\" height=\"7\"/>", index, hollow, x - 3.5, y - 3.5);
         return;
+    case 2: fprintf(out, "<path class=\"mark s%zu%s\" d=\"M%.1f %.1fl4.5 8h-9z\"/>", index, hollow, x, y - 5); return;
     default: fprintf(out, "<path class=\"mark s%zu%s\" d=\"M%.1f %.1fl5 5l-5 5l-5 -5z\"/>", index, hollow, x, y - 5);
     }
 }
@@ -205,8 +205,9 @@ double plot_open(FILE *out, const plot *p, double height, bool standalone)
     double top = legend(NULL, p, 46);
     if (standalone)
         fputs("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n", out);
-    fprintf(out, "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %.0f\" role=\"img\" aria-labelledby=\"%s-t %s-d\"", PLOT_WIDTH,
-            top + height, p->id, p->id);
+    fprintf(out,
+            "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %.0f\" role=\"img\" aria-labelledby=\"%s-t %s-d\"",
+            PLOT_WIDTH, top + height, p->id, p->id);
     fprintf(out, standalone ? " width=\"%d\" height=\"%.0f\">\n<style>\n" : ">\n", PLOT_WIDTH, top + height);
     if (standalone) {
         plot_style(out, "svg");
@@ -216,7 +217,8 @@ double plot_open(FILE *out, const plot *p, double height, bool standalone)
     plot_escape(out, p->title);
     fprintf(out, "</title>\n<desc id=\"%s-d\">", p->id);
     plot_escape(out, p->description);
-    fprintf(out, "</desc>\n<rect class=\"paper\" width=\"%d\" height=\"%.0f\"/>\n<text class=\"title\" x=\"12\" y=\"22\">", PLOT_WIDTH, top + height);
+    fprintf(out, "</desc>\n<rect class=\"paper\" width=\"%d\" height=\"%.0f\"/>\n<text class=\"title\" x=\"12\" y=\"22\">", PLOT_WIDTH,
+            top + height);
     plot_escape(out, p->title);
     fputs("</text>\n", out);
     return legend(out, p, 46);

@@ -47,8 +47,7 @@ static area area_of(const plot *p, double top)
 
 static void label_of(const plot_axis *axis, const plot_scale *scale, char out[PLOT_TEXT + 16])
 {
-    snprintf(out, PLOT_TEXT + 16, "%s%s%s%s", axis->label, scale->suffix[0] != '\0' ? ", " : "", scale->suffix,
-             axis->log ? " (log)" : "");
+    snprintf(out, PLOT_TEXT + 16, "%s%s%s%s", axis->label, scale->suffix[0] != '\0' ? ", " : "", scale->suffix, axis->log ? " (log)" : "");
 }
 
 static void draw_axes(FILE *out, const plot *p, const area *a)
@@ -58,8 +57,8 @@ static void draw_axes(FILE *out, const plot *p, const area *a)
     for (size_t i = 0; i < a->y.tick_count; i++) {
         double y = at_y(a, a->y.ticks[i]);
         plot_tick_text(&a->y, a->y.ticks[i], text);
-        fprintf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"faint\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT, y,
-                PLOT_WIDTH - RIGHT, LEFT - 6, y + 4, text);
+        fprintf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"faint\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+                LEFT, y, PLOT_WIDTH - RIGHT, LEFT - 6, y + 4, text);
     }
     for (size_t i = 0; i < a->x.tick_count; i++) {
         double x = at_x(a, a->x.ticks[i]);

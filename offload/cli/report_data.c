@@ -159,8 +159,8 @@ static sl_status put_parts(cli_report_data *r, const json_t *v, const char *name
         return SL_OK;
     if (number_of(v, "ram_budget_bytes") > 0)
         plot_value_text(PLOT_BYTES, number_of(v, "ram_budget_bytes"), budget);
-    snprintf(row, sizeof row, "%.80s%s%.20s, %s%.0f tokens", name, budget[0] != '\0' ? ", " : "", budget,
-             generated > 0 ? "" : "prompt of ", tokens);
+    snprintf(row, sizeof row, "%.80s%s%.20s, %s%.0f tokens", name, budget[0] != '\0' ? ", " : "", budget, generated > 0 ? "" : "prompt of ",
+             tokens);
     size_t index = plot_find_row(p, row);
     for (size_t i = 0; i < 3; i++) {
         double ms = number_of(v, keys[i]) / tokens * 1e3;

@@ -2,6 +2,7 @@
 #include "offload/tools/task.h"
 #include "core/regex.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -84,14 +85,10 @@ size_t sl_task_best(const sl_task_item *item, const double *log_p, bool normalis
 char *sl_task_text(const sl_task_item *item, size_t index, size_t *context_bytes)
 {
     const char *prefix = item->prefix != NULL ? item->prefix : "", *text = item->texts[index];
-    size_t before = strlen(prefix), context = strlen(item->context), between = strlen(item->delimiter), length = strlen(text);
-    char *out = malloc(before + context + between + length + 1);
-    *context_bytes = before + context;
-    if (out == NULL)
-        return NULL;
-    memcpy(out, prefix, before);
-    memcpy(out + before, item->context, context);
-    memcpy(out + before + context, item->delimiter, between);
-    memcpy(out + before + context + between, text, length + 1);
+    size_t before = strlen(prefix) + strlen(item->context), bytes = before + strlen(item->delimiter) + strlen(text) + 1;
+    char *out = malloc(bytes);
+    *context_bytes = before;
+    if (out != NULL)
+        snprintf(out, bytes, "%s%s%s%s", prefix, item->context, item->delimiter, text);
     return out;
 }

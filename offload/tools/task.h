@@ -27,8 +27,8 @@ typedef struct sl_task_item {
     char *delimiter; /* stands between the context and a text: " " as a rule */
     char *texts[SL_TASK_TEXTS_MAX];
     size_t text_count;
-    size_t gold;          /* of CHOICE: the right text */
-    sl_task_match match;  /* of GENERATION: each text is an answer that is right, or a pattern */
+    size_t gold;         /* of CHOICE: the right text */
+    sl_task_match match; /* of GENERATION: each text is an answer that is right, or a pattern */
     char *stop[SL_TASK_STOPS_MAX];
     size_t stops;
     uint32_t max_tokens;
@@ -51,7 +51,7 @@ char *sl_task_text(const sl_task_item *item, size_t index, size_t *context_bytes
 /* ---- running ---- */
 
 typedef struct sl_task_outcome {
-    bool right, right_norm;   /* right_norm: of CHOICE; else as right */
+    bool right, right_norm; /* right_norm: of CHOICE; else as right */
     size_t picked, picked_norm;
     double log_p[SL_TASK_TEXTS_MAX]; /* of CHOICE and CONTINUATION */
     char *text;                      /* that was generated, or NULL; malloc'd, the caller frees it */
