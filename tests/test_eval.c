@@ -344,8 +344,12 @@ static bench open_bench(const char *name, sl_sparsity sparsity)
     sl_drafting drafting = {0};
     if (tiny_write(&model, b.path, &err) != SL_OK)
         fail_msg("%s", err.message);
-    sl_engine_options options = {
-        .model_path = b.path, .threads = 1, .draft_max = 3, .sparsity = sparsity, .density = sparsity != SL_SPARSITY_OFF ? 0.4 : 0};
+    sl_engine_options options = {.model_path = b.path,
+                                 .threads = 1,
+                                 .draft_max = 3,
+                                 .sparsity = sparsity,
+                                 .predictor = sparsity == SL_SPARSITY_FINE ? SL_PREDICTOR_GATE : SL_PREDICTOR_STORED,
+                                 .density = sparsity != SL_SPARSITY_OFF ? 0.4 : 0};
     if (sl_engine_open(&options, &b.engine, &err) != SL_OK)
         fail_msg("%s", err.message);
     if (sl_task_open(b.engine, sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0, &drafting, &b.runner, &err) != SL_OK)
@@ -361,10 +365,15 @@ static void close_bench(bench *b)
     free(b->path);
 }
 
+#define LONG_CONTEXT "the cat sat on the zebra's quick brown xylophone, 12345 times over; WHY NOT? jump {again}"
+
+/* Each is what could disturb another: longer ones that begin alike, ones whose context is what another scored, texts that were generated. */
 static const sl_task_item items[] = {
     {.kind = "k", .context = "the cat sat on the", .delimiter = " ", .texts = {"mat today", "moon"}, .text_count = 2},
     {.kind = "k", .context = "the cat sat on the", .delimiter = " ", .texts = {"mat today"}, .text_count = 1, .form = SL_TASK_CONTINUATION},
-    {.kind = "k", .prefix = "a dog ran\n\n", .context = "the cat sat", .delimiter = " ", .texts = {"x", "on the mat"}, .text_count = 2},
+    {.kind = "k", .context = "the cat sat on the mat today", .delimiter = " ", .texts = {"again"}, .text_count = 1},
+    {.kind = "k", .context = LONG_CONTEXT, .delimiter = " ", .texts = {"x", "on the mat"}, .text_count = 2},
+    {.kind = "k", .prefix = "a dog ran\n\n", .context = "the cat sat", .delimiter = " ", .texts = {"on the mat"}, .text_count = 1},
     {.kind = "k",
      .context = "the cat sat on the",
      .delimiter = " ",
@@ -373,54 +382,64 @@ static const sl_task_item items[] = {
      .form = SL_TASK_GENERATION,
      .max_tokens = 6},
 };
+#define ITEMS (sizeof items / sizeof *items)
 
 /* One row at a time, from an empty session: the sum of what each token has of its row. */
-static double by_hand(bench *b, const char *context, const char *whole, unsigned flags)
+static double by_hand(bench *b, const sl_task_item *item, size_t index, unsigned flags)
 {
     sl_token_id *ids, *alone;
-    size_t count, before;
+    size_t count, before, context_bytes;
     sl_error err;
     const float *logits;
     double sum = 0;
+    char *whole = sl_task_text(item, index, &context_bytes);
     assert_int_equal(sl_engine_tokenize(b->engine, whole, strlen(whole), true, true, &ids, &count, &err), SL_OK);
-    assert_int_equal(sl_engine_tokenize(b->engine, context, strlen(context), true, true, &alone, &before, &err), SL_OK);
+    assert_int_equal(sl_engine_tokenize(b->engine, whole, context_bytes, true, true, &alone, &before, &err), SL_OK);
     assert_int_equal(sl_session_truncate(b->runner.session, 0, &err), SL_OK);
-    b->runner.seen_count = 0;
     for (size_t i = 0; i + 1 < count; i++) {
         bool scored = i + 1 >= before;
         assert_int_equal(sl_session_eval(b->runner.session, ids + i, 1, SL_EVAL_LOGITS | (scored ? flags : 0), &logits, &err), SL_OK);
         sum += scored ? sl_log_probability(logits, b->runner.info.vocab, ids[i + 1]) : 0;
     }
+    b->runner.seen_count = 0;
     free(ids);
     free(alone);
+    free(whole);
     return sum;
 }
 
+static void answer(bench *b, size_t index, sl_task_outcome *out)
+{
+    sl_error err = {0};
+    if (sl_task_run(&b->runner, &items[index], out, &err) != SL_OK)
+        fail_msg("item %zu: %s", index, err.message);
+}
+
+/* Every item after every other one. */
 static void check_scores(sl_sparsity sparsity, const char *name)
 {
     bench b = open_bench(name, sparsity);
-    sl_error err = {0};
-    sl_task_outcome first, again;
     unsigned flags = sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
-    double wanted = by_hand(&b, "the cat sat on the", "the cat sat on the mat today", flags);
-    for (int round = 0; round < 2; round++) /* whatever was answered before */
-        for (size_t i = 0; i < 4; i++) {
-            sl_status status = sl_task_run(&b.runner, &items[i], &first, &err);
-            if (status != SL_OK)
-                fail_msg("%s", err.message);
-            free(first.text);
-            if (i < 2 && first.log_p[0] != wanted)
-                fail_msg("item %zu: %.17g, by hand %.17g", i, first.log_p[0], wanted);
+    for (size_t i = 0; i < ITEMS; i++) {
+        bool scored = items[i].form != SL_TASK_GENERATION;
+        double wanted = scored ? by_hand(&b, &items[i], items[i].text_count - 1, flags) : 0;
+        sl_task_outcome alone, before, after;
+        b.runner.seen_count = 0;
+        answer(&b, i, &alone);
+        for (size_t j = 0; j < ITEMS; j++) {
+            b.runner.seen_count = 0;
+            answer(&b, j, &before);
+            answer(&b, i, &after);
+            if (scored && after.log_p[items[i].text_count - 1] != wanted)
+                fail_msg("item %zu after %zu: %.17g, by hand %.17g", i, j, after.log_p[items[i].text_count - 1], wanted);
+            if (!scored)
+                assert_string_equal(after.text, alone.text);
+            free(before.text);
+            free(after.text);
         }
-    assert_int_equal(sl_task_run(&b.runner, &items[2], &first, &err), SL_OK);
-    near(first.log_p[1], by_hand(&b, "a dog ran\n\nthe cat sat", "a dog ran\n\nthe cat sat on the mat", flags), 0);
-    assert_int_equal(sl_task_run(&b.runner, &items[3], &first, &err), SL_OK);
-    b.runner.seen_count = 0;
-    assert_int_equal(sl_task_run(&b.runner, &items[3], &again, &err), SL_OK);
-    assert_string_equal(first.text, again.text);
-    free(first.text);
-    free(again.text);
-    assert_true(sparsity == SL_SPARSITY_COARSE || b.runner.totals.reused_tokens > 0);
+        free(alone.text);
+    }
+    assert_true(b.runner.totals.reused_tokens > 0);
     close_bench(&b);
 }
 
@@ -430,13 +449,18 @@ static void a_choice_scores_what_its_tokens_score_one_by_one(void **state)
     check_scores(SL_SPARSITY_OFF, "dense.gguf");
 }
 
+static void with_sets_for_each_token_too(void **state)
+{
+    (void)state;
+    check_scores(SL_SPARSITY_FINE, "fine.gguf");
+}
+
 static void with_coarse_sets_too_and_no_item_sees_what_another_showed(void **state)
 {
     (void)state;
     check_scores(SL_SPARSITY_COARSE, "coarse.gguf");
 }
 
-/* A model that knows one successor for each token: its continuation is greedy, another is not. */
 static void a_continuation_is_right_where_greedy_decoding_gives_it(void **state)
 {
     (void)state;
@@ -494,6 +518,7 @@ int main(void)
         cmocka_unit_test(a_pattern_that_would_take_for_ever_is_a_failure),
         cmocka_unit_test(acc_norm_divides_by_characters),
         cmocka_unit_test(a_choice_scores_what_its_tokens_score_one_by_one),
+        cmocka_unit_test(with_sets_for_each_token_too),
         cmocka_unit_test(with_coarse_sets_too_and_no_item_sees_what_another_showed),
         cmocka_unit_test(a_continuation_is_right_where_greedy_decoding_gives_it),
     };

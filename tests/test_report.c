@@ -67,6 +67,7 @@ static void scales_end_at_round_numbers_that_hold_all_values(void **state)
             fail_msg("case %zu: %g..%g does not hold %g..%g", i, s.low, s.high, cases[i].low, cases[i].high);
         if (s.tick_count < 2 || s.tick_count > PLOT_TICKS_MAX)
             fail_msg("case %zu: %zu ticks", i, s.tick_count);
+        assert_true(plot_place(&s, s.ticks[s.tick_count - 1]) > 0.6); /* they go all the way */
         for (size_t t = 0; t < s.tick_count; t++)
             assert_true(plot_place(&s, s.ticks[t]) > -1e-6 && plot_place(&s, s.ticks[t]) < 1 + 1e-6);
     }

@@ -191,8 +191,6 @@ static sl_status run_likelihoods(sl_task_runner *r, const sl_task_item *item, sl
 
 static sl_status generate(sl_task_runner *r, const sl_task_item *item, const row_tokens *row, sl_task_outcome *out, sl_error *err)
 {
-    if (r->coarse)
-        r->seen_count = 0;
     SL_TRY(go_back(r, row->ids, row->count - 1, err));
     size_t kept = r->seen_count;
     sl_request request = {.prompt = row->ids + kept,
