@@ -43,7 +43,7 @@ ALL_SRC     := $(LIB_SRC) $(CLI_SRC) $(TEST_SRC) $(FUZZ_SRC) $(EXAMPLE_SRC) $(BE
 LIB_OBJ  := $(LIB_SRC:%.c=$(BUILD)/%.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ := $(BUILD)/offload/cli/main.o
-TESTS    := $(TEST_SRC:%.c=$(BUILD)/%)
+TESTS    := $(TEST_SRC:%.c=$(BUILD)/%) $(BUILD)/tests/test_emulator
 FUZZERS  := $(FUZZ_SRC:%.c=$(BUILD)/%)
 EXAMPLES := $(EXAMPLE_SRC:%.c=$(BUILD)/%)
 BENCHES  := $(BENCH_SRC:%.c=$(BUILD)/%)
@@ -52,6 +52,20 @@ LIB      := $(BUILD)/libsluice.a
 CLI_LIB  := $(BUILD)/libsluice-cli.a
 DSO      := $(BUILD)/libsluice.so.$(VERSION)
 
+# The plug-ins for devices. The CUDA one is built where nvcc is found, for one architecture, whose code newer devices' drivers recompile; the emulated
+# one is for tests: the same kernels, compiled by $(CXX).
+NVCC         ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA_ARCH    ?= sm_75
+CUDA_CODE    ?= -arch=$(CUDA_ARCH)
+CUDA_SRC     := $(filter-out kernels/cuda/runtime_cuda.cu,$(wildcard kernels/cuda/*.cu))
+EMULATOR_SRC := $(wildcard kernels/cuda/*.cpp)
+CUDA_OBJ     := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC) kernels/cuda/runtime_cuda.cu)
+EMULATED_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/emulated/%.o) $(EMULATOR_SRC:%.cpp=$(BUILD)/emulated/%.o)
+CUDA_DSO     := $(BUILD)/libsluice-cuda.so
+EMULATED_DSO := $(BUILD)/libsluice-emulated.so
+# What they share with the program: how an error is said, and the formats' table.
+PLUGIN_OBJ   := $(BUILD)/core/status.o $(BUILD)/core/format.o $(BUILD)/core/size.o
+
 # V=1 shows the commands.
 say = @$(if $(V),set -x,printf '  %-4s %s\n' '$(1)' '$(patsubst $(CURDIR)/%,%,$(2))');
 
@@ -59,14 +73,14 @@ say = @$(if $(V),set -x,printf '  %-4s %s\n' '$(1)' '$(patsubst $(CURDIR)/%,%,$(
 JOBS = $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
 SUBMAKE = $(MAKE) --no-print-directory $(JOBS)
 
-all: sluice ## build ./sluice (the default)
+all: sluice $(if $(NVCC),$(CUDA_DSO)) ## build ./sluice, and where nvcc is its CUDA plug-in (the default)
 
 sluice: $(BUILD)/sluice FORCE ## the program
 	@cmp -s $< $@ || { cp -f $< $@.new && mv -f $@.new $@; }
 
 lib: $(LIB) $(DSO) $(BUILD)/include/sluice.h $(BUILD)/sluice.pc ## libsluice, static and shared, and its one header
 
-tests: $(TESTS) ## build the test programs
+tests: $(TESTS) $(EMULATED_DSO) ## build the test programs
 
 bench: $(BENCHES) ## build the benchmark programs (see bench/)
 
@@ -131,8 +145,36 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
 	$(call say,LINK,$@) $(LINK) $(call link_of,tests/$(@F).c) -o $@ $^ -lcmocka $(CLI_LIBS) $(LDLIBS)
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(CLI_LIB) $(LIB)
 	$(call say,LINK,$@) $(LINK) -fsanitize=fuzzer -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+$(filter $(BUILD)/tests/test_device% $(BUILD)/tests/test_vram,$(TESTS)): | $(EMULATED_DSO)
+$(BUILD)/tests/test_emulator: $(BUILD)/emulated/tests/test_emulator.o $(BUILD)/emulated/kernels/cuda/emulate.o $(PLUGIN_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(CXX) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $^ -lcmocka -pthread
 $(BUILD)/bench/%: $(BUILD)/bench/%.o $(CLI_LIB) $(LIB)
 	$(call say,LINK,$@) $(LINK) -o $@ $^ $(CLI_LIBS) $(LDLIBS)
+
+# --- plug-ins --------------------------------------------------------------------------------------------------------------------------
+
+CXX_WARN   = $(filter-out -Wstrict-prototypes -Wmissing-prototypes -Werror=implicit-function-declaration,$(WARN)) -Wno-unknown-pragmas
+CXX_FLAGS  = $(subst -std=gnu17,-std=gnu++17,$(LANGUAGE)) $(OPT) $(CPPFLAGS) $(CFLAGS) $(CXX_WARN) -fPIC -fvisibility=hidden -DSL_EMULATED \
+    -ffile-prefix-map=$(CURDIR)=. $(SANITIZE)
+NVCC_FLAGS = -std=c++17 -O3 -I. $(CUDA_CODE) -fmad=false $(if $(WERROR),-Werror all-warnings) \
+    -Xcompiler "-fPIC -fvisibility=hidden -ffp-contract=off -fno-strict-aliasing -Wall -Wextra"
+$(BUILD)/emulated/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$<) $(CXX) $(CXX_FLAGS) -MMD -MP -c -x c++ -o $@ $<
+$(BUILD)/emulated/%.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$<) $(CXX) $(CXX_FLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/cuda/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,NVCC,$<) $(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+$(EMULATED_DSO): $(EMULATED_OBJ) $(PLUGIN_OBJ) kernels/cuda/plugin.map
+	$(call say,LINK,$@) $(CXX) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -shared -Wl,-Bsymbolic,--version-script=kernels/cuda/plugin.map \
+	    $(if $(SANITIZE),,-Wl$(comma)-z$(comma)defs) -o $@ $(filter %.o,$^) -pthread
+# CUDA's runtime goes in; the driver's library it opens itself.
+$(CUDA_DSO): $(CUDA_OBJ) $(PLUGIN_OBJ) kernels/cuda/plugin.map
+	$(call say,LINK,$@) $(NVCC) $(CUDA_CODE) -shared -cudart static -Xlinker -Bsymbolic,-z,defs,--version-script=kernels/cuda/plugin.map \
+	    -Xcompiler -static-libstdc++,-static-libgcc -o $@ $(filter %.o,$^)
 
 # The example is what a user writes: it sees the one installed header and nothing else of ours.
 $(BUILD)/tests/example/%: tests/example/%.c $(BUILD)/include/sluice.h $(LIB)
@@ -166,7 +208,7 @@ man: $(BUILD)/sluice.1 $(BUILD)/sluice.bash $(BUILD)/sluice.zsh ## the man page 
 
 INSTALLED = $(BINDIR)/sluice $(INCDIR)/sluice.h $(LIBDIR)/libsluice.a $(LIBDIR)/libsluice.so.$(VERSION) $(LIBDIR)/libsluice.so.$(SOVERSION) \
     $(LIBDIR)/libsluice.so $(LIBDIR)/pkgconfig/sluice.pc $(MANDIR)/man1/sluice.1 $(COMPDIR)/sluice $(ZSHDIR)/_sluice
-install: $(BUILD)/sluice lib man ## install below $(DESTDIR)$(PREFIX)
+install: $(BUILD)/sluice $(if $(NVCC),$(CUDA_DSO)) lib man ## install below $(DESTDIR)$(PREFIX)
 	install -d $(sort $(dir $(INSTALLED:%=$(DESTDIR)%)))
 	install -m 755 $(BUILD)/sluice $(DESTDIR)$(BINDIR)/sluice
 	install -m 644 $(BUILD)/include/sluice.h $(DESTDIR)$(INCDIR)/sluice.h
@@ -177,12 +219,13 @@ install: $(BUILD)/sluice lib man ## install below $(DESTDIR)$(PREFIX)
 	sed -e 's|^prefix=.*|prefix=$(PREFIX)|' -e 's|^libdir=.*|libdir=$(LIBDIR)|' -e 's|^includedir=.*|includedir=$(INCDIR)|' \
 	    $(BUILD)/sluice.pc > $(DESTDIR)$(LIBDIR)/pkgconfig/sluice.pc
 	chmod 644 $(DESTDIR)$(LIBDIR)/pkgconfig/sluice.pc
+	$(if $(NVCC),install -m 755 $(CUDA_DSO) $(DESTDIR)$(LIBDIR)/$(notdir $(CUDA_DSO)))
 	install -m 644 $(BUILD)/sluice.1 $(DESTDIR)$(MANDIR)/man1/sluice.1
 	install -m 644 $(BUILD)/sluice.bash $(DESTDIR)$(COMPDIR)/sluice
 	install -m 644 $(BUILD)/sluice.zsh $(DESTDIR)$(ZSHDIR)/_sluice
 
 uninstall: ## remove what install put there
-	rm -f $(INSTALLED:%=$(DESTDIR)%)
+	rm -f $(INSTALLED:%=$(DESTDIR)%) $(DESTDIR)$(LIBDIR)/$(notdir $(CUDA_DSO))
 
 # --- the two commands of the README ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +271,8 @@ ARM64_SYSROOT = $(BUILD)/arm64-sysroot
 ARM64 = BUILD=$(BUILD)/arm64 CC="aarch64-linux-gnu-gcc --sysroot=$(abspath $(ARM64_SYSROOT))" AR=aarch64-linux-gnu-ar
 ARM64_LEFT_OUT := test_bundled test_calibrate test_engine test_faults test_generate test_price test_refusals test_resident \
     test_sirius test_tiers test_tree
-ARM64_TESTS := $(filter-out $(ARM64_LEFT_OUT),$(notdir $(TESTS)))
+# The device is a plug-in in C++, whose compiler is not asked for here.
+ARM64_TESTS := $(filter-out $(ARM64_LEFT_OUT) test_device% test_emulator test_vram,$(notdir $(TESTS)))
 arm64: ## cross-compile for 64-bit ARM, into build/arm64
 	@scripts/setup-arm64 $(ARM64_SYSROOT)
 	@$(SUBMAKE) $(ARM64) $(BUILD)/arm64/sluice
@@ -258,6 +302,45 @@ comma := ,
 FIGURES := speed quality
 figures: $(BUILD)/sluice ## the README's pictures, from the measured figures in bench/figures
 	@for name in $(FIGURES); do $(BUILD)/sluice report --svg $$name bench/figures/$$name.json -o bench/figures/$$name.svg --force || exit 1; done
+# --- where the GPU is and the packages are not ---------------------------------------------------------------------------------------
+
+# A folder of programs that need the C library alone, and a driver; see scripts/gpu-bundle and scripts/gpu-run. A program of tests or benchmarks belongs
+# to it when it asks which device to run on (SLUICE_TEST_DEVICE, tests/device_material.h).
+BUNDLE       := $(BUILD)/gpu-bundle
+BUNDLE_PROGS  = sluice $(notdir $(basename $(shell grep -lE 'tests/device_(material|memory)\.h|SLUICE_TEST_DEVICE' tests/test_*.c bench/bench_*.c)))
+BUNDLE_CODE  := $(foreach a,75 80 86 89 90,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_90,code=compute_90
+# Static where there is a static one; what a static library needs in turn is found here, and left out where nothing needs it.
+lib_file      = $(findstring /,$(shell $(CC) -print-file-name=lib$(1)))
+static_of     = $(foreach l,$(1),$(if $(call lib_file,$(l).a),-l:lib$(l).a,$(if $(call lib_file,$(l).so),-l$(l))))
+BUNDLE_LINK   = $(LINK) -static-libgcc -Wl,--as-needed,--disable-new-dtags,-rpath,'$$ORIGIN'
+BUNDLE_LIBS   = $(call static_of,jansson edit tinfo bsd md uring hwloc pcre2-8 xxhash cmocka) $(if $(call lib_file,udev.so.1),-l:libudev.so.1) -lpthread -ldl -lm
+$(BUNDLE)/sluice: $(CLI_OBJ) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(BUNDLE_LIBS)
+$(BUNDLE)/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(BUNDLE_LINK) $(call link_of,tests/$(@F).c) -o $@ $^ $(BUNDLE_LIBS)
+$(BUNDLE)/bench_%: $(BUILD)/bench/bench_%.o $(CLI_LIB) $(LIB)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(BUNDLE_LIBS)
+$(BUNDLE)/libsluice-emulated.so: $(EMULATED_OBJ) $(PLUGIN_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(CXX) $(OPT) -shared -static-libstdc++ -static-libgcc -Wl,-Bsymbolic,--version-script=kernels/cuda/plugin.map -o $@ $^ -pthread
+gpu-bundle: ## build/gpu-bundle.tar.gz: what test-gpu and bench-gpu need on a machine with a GPU and none of our packages
+	@[ -n "$(NVCC)" ] || { echo "sluice: no nvcc: the CUDA Toolkit is needed" >&2; exit 1; }
+	@rm -rf $(BUNDLE)
+	@$(SUBMAKE) $(addprefix $(BUNDLE)/,$(BUNDLE_PROGS) libsluice-emulated.so)
+	@$(SUBMAKE) BUILD=$(BUILD)/release CUDA_CODE="$(BUNDLE_CODE)" $(BUILD)/release/libsluice-cuda.so
+	@cp $(BUILD)/release/libsluice-cuda.so $(BUNDLE)/
+	@scripts/gpu-bundle $(BUNDLE) $(BUNDLE).tar.gz $(BUNDLE).rest "$$(scripts/fetch-model --path)"
+# Runs the bundle that is there, and builds it where there is none.
+GPU_RUN = scripts/gpu-run $(1) --bundle $(BUNDLE).tar.gz --rest $(BUNDLE).rest --device $(or $(DEVICE),cuda)
+test-gpu: ## the device's tests on this machine's GPU, from the bundle, in under 10 minutes (DEVICE=cuda:1: another)
+	@[ -f $(BUNDLE).tar.gz ] || $(SUBMAKE) gpu-bundle
+	@$(call GPU_RUN,test)
+bench-gpu: ## what its link and its kernels reach, likewise
+	@[ -f $(BUNDLE).tar.gz ] || $(SUBMAKE) gpu-bundle
+	@$(call GPU_RUN,bench)
 
 clean: ## remove what was built; models stay
 	rm -rf $(BUILD) sluice sluice.new
@@ -267,7 +350,8 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
 FORCE:
-.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format figures clean help FORCE
+.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format figures gpu-bundle test-gpu bench-gpu clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
+-include $(CUDA_OBJ:.o=.d) $(EMULATED_OBJ:.o=.d) $(BUILD)/emulated/tests/test_emulator.d
 -include $(patsubst %.c,$(BUILD)/%.d,$(filter-out $(EXAMPLE_SRC),$(ALL_SRC)))

@@ -36,6 +36,8 @@ const char *sl_status_name(sl_status status)
     case SL_NO_BUDGET: return "no_budget";
     case SL_FULL: return "full";
     case SL_INTERRUPTED: return "interrupted";
+    case SL_NO_DEVICE_MEMORY: return "no_device_memory";
+    case SL_DEVICE_LOST: return "device_lost";
     case SL_INTERNAL: return "internal";
     }
     return "unknown";

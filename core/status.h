@@ -19,16 +19,18 @@
 
 typedef enum sl_status {
     SL_OK = 0,
-    SL_PENDING,     /* not an error: the unit is on its way, ask again */
-    SL_INVALID,     /* an argument or an option is wrong */
-    SL_FORMAT,      /* a file is not what it should be */
-    SL_UNSUPPORTED, /* a file is valid, but we do not know how to run it */
-    SL_IO,          /* the operating system failed a read, a write or an open */
-    SL_NO_MEMORY,   /* an allocation failed */
-    SL_NO_BUDGET,   /* it cannot fit the budget; ram_budget_min_bytes says what would */
-    SL_FULL,        /* the context is full */
-    SL_INTERRUPTED, /* the caller asked to stop */
-    SL_INTERNAL     /* a bug of ours */
+    SL_PENDING,          /* not an error: the unit is on its way, ask again */
+    SL_INVALID,          /* an argument or an option is wrong */
+    SL_FORMAT,           /* a file is not what it should be */
+    SL_UNSUPPORTED,      /* a file is valid, but we do not know how to run it; or a device that was asked for is not there */
+    SL_IO,               /* the operating system failed a read, a write or an open */
+    SL_NO_MEMORY,        /* an allocation failed */
+    SL_NO_BUDGET,        /* it cannot fit the budget; ram_budget_min_bytes says what would */
+    SL_FULL,             /* the context is full */
+    SL_INTERRUPTED,      /* the caller asked to stop */
+    SL_NO_DEVICE_MEMORY, /* an allocation on a device failed; it stays usable */
+    SL_DEVICE_LOST,      /* a device failed, or is not there any more */
+    SL_INTERNAL          /* a bug of ours */
 } sl_status;
 
 #define SL_ERROR_MESSAGE_MAX 512

@@ -1,0 +1,41 @@
+/* kernels/cuda/internal.h: the entries of sl_device_kernels, by the file that has them. kernels.cu assembles the table. */
+#ifndef SL_KERNELS_CUDA_INTERNAL_H
+#define SL_KERNELS_CUDA_INTERNAL_H
+
+#include "kernels/cuda/contract.h"
+
+/* The table, for both runtimes. */
+extern const sl_device_kernels sli_device_kernels;
+
+/* elementwise.cu */
+sl_status sli_device_quantize(sl_device *dev, const sl_device_acts *x, sl_error *err);
+sl_status sli_device_rms_norm(sl_device *dev, const sl_device_norm *job, sl_error *err);
+sl_status sli_device_glu(sl_device *dev, const sl_device_glu *job, sl_error *err);
+sl_status sli_device_add(sl_device *dev, sl_device_ptr acc, sl_device_ptr x, uint64_t count, sl_error *err);
+/* heads.cu */
+sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error *err);
+sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
+                             sl_error *err);
+/* attention.cu */
+sl_status sli_device_attention(sl_device *dev, const sl_device_attention *job, sl_error *err);
+uint64_t sli_device_attention_scratch(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions);
+
+/* Products: pack.cu, matmul*.cu, bundles.cu, guess.cu, top.cu */
+sl_status sli_device_pack(sl_device *dev, uint32_t type, sl_device_ptr from, uint64_t stride, uint32_t rows, uint32_t cols,
+                          sl_device_ptr panels, sl_error *err);
+sl_status sli_device_matmul(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
+sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
+                                    const sl_device_acts *x, sl_device_ptr h, sl_error *err);
+sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
+                                 sl_device_ptr out, bool add, sl_error *err);
+sl_status sli_device_dot_signs(sl_device *dev, uint32_t rows, uint32_t cols, sl_device_ptr planes, sl_device_ptr panels,
+                               const sl_device_acts *x, sl_device_ptr out, sl_error *err);
+sl_status sli_device_guess_inputs(sl_device *dev, sl_device_ptr x, sl_device_ptr select, sl_device_ptr factors, const sl_device_acts *out,
+                                  sl_error *err);
+sl_status sli_device_guess_scores(sl_device *dev, sl_glu act, sl_device_ptr gate, sl_device_ptr up, sl_device_ptr neurons, uint32_t ff,
+                                  sl_device_ptr scores, sl_error *err);
+sl_status sli_device_top(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr scratch,
+                         sl_error *err);
+uint64_t sli_device_top_scratch(uint32_t count);
+
+#endif

@@ -1,0 +1,138 @@
+/* kernels/device.h: the arithmetic of a model on a device: kernels.h's definitions (D1..D10), bit for bit, over memory of the device.
+ *
+ * Everything is given to the device's compute stream and returns at once. A function returns what the launch returned; wrong arguments are asserted.
+ * All addresses are the device's; what is an address of floats is 16-byte aligned, quantised activations 64-byte.
+ *
+ * What changes from pass to pass (positions, the tree) lies in the device's memory, so that a captured graph of a pass can be run again for the next.
+ *
+ * Threads: the device's owner. */
+#ifndef SL_KERNELS_DEVICE_H
+#define SL_KERNELS_DEVICE_H
+
+#include "core/device.h"
+#include "kernels/kernels.h"
+
+/* What a pass is, in the device's memory. */
+typedef struct sl_device_pass {
+    uint32_t pos0;  /* position of row 0; of a tree: of its root */
+    uint32_t first; /* of the tree's rows, which row 0 is; without a tree 0. Row r's keys and values go to slot pos0 + first + r */
+    uint32_t tree;  /* 0: rows follow each other */
+    uint32_t unused;
+    uint8_t depth[SL_TREE_ROWS];              /* [row of the tree] */
+    uint8_t path[SL_TREE_ROWS][SL_TREE_ROWS]; /* as sl_attention_tree */
+} sl_device_pass;
+
+/* Activations of `rows` rows (sl_acts, on the device). */
+typedef struct sl_device_acts {
+    uint32_t rows, cols;
+    sl_device_ptr f32, q, d, sum;
+} sl_device_acts;
+
+/* Rows of one matrix, as panels that lie one after the other (kernels.h, "The panel"); a last panel with fewer rows is whole, with zero bytes. */
+typedef struct sl_device_product {
+    uint32_t type, rows;
+    sl_device_ptr panels;
+    sl_device_ptr out;  /* row a's results at out + a * out_stride floats */
+    sl_device_ptr bias; /* [rows], or 0 */
+    sl_device_ptr add;  /* as out, what the results (with the bias) are added to; may be `out` itself; or 0 */
+    uint32_t out_stride;
+} sl_device_product;
+#define SL_DEVICE_PRODUCTS 32 /* of a call */
+
+/* Keys and values of one layer: for each KV head pages of keys, then pages of values, as kernels.h's kv_store_k and kv_store_v lay them out. */
+typedef struct sl_device_kv {
+    sl_device_ptr base; /* keys of head 0, page 0 */
+    uint32_t k_type, v_type;
+    uint64_t head_stride, v_offset;      /* bytes, from a head's keys to the next head's, and to its values */
+    uint64_t k_page_bytes, v_page_bytes; /* from page to page */
+} sl_device_kv;
+
+typedef struct sl_device_norm {
+    uint32_t rows, cols;
+    float eps;
+    sl_device_ptr src, weight, dst; /* dst may be src */
+    const sl_device_acts *acts;     /* NULL, or what dst is quantised to at once (f32 of it is dst) */
+} sl_device_norm;
+
+typedef struct sl_device_glu {
+    sl_glu act;
+    uint32_t rows, cols;
+    sl_device_ptr gate, up, dst; /* dst may be gate */
+    const sl_device_acts *acts;  /* as in sl_device_norm */
+} sl_device_glu;
+
+/* All that happens to a layer's queries, keys and values between their products and attention: norms of heads, rotary turns, the store. */
+typedef struct sl_device_heads {
+    uint32_t rows, heads, kv_heads, head_dim, rope_dim;
+    sl_rope rope;
+    float eps;
+    sl_device_ptr q, k, v;            /* [rows][heads or kv_heads][head_dim]; q is changed in place, k and v only in the cache */
+    sl_device_ptr q_norm, k_norm;     /* [head_dim], or 0 */
+    sl_device_ptr rope_cos, rope_sin; /* [rows][rope_dim / 2] */
+    sl_device_ptr pass;               /* sl_device_pass */
+    sl_device_kv kv;
+} sl_device_heads;
+
+typedef struct sl_device_attention {
+    uint32_t rows, heads, kv_heads, head_dim, window;
+    uint32_t positions; /* no row of the pass sees more; a captured graph's must hold for all its runs */
+    float scale;
+    sl_device_ptr q, out;  /* [rows][heads][head_dim] */
+    sl_device_ptr pass;    /* sl_device_pass */
+    sl_device_ptr scratch; /* sl_device_kernels.attention_scratch() bytes */
+    sl_device_kv kv;
+    const sl_device_acts *acts; /* as in sl_device_norm, of out: cols is heads * head_dim */
+} sl_device_attention;
+
+/* A layer's feed-forward over a list of its neurons, each of which lies as a bundle (pager/packed.h): gate row, up row and down column, as in the
+ * packed file, anywhere the device can read. */
+typedef struct sl_device_bundles {
+    uint32_t gate_type, up_type, down_type;
+    uint32_t d, ff;
+    uint32_t gate_bytes, up_bytes, column_bytes;
+    sl_device_ptr at;   /* [ff] sl_device_ptr of each neuron's bundle; 2-byte aligned */
+    sl_device_ptr meta; /* of the down matrix */
+} sl_device_bundles;
+
+typedef struct sl_device_kernels {
+    /* x->f32 to x->q, d, sum (D1). */
+    sl_status (*quantize)(sl_device *dev, const sl_device_acts *x, sl_error *err);
+    sl_status (*rms_norm)(sl_device *dev, const sl_device_norm *job, sl_error *err);
+    sl_status (*glu)(sl_device *dev, const sl_device_glu *job, sl_error *err);
+    sl_status (*add)(sl_device *dev, sl_device_ptr acc, sl_device_ptr x, uint64_t count, sl_error *err);
+    sl_status (*heads)(sl_device *dev, const sl_device_heads *job, sl_error *err);
+    sl_status (*attention)(sl_device *dev, const sl_device_attention *job, sl_error *err);
+    uint64_t (*attention_scratch)(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions); /* bytes; pure */
+    /* One position's keys and values of all heads to another slot, as they are stored. */
+    sl_status (*kv_copy)(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
+                         sl_error *err);
+
+    /* `rows` rows that lie `stride` bytes apart, as in the file, any alignment, to panels; a last panel is filled up with zero bytes. */
+    sl_status (*pack)(sl_device *dev, uint32_t type, sl_device_ptr from, uint64_t stride, uint32_t rows, uint32_t cols,
+                      sl_device_ptr panels, sl_error *err);
+    /* All products of one source, at most SL_DEVICE_PRODUCTS (D2, D3). */
+    sl_status (*matmul)(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
+
+    /* For i in [0, count): neuron n = neurons[i] (uint32; 0: n = i): h[n] = act(gate row . x) * (up row . x), for the one row x. Others of h are left. */
+    sl_status (*bundle_gate_up)(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
+                                const sl_device_acts *x, sl_device_ptr h, sl_error *err);
+    /* out[r] (+= where `add`) for r in [0, d): the down product over the ascending list `neurons` (0: all ff) and its columns (D8), for each of h's rows
+     * (several only with all neurons). h is quantised, with zeros where a neuron is no member. */
+    sl_status (*bundle_down)(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
+                             sl_device_ptr out, bool add, sl_error *err);
+    /* out[r] of D9 for all rows of the signs. */
+    sl_status (*dot_signs)(sl_device *dev, uint32_t rows, uint32_t cols, sl_device_ptr planes, sl_device_ptr panels,
+                           const sl_device_acts *x, sl_device_ptr out, sl_error *err);
+    /* A predictor's inputs (offload/guess.h): out->f32[i] = x[select[i]] * factors[i] (select 0: x[i]), quantised to out. */
+    sl_status (*guess_inputs)(sl_device *dev, sl_device_ptr x, sl_device_ptr select, sl_device_ptr factors, const sl_device_acts *out,
+                              sl_error *err);
+    /* And its scores, from the products of both signs; rows is ff rounded up to 32, neurons bf16 [4][rows] (offload/guess.c's arithmetic). */
+    sl_status (*guess_scores)(sl_device *dev, sl_glu act, sl_device_ptr gate, sl_device_ptr up, sl_device_ptr neurons, uint32_t ff,
+                              sl_device_ptr scores, sl_error *err);
+    /* The `keep` largest of `count` scores, equal ones by the smaller index first, as an ascending list (offload/select.c's rule). */
+    sl_status (*top)(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr scratch,
+                     sl_error *err);
+    uint64_t (*top_scratch)(uint32_t count); /* bytes; pure */
+} sl_device_kernels;
+
+#endif
