@@ -37,7 +37,12 @@
 #define SLI_GELU_LINEAR 0x1.988454p+0f /* 2 * sqrt(2 / pi) */
 #define SLI_GELU_CUBIC  0x1.2444f2p-4f /* that times 0.044715 */
 
-static inline float sli_exp(float x)
+/* What compiles this for a device says how functions are declared there. */
+#ifndef SLI_EXP_FUNCTION
+#define SLI_EXP_FUNCTION static inline
+#endif
+
+SLI_EXP_FUNCTION float sli_exp(float x)
 {
     float shifted = fmaf(x, SLI_EXP_LOG2E, SLI_EXP_ROUND);
     float n = shifted - SLI_EXP_ROUND;

@@ -1,0 +1,135 @@
+/* kernels/cuda/bundles.cu: gate and up rows of a list of neurons, each of which lies as a bundle somewhere, device memory or host memory (D2, D3, D6).
+ *
+ * A block copies the rows of a few neurons to shared memory as they lie, in whole lines, because over PCIe a line costs what half of one does, and 2-byte
+ * loads of packed blocks would ask for each several times. Then a thread has a segment of one of the rows. */
+#include "kernels/cuda/activate.h"
+#include "kernels/cuda/products.h"
+
+#include <assert.h>
+
+#define THREADS      256
+#define STAGED_BYTES (40 * 1024) /* of rows in shared memory */
+#define NEURONS_MAX  32          /* of a block */
+
+/* The segment of any format: the branch is the same for all threads of a row. */
+SLI_DEVICE float dot_any(uint32_t type, const uint8_t *row, const sli_acts_view &x, uint32_t segment)
+{
+    float out[1] = {0.0f};
+    switch (type) {
+#define CASE(T)                                                                                                                            \
+    case T:                                                                                                                                \
+        if constexpr (sli_form_of(T).words != 0)                                                                                           \
+            sli_dot_segment<T, 1>(sli_row_source<T>(row, segment), x, 0, segment, out);                                                    \
+        else                                                                                                                               \
+            sli_dot_floats<T, 1>(sli_row_source<T>(row, segment), x, 0, segment, out);                                                     \
+        break
+        CASE(SL_TYPE_F32);
+        CASE(SL_TYPE_F16);
+        CASE(SL_TYPE_BF16);
+        CASE(SL_TYPE_Q4_0);
+        CASE(SL_TYPE_Q4_1);
+        CASE(SL_TYPE_Q5_0);
+        CASE(SL_TYPE_Q5_1);
+        CASE(SL_TYPE_Q8_0);
+        CASE(SL_TYPE_IQ4_NL);
+        CASE(SL_TYPE_Q2_K);
+        CASE(SL_TYPE_Q3_K);
+        CASE(SL_TYPE_Q4_K);
+        CASE(SL_TYPE_Q5_K);
+        CASE(SL_TYPE_Q6_K);
+        CASE(SL_TYPE_IQ4_XS);
+#undef CASE
+    default: break;
+    }
+    return out[0];
+}
+
+struct gate_up_job {
+    uint32_t gate_type, up_type, gate_bytes, row_bytes; /* of both rows, which are neighbours */
+    uint32_t pitch;                                     /* of a neuron's rows in shared memory; 0: they are too long and read in place */
+    uint32_t at_once;                                   /* neurons of a block */
+    uint32_t count;
+    const uint8_t *const *at;
+    const uint32_t *neurons;
+    float *h;
+    sl_glu act;
+};
+
+/* What the block's threads copy together, in the largest pieces that the address allows; it is 2-byte aligned, and so is `bytes`. */
+template <typename T> SLI_DEVICE void copy_pieces(uint8_t *to, const uint8_t *from, uint32_t bytes)
+{
+    uint32_t whole = bytes / sizeof(T);
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < whole; i += THREADS)
+        ((T *)to)[i] = ((const T *)from)[i];
+    for (uint32_t i = whole * (sizeof(T) / 2) + threadIdx.x; i < bytes / 2; i += THREADS)
+        ((uint16_t *)to)[i] = ((const uint16_t *)from)[i];
+}
+
+SLI_DEVICE void copy_rows(uint8_t *to, const uint8_t *from, uint32_t bytes)
+{
+    if ((uintptr_t)from % 16 == 0)
+        copy_pieces<uint4>(to, from, bytes);
+    else if ((uintptr_t)from % 4 == 0)
+        copy_pieces<uint32_t>(to, from, bytes);
+    else
+        copy_pieces<uint16_t>(to, from, bytes);
+}
+
+SLI_DEVICE uint32_t neuron_of(const gate_up_job &job, uint32_t i)
+{
+    return job.neurons != NULL ? job.neurons[i] : i;
+}
+
+/* Shared: rows [neuron][pitch], then sums [neuron][gate, up][segment]. */
+static __global__ void __launch_bounds__(THREADS) gate_up_kernel(gate_up_job job, sli_acts_view x)
+{
+    SLI_DYNAMIC_SHARED(uint8_t, rows);
+    float *sums = (float *)(rows + (size_t)job.at_once * job.pitch);
+    uint32_t first = blockIdx.x * job.at_once, count = min(job.count - first, job.at_once), segments = sli_segments_of(x.cols);
+    for (uint32_t i = 0; i < count && job.pitch != 0; i++)
+        copy_rows(rows + i * job.pitch, job.at[neuron_of(job, first + i)], job.row_bytes);
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < count * 2 * segments; i += THREADS) {
+        uint32_t segment = i % segments, matrix = i / segments % 2, neuron = i / segments / 2;
+        const uint8_t *row = job.pitch != 0 ? rows + neuron * job.pitch : job.at[neuron_of(job, first + neuron)];
+        sums[i] = dot_any(matrix == 0 ? job.gate_type : job.up_type, row + (matrix == 0 ? 0 : job.gate_bytes), x, segment);
+    }
+    __syncthreads();
+    if (threadIdx.x < count) {
+        float product[2] = {0.0f, 0.0f};
+        for (uint32_t i = 0; i < 2 * segments; i++)
+            product[i / segments] = product[i / segments] + sums[threadIdx.x * 2 * segments + i];
+        job.h[neuron_of(job, first + threadIdx.x)] = sli_activate(job.act, product[0]) * product[1];
+    }
+}
+
+sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
+                                    const sl_device_acts *x, sl_device_ptr h, sl_error *err)
+{
+    assert(x->rows == 1 && x->cols == b->d);
+    if (count == 0)
+        return SL_OK;
+    uint32_t row_bytes = b->gate_bytes + b->up_bytes, segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS;
+    uint32_t pitch = (row_bytes + 15) / 16 * 16, at_once = NEURONS_MAX;
+    if (pitch > STAGED_BYTES)
+        pitch = 0;
+    else if (at_once > STAGED_BYTES / pitch)
+        at_once = STAGED_BYTES / pitch;
+    uint32_t by_threads = THREADS / (2 * segments) > 0 ? THREADS / (2 * segments)
+                                                       : 1; /* a thread has one segment, unless rows are very long */
+    at_once = at_once < by_threads ? at_once : by_threads;
+    gate_up_job job = {b->gate_type,
+                       b->up_type,
+                       b->gate_bytes,
+                       row_bytes,
+                       pitch,
+                       at_once,
+                       count,
+                       sli_at<const uint8_t *const>(b->at),
+                       sli_at<const uint32_t>(neurons),
+                       sli_at<float>(h),
+                       act};
+    return sli_launch(dev, err, (uint64_t)count * row_bytes, gate_up_kernel, dim3((count + at_once - 1) / at_once), dim3(THREADS),
+                      (size_t)at_once * (pitch + 2 * segments * sizeof(float)), job, sli_view_of(x));
+}
