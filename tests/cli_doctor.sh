@@ -25,7 +25,7 @@ can_be_plain() { plain true 2>/dev/null; }
 
 works "doctor examines a folder" "$SLUICE" doctor "$FOLDER" --quick
 missing=
-for word in cores caches sets memory limits uring disk 'gpu     not used' 'reads at random' verdict advice; do
+for word in cores caches sets memory limits uring disk gpu 'reads at random' verdict advice; do
     grep -q "^$word" "$TMP/out" || missing="$missing $word"
 done
 if [ -z "$missing" ]; then ok "the text has every part"; else not_ok "the text has every part" "missing:$missing" "$(cat "$TMP/out")"; fi
@@ -41,7 +41,7 @@ report "processors are counted" 'r["processors"]["cores_usable"] >= 1 and
 report "the scalar kernels are built and usable" '"scalar" in r["isa"]["built"] and set(r["isa"]["usable"]) <= set(r["isa"]["built"])'
 report "memory is counted" 'r["memory"]["total_bytes"] >= r["memory"]["available_bytes"] > 0 and r["memory"]["ram_budget_bytes"] > 0'
 report "memory bandwidth is measured" 'r["memory_bandwidth"][0]["threads"] == 1 and all(m["bytes_per_s"] > 1e6 for m in r["memory_bandwidth"])'
-report "the GPU is said not to be used" 'r["gpu"]["used"] is False and "no GPU support" in r["gpu"]["reason"]'
+report "why no GPU is used is said, or what it is" 'r["gpu"]["used"] is True and r["gpu"]["in_bytes_per_s"] > 0 or r["gpu"]["used"] is False and len(r["gpu"]["reason"]) > 10'
 case $(json "$TMP/report.json" place.direct.works) in
 True)
     report "each read that was measured has all figures" 'len(r["reads"]) >= 5 and all(
@@ -88,6 +88,18 @@ tmpfs)
 *) skip "a folder that lies in memory is no disk" "/dev/shm is no tmpfs" ;;
 esac
 
+"$SLUICE" doctor "$FOLDER" --quick --json --device none >"$TMP/report.json" 2>/dev/null
+report "no GPU is looked for where none is wanted" 'r["gpu"] == {"used": False, "reason": "none is wanted"}'
+# The emulated device's time is simulated, so its link's figures are known.
+"$SLUICE" doctor "$FOLDER" --quick --json --device emulated:memory=256M,pinned=100M,link=5G >"$TMP/report.json" 2>"$TMP/err"
+report "a GPU is described, and its link is measured" 'r["gpu"]["used"] and r["gpu"]["backend"] == "emulated" and r["gpu"]["memory_bytes"] == 256 << 20 and
+    r["gpu"]["pinned_bytes"] == 64 << 20 and "page-locked" in r["gpu"]["skipped"] and
+    all(0.95 * 5 * 2**30 < r["gpu"][k] <= 5 * 2**30 for k in ("in_bytes_per_s", "out_bytes_per_s")) and
+    all(0 < r["gpu"][k] <= 5 * 2**30 for k in ("pageable_in_bytes_per_s", "pageable_out_bytes_per_s"))'
+"$SLUICE" doctor "$FOLDER" --quick --json --device emulated:lost=20 >"$TMP/report.json" 2>"$TMP/err"
+report "a GPU that fails is said to, and the rest is measured" '"fallen off the bus" in r["gpu"]["skipped"] and r["gpu"]["in_bytes_per_s"] is None and len(r["memory_bandwidth"]) > 0'
+fails "a GPU that is not there is an error" 1 'there is no device emulated:1' "$SLUICE" doctor "$FOLDER" --device emulated:1
+fails "a GPU of no name that is known is refused" 2 "there is no device 'gpu'" "$SLUICE" doctor "$FOLDER" --device gpu
 fails "a missing path is named" 2 'nowhere.*(no such file)' "$SLUICE" doctor "$TMP/nowhere"
 fails "a special file is refused" 2 '/dev/null: is a special file' "$SLUICE" doctor /dev/null
 fails "one path is enough" 2 'one argument too many' "$SLUICE" doctor "$FOLDER" "$FOLDER"

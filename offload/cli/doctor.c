@@ -3,11 +3,10 @@
 #include "offload/tools/doctor.h"
 #include "core/cpu.h"
 #include "offload/cli/cli.h"
+#include "offload/cli/doctor_device.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define NO_GPU "not used: this build has no GPU support"
 
 static const char *const fitness_names[] = {"unknown", "poor", "fair", "good"};
 static const char *const limit_names[] = {"unknown", "disk", "memory", "cores"};
@@ -85,7 +84,7 @@ static void print_place(const sl_doctor_report *r)
         printf("works, aligned to %u bytes\n", p->alignment);
     else
         puts(p->direct_known ? "refused" : "not tried");
-    puts("gpu     " NO_GPU);
+    cli_print_doctor_device(&r->device);
 }
 
 static void print_figures(const sl_doctor_report *r)
@@ -225,11 +224,10 @@ static json_t *json_verdict(const sl_doctor_verdict *v)
 static int print_json(const sl_doctor_report *r)
 {
     json_t *uring = json_pack("{s:b, s:o}", "works", (int)r->uring, "reason", json_reason(r->uring_refusal));
-    json_t *gpu = json_pack("{s:b, s:s}", "used", 0, "reason", NO_GPU);
     return cli_print_json(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "processors", json_processors(&r->topology),
                                     "isa", json_sets(), "memory", json_memory(r), "io_uring", uring, "place", json_place(&r->place), "gpu",
-                                    gpu, "memory_bandwidth", json_bandwidth(r), "reads", json_reads(r), "skipped", json_lines(&r->skipped),
-                                    "verdict", json_verdict(&r->verdict)));
+                                    cli_json_doctor_device(&r->device), "memory_bandwidth", json_bandwidth(r), "reads", json_reads(r),
+                                    "skipped", json_lines(&r->skipped), "verdict", json_verdict(&r->verdict)));
 }
 
 static bool on_progress(void *ctx, uint64_t done, uint64_t total)
@@ -242,6 +240,7 @@ int cli_doctor(const cli_args *args)
 {
     sl_doctor_options options = {.path = args->operands > 0 ? args->operand[0] : NULL,
                                  .ram_budget_bytes = args->ram_budget_bytes,
+                                 .device = args->device,
                                  .quick = args->quick,
                                  .watch = {.progress = on_progress}};
     sl_doctor_report report;

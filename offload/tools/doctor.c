@@ -92,6 +92,12 @@ static void look_at_memory(const sl_doctor_options *options, sl_doctor_report *r
     r->open_files_limit = sl_open_files_limit();
 }
 
+static sl_status examine_device(const sl_doctor_options *options, sl_doctor_report *r, sl_error *err)
+{
+    const char *wanted = options->device != NULL ? options->device : "auto";
+    return sl_doctor_device_examine(wanted, sli_doctor_memory_left(&r->memory), &r->device, err);
+}
+
 sl_status sl_doctor_examine(const sl_doctor_options *options, sl_doctor_report *out, sl_error *err)
 {
     sli_doctor_clock clock = {
@@ -103,6 +109,8 @@ sl_status sl_doctor_examine(const sl_doctor_options *options, sl_doctor_report *
         sli_doctor_say(&out->skipped, "topology: hwloc finds nothing out here");
     look_at_memory(options, out);
     try_uring(out);
+    SL_TRY(examine_device(options, out, err));
+    clock.begin_ns = sl_now_ns(); /* opening a GPU may take seconds */
     SL_TRY(sli_doctor_measure_memory(&clock, out, err));
     SL_TRY(sli_doctor_measure_reads(&clock, out, err));
     sli_doctor_judge(out, &out->verdict);

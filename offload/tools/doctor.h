@@ -2,6 +2,7 @@
  *
  *   doctor.c          facts, and the order of things     doctor_io.c       reads of a file, by engine, depth and size
  *   doctor_memory.c   memory bandwidth                   doctor_verdict.c  what it all means: pure
+ *   doctor_device.c   the GPU and its link (of the time of measuring it takes little, and its opening none)
  *
  * What cannot be looked at is skipped, and a line in `skipped` says why. */
 #ifndef SL_OFFLOAD_TOOLS_DOCTOR_H
@@ -9,6 +10,7 @@
 
 #include "core/os.h"
 #include "core/topology.h"
+#include "offload/tools/doctor_device.h"
 #include "offload/tools/tool.h"
 #include "pager/tier.h"
 
@@ -24,6 +26,7 @@ enum {
 typedef struct sl_doctor_options {
     const char *path;          /* a folder or a file that is read; NULL: the current folder */
     uint64_t ram_budget_bytes; /* 0: 0.8 of the memory that there is */
+    const char *device;        /* as sl_device_open's `wanted`; NULL: "auto" */
     bool quick;                /* about 3 s, not 10 */
     sl_tool_watch watch;       /* its progress has no bytes but a part of the time */
 } sl_doctor_options;
@@ -76,6 +79,7 @@ typedef struct sl_doctor_report {
     char uring_refusal[160];                        /* why not, else "" */
     bool unregistered;                              /* the limit on locked memory left part of the read buffers unregistered */
     sl_doctor_place place;
+    sl_doctor_device device;
     size_t reads, memories;
     sl_doctor_read read[SL_DOCTOR_READS_MAX];
     sl_doctor_memory bandwidth[SL_DOCTOR_MEMORIES_MAX];
