@@ -55,6 +55,7 @@ struct sl_threads {
     futex_word remaining;  /* the owner waits for it to be 0 */
     sl_job job;            /* NULL: members leave */
     void *arg;
+    sl_trace *trace; /* NULL: nobody looks */
     unsigned count;
     bool spin; /* there is a core for each of us */
     bool bind;
@@ -107,7 +108,9 @@ static void *member_main(void *arg)
         seen = wait_change(&crew->generation, seen, crew->spin);
         if (crew->job == NULL)
             return NULL;
+        uint64_t begin = sl_trace_share_begin(crew->trace);
         crew->job(crew->arg, self->index, crew->count);
+        sl_trace_share_end(crew->trace, self->index, begin);
         if (atomic_fetch_sub(&crew->remaining.value, 1) == 1 && atomic_load(&crew->remaining.sleepers) > 0)
             futex_wake_all(&crew->remaining.value);
     }
@@ -237,6 +240,11 @@ void sl_threads_destroy(sl_threads *threads)
 unsigned sl_threads_count(const sl_threads *threads)
 {
     return threads->count;
+}
+
+void sl_threads_trace(sl_threads *threads, sl_trace *trace)
+{
+    threads->trace = trace; /* members see it with their next job */
 }
 
 const char *sl_threads_binding(const sl_threads *threads)

@@ -8,7 +8,7 @@
 #ifndef SL_CORE_THREADS_H
 #define SL_CORE_THREADS_H
 
-#include "core/status.h"
+#include "core/trace.h"
 
 typedef struct sl_threads sl_threads;
 typedef void (*sl_job)(void *arg, unsigned index, unsigned count);
@@ -19,5 +19,7 @@ void sl_threads_destroy(sl_threads *threads); /* NULL is fine */
 unsigned sl_threads_count(const sl_threads *threads);
 const char *sl_threads_binding(const sl_threads *threads); /* for people: "bound to cores 0,1" or why not */
 void sl_threads_run(sl_threads *threads, sl_job fn, void *arg);
+/* From now on the shares of members but the owner go to the recorder, which has a lane for each; NULL: to none. Between jobs. */
+void sl_threads_trace(sl_threads *threads, sl_trace *trace);
 
 #endif

@@ -263,6 +263,22 @@ static bool fetches_sets(const sl_engine *e)
     return known && !e->options.all_logits && sli_bundled_price(e->model, e->packed) > 0;
 }
 
+static uint64_t observing_bytes(const sl_engine *e)
+{
+    return (e->options.trace_bytes > 0 ? sl_trace_price(e->options.trace_bytes, sl_threads_count(e->threads)) : 0) +
+           (e->options.record_bytes > 0 ? sl_record_price(e->options.record_bytes) : 0);
+}
+
+static sl_status open_observers(sl_engine *e, sl_error *err)
+{
+    if (e->options.trace_bytes > 0)
+        SL_TRY(sl_trace_create(e->options.trace_bytes, sl_threads_count(e->threads), &e->trace, err));
+    if (e->options.record_bytes > 0)
+        SL_TRY(sl_record_create(e->options.record_bytes, &e->record, err));
+    sl_threads_trace(e->threads, e->trace);
+    return SL_OK;
+}
+
 static sl_status price(sl_engine *e, sl_error *err)
 {
     uint32_t vocab = e->model->vocab;
@@ -294,7 +310,7 @@ static sl_status price(sl_engine *e, sl_error *err)
         e->bundle_alignment = wishes.bundle_alignment;
     }
     wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
-                           e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max);
+                           e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) + observing_bytes(e);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
     if (e->options.kv_spill != NULL && !e->price.kv.spill)
@@ -346,6 +362,9 @@ static sl_status open_pager(sl_engine *e, sl_error *err)
                               .staging_bytes = e->price.staging_bytes,
                               .plan_max = 2 * e->units.count + 16};
     SL_TRY(sl_pager_create(&config, IO_ALIGNMENT, &e->pager, err));
+    sl_pager_trace(e->pager, e->trace);
+    if (e->record != NULL)
+        sl_pager_record(e->pager, e->record);
     sl_tier *tier = NULL;
     size_t staging_bytes;
     void *staging = sl_pager_staging(e->pager, &staging_bytes);
@@ -467,6 +486,9 @@ static sl_status open_bundles(sl_engine *e, sl_error *err)
     sl_status status = sl_bundles_create(&config, &e->bundles, err);
     free(layers);
     SL_TRY(status);
+    sl_bundles_trace(e->bundles, e->trace);
+    if (e->record != NULL)
+        sl_bundles_record(e->bundles, e->record);
     sl_tier *tier = NULL;
     size_t staging_bytes;
     void *staging = sl_bundles_staging(e->bundles, &staging_bytes);
@@ -490,6 +512,7 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(check_drafts(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));
+    SL_TRY(open_observers(e, err));
     SL_TRY(open_pager(e, err));
     sli_scratch_shape shape = {e->price.batch,
                                e->options.all_logits ? e->price.batch : 1 + e->price.draft_max,
@@ -547,6 +570,8 @@ void sl_engine_close(sl_engine *e)
     sl_pager_destroy(e->pager);
     sli_units_free(&e->units);
     sl_threads_destroy(e->threads);
+    sl_trace_destroy(e->trace);
+    sl_record_destroy(e->record);
     sl_model_close(e->model);
     sl_tokenizer_close(e->tokenizer);
     sl_packed_close(e->packed);

@@ -11,6 +11,7 @@
  *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
+ *   observe.c   what is traced and recorded, as its reader wants it
  *   bundled.c, ffn_bundled.c    feed-forwards of a packed file: all of it
  *   ffn_members.c, ffn_sparse.c, ffn_resident.c    or some of its neurons: those of a set, or those that are in memory
  */
@@ -29,6 +30,7 @@
 #include "offload/tree.h"
 #include "pager/bundles.h"
 #include "pager/pager.h"
+#include "pager/record.h"
 #include "pager/spill.h"
 
 #include <stdatomic.h>
@@ -252,6 +254,8 @@ struct sl_engine {
     sl_session *session;  /* NULL: none is open */
     sli_observer observer;
     atomic_bool interrupted;
+    sl_trace *trace; /* NULL: nobody looks; the same of the record */
+    sl_record *record;
 };
 
 /* Which units a pass acquires. */
@@ -302,6 +306,11 @@ sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and v
 
 /* The cache that the options ask for; how it spills is up to the price. */
 sli_kv_shape sli_kv_shape_of(const sl_engine *engine);
+
+/* After a pass: levels for whoever traces. */
+void sli_trace_levels(sl_engine *engine);
+/* The span that an operation of a program is. */
+sl_trace_name sli_trace_name_of(const sl_op *op, bool in_layer);
 
 void sli_note(const sl_engine *engine, const char *format, ...) SL_PRINTF(2, 3);
 

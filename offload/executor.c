@@ -333,9 +333,14 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
 {
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const float *const *vectors = p->engine->vector_at + (size_t)first_entry * 2;
-    if (p->sparse && rows == 1 && ops == model_of(p)->arch->layer && sli_ffn_guesses(p->engine, layer))
+    sl_trace *trace = p->engine->trace;
+    bool in_layer = ops == model_of(p)->arch->layer;
+    unsigned outer = sl_trace_begin(trace, in_layer ? SL_TRACE_LAYER : SL_TRACE_HEAD, in_layer ? layer : SL_TRACE_NONE, rows);
+    unsigned depth = sl_trace_depth(trace);
+    if (p->sparse && rows == 1 && in_layer && sli_ffn_guesses(p->engine, layer))
         guess_bundles(p, ops, vectors, matrices, layer);
     for (uint32_t i = 0; ops[i].kind != SL_OP_END;) {
+        sl_trace_next(trace, depth, sli_trace_name_of(&ops[i], in_layer), layer, rows);
         if (ops[i].weight == SL_ROLE_FFN_GATE && p->engine->observer.see != NULL)
             p->engine->observer.see(p->engine->observer.ctx, layer, buffer_of(p, ops[i].src), rows);
         if (sli_ffn_begins(p->engine, &ops[i], layer)) {
@@ -360,6 +365,7 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
             run_rows(&job);
         i++;
     }
+    sl_trace_end(trace, outer);
     return SL_OK;
 }
 
@@ -522,8 +528,15 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
               .pages = engine->options.sparq_select == SL_SPARQ_PAGES,
               .resident_only = kind.resident_only};
     uint64_t start = sl_now_ns(), waited = sli_engine_io(engine).wait_ns;
+    unsigned depth = sl_trace_begin(engine->trace,
+                                    kind.resident_only ? SL_TRACE_DRAFT_PASS
+                                    : kind.sparse      ? SL_TRACE_SPARSE_PASS
+                                                       : SL_TRACE_DENSE_PASS,
+                                    SL_TRACE_NONE, rows);
+    sl_record_pass(engine->record, rows);
 
     sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
+    unsigned first = sl_trace_begin(engine->trace, SL_TRACE_EMBEDDING, SL_TRACE_NONE, rows);
     if (status == SL_OK)
         status = sli_kv_begin_pass(&session->kv, slot_of(&p, 0), rows,
                                    p.sparq && p.pages && p.pos0 / SL_KV_PAGE >= engine->options.sparq_k / SL_KV_PAGE, err);
@@ -531,6 +544,7 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
         status = embed(&p, err);
     if (status == SL_OK)
         fill_rope_tables(&p);
+    sl_trace_end(engine->trace, first);
     for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++)
         status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
     if (status == SL_OK && kind.logits_rows > 0)
@@ -542,5 +556,7 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     }
     engine->compute_ns += sl_now_ns() - start - (sli_engine_io(engine).wait_ns - waited);
     engine->passes += !kind.resident_only;
+    sl_trace_end(engine->trace, depth);
+    sli_trace_levels(engine);
     return status;
 }

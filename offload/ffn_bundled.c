@@ -192,6 +192,8 @@ static sl_status gather_unit(gathering *g, const sli_matrix *m, uint32_t index, 
     p.data = p.home;
     if (g->count == PIECES_MAX || (p.home == NULL && sli_gathered_enough(g->ffn->engine, p.unit, g->held_bytes)))
         SL_TRY(flush(g, err));
+    if (p.home != NULL)
+        sl_record_call_of(g->ffn->engine->record, SL_RECORD_USE, p.unit);
     if (p.home == NULL) {
         sl_view view;
         SL_TRY(sl_pager_acquire(pager, p.unit, &view, err));

@@ -40,10 +40,13 @@ static const uint32_t *choose(const sli_ffn *f, const float *x)
     sli_sparsity *s = &f->engine->sparsity;
     if (s->mode == SL_SPARSITY_COARSE)
         return sli_coarse_set(s, f->layer);
+    unsigned depth = sl_trace_begin(f->engine->trace, SL_TRACE_PREDICT, f->layer, 1);
     score_job job = {.scores = sli_sparsity_scores(s, 0), .ff = s->ff};
     sli_sparsity_begin(s, f->layer, f->engine->threads, x, 0, &job.row);
     sl_threads_run(f->engine->threads, score_share, &job);
-    return sli_sparsity_top(s, f->layer, job.scores, 0);
+    const uint32_t *members = sli_sparsity_top(s, f->layer, job.scores, 0);
+    sl_trace_end(f->engine->trace, depth);
+    return members;
 }
 
 /* ---- bundles ---- */

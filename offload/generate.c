@@ -184,7 +184,9 @@ static sl_token pick(generation *g)
     double log_sum = 0;
     if (g->next != NULL)
         log_sum = sli_logprobs_top(logits, s->engine->model->vocab, g->request->logprobs, g->next + 1);
+    unsigned depth = sl_trace_begin(s->engine->trace, SL_TRACE_SAMPLING, SL_TRACE_NONE, 1);
     sl_token token = sli_pick(&g->picker, logits, s->history, s->position);
+    sl_trace_end(s->engine->trace, depth);
     if (g->next != NULL)
         g->next[0] = (sl_logprob){token, sli_logprob(logits[token], log_sum)};
     return token;
@@ -219,6 +221,9 @@ static sl_status take(generation *g, sl_token token, bool *done, sl_error *err)
     if (g->next != NULL)
         memcpy(g->result->logprobs + g->result->count * each, g->next, each * sizeof *g->next);
     g->result->tokens[g->result->count++] = token;
+    sl_trace_token(g->session->engine->trace, (uint32_t)token, g->result->count - 1);
+    if (g->request->on_token != NULL)
+        g->request->on_token(g->request->ctx, g->result->count);
     SL_TRY(write_piece(&g->out, sl_tokenizer_piece(t, token, false), err));
     *done = ended(g, &g->result->reason);
     return SL_OK;
@@ -294,7 +299,10 @@ static sl_status run(generation *g, sl_error *err)
     const sl_engine *engine = g->session->engine;
     sli_io before = sli_engine_io(engine);
     uint64_t start = sl_now_ns();
-    SL_TRY(prefill(g, err));
+    unsigned depth = sl_trace_begin(engine->trace, SL_TRACE_PROMPT, SL_TRACE_NONE, (uint32_t)g->request->prompt_count);
+    sl_status prompted = prefill(g, err);
+    sl_trace_end(engine->trace, depth);
+    SL_TRY(prompted);
     sli_io middle = sli_engine_io(engine);
     uint64_t between = sl_now_ns();
     sl_status status = decode(g, err);

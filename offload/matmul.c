@@ -163,6 +163,8 @@ static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t 
     p.home = (uint8_t *)(uintptr_t)sl_pager_resident(g->engine->pager, p.unit);
     if (g->count == PIECES_MAX || (p.home == NULL && sli_gathered_enough(g->engine, p.unit, g->held_bytes)))
         SL_TRY(flush(g, err));
+    if (p.home != NULL)
+        sl_record_call_of(g->engine->record, SL_RECORD_USE, p.unit);
     if (p.home == NULL) {
         sl_view view;
         SL_TRY(sl_pager_acquire(g->engine->pager, p.unit, &view, err));

@@ -135,7 +135,10 @@ static sl_status draft(sli_sirius *s, uint32_t most, drafted *out, sl_error *err
     while (offered[who] != choice.source)
         who++;
     uint64_t start = sl_now_ns();
-    SL_TRY(s->drafters[who].propose(&s->drafters[who], &text, choice.tokens, s->draft, &out->count, err));
+    unsigned depth = sl_trace_begin(s->session->engine->trace, SL_TRACE_DRAFT, SL_TRACE_NONE, choice.tokens);
+    sl_status status = s->drafters[who].propose(&s->drafters[who], &text, choice.tokens, s->draft, &out->count, err);
+    sl_trace_end(s->session->engine->trace, depth);
+    SL_TRY(status);
     out->seconds = (double)(sl_now_ns() - start) * 1e-9;
     out->source = out->count > 0 ? choice.source : SLI_SOURCE_NONE;
     return SL_OK;
@@ -154,7 +157,10 @@ static sl_status check(sli_sirius *s, sl_token token, const drafted *d, bool mor
     /* What follows is likely to be what preceded: sparse rows of a draft, or another check. */
     unsigned flags = SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS | (more ? SL_EVAL_MORE : 0u) | (d->count > 0 ? SLI_EVAL_FADE : 0u) |
                      (d->source == SLI_SOURCE_MODEL ? 0u : SLI_EVAL_DENSE_NEXT);
-    SL_TRY(sl_session_eval(s->session, s->given, d->count + 1, flags, NULL, err));
+    unsigned depth = sl_trace_begin(e->trace, SL_TRACE_CHECK, SL_TRACE_NONE, d->count + 1);
+    sl_status status = sl_session_eval(s->session, s->given, d->count + 1, flags, NULL, err);
+    sl_trace_end(e->trace, depth);
+    SL_TRY(status);
     *seconds = (double)(sl_now_ns() - start) * 1e-9;
     sli_io after = sli_engine_io(e);
     s->stats->bytes_read += after.bytes_read - before.bytes_read;

@@ -171,7 +171,10 @@ static sl_status check(sli_sirius *s, bool more, double *seconds, sl_error *err)
     sli_io before = sli_engine_io(e);
     uint64_t start = sl_now_ns();
     unsigned flags = SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS | (more ? SL_EVAL_MORE : 0u) | (tree->rows > 1 ? SLI_EVAL_FADE : 0u);
-    SL_TRY(sl_session_eval_tree(s->session, tree->tokens, tree->parents, tree->rows, flags, NULL, err));
+    unsigned depth = sl_trace_begin(e->trace, SL_TRACE_CHECK, SL_TRACE_NONE, tree->rows);
+    sl_status status = sl_session_eval_tree(s->session, tree->tokens, tree->parents, tree->rows, flags, NULL, err);
+    sl_trace_end(e->trace, depth);
+    SL_TRY(status);
     *seconds = (double)(sl_now_ns() - start) * 1e-9;
     sli_io after = sli_engine_io(e);
     s->stats->bytes_read += after.bytes_read - before.bytes_read;
@@ -252,7 +255,10 @@ sl_status sli_sirius_tree_step(sli_sirius *s, sl_token token, uint32_t most, uin
     *count = 0;
     session->history[session->position] = token; /* it is part of the text that drafters see */
     uint64_t start = sl_now_ns();
-    SL_TRY(draft(s, token, limit - 1 < s->most ? limit - 1 : s->most, err));
+    unsigned depth = sl_trace_begin(session->engine->trace, SL_TRACE_DRAFT, SL_TRACE_NONE, 0);
+    sl_status status = draft(s, token, limit - 1 < s->most ? limit - 1 : s->most, err);
+    sl_trace_end(session->engine->trace, depth);
+    SL_TRY(status);
     double draft_s = (double)(sl_now_ns() - start) * 1e-9;
     SL_TRY(check(s, most > 1, &check_s, err));
     SL_TRY(keep(s, count, err));

@@ -92,6 +92,9 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
     uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
+    /* Keeps what happens in so much memory of the budget, 0: nothing. Of events (sl_engine_trace) the last ones, of accesses to weights
+     * (sl_engine_write_record) the first ones. Nothing is written anywhere before it is asked for. */
+    uint64_t trace_bytes, record_bytes;
     /* Called for everything the user should be told (a fallback, a value chosen for him); one line without newline. */
     void (*note)(void *ctx, const char *line);
     void *note_ctx;
@@ -250,6 +253,8 @@ typedef struct sl_request {
         logprobs; /* likeliest tokens to be told of each token's place, up to SL_LOGPROBS_MAX; 0: none, nor the token's. Without drafting */
     /* Text as it comes, whole UTF-8 characters, never part of a stop string; return false to stop. */
     bool (*on_text)(void *ctx, const char *text, size_t length);
+    /* A token was generated; the number of all so far. May be NULL. */
+    void (*on_token)(void *ctx, size_t count);
     /* Progress of a long prompt: rows done of all. May be NULL. */
     void (*on_prompt)(void *ctx, size_t done, size_t total);
     void *ctx;
@@ -299,6 +304,35 @@ typedef struct sl_result {
 /* Generates. On SL_OK and on SL_INTERRUPTED or SL_IO the result holds what was generated so far. */
 SL_MUST_USE sl_status sl_generate(sl_session *session, const sl_request *request, sl_result *result, sl_error *err);
 void sl_result_free(sl_result *result);
+
+/* ---- traces ---- */
+
+typedef enum sl_trace_type {
+    SL_EVENT_SPAN,  /* work, from begin to end; spans of a thread nest */
+    SL_EVENT_READ,  /* from a file; they overlap */
+    SL_EVENT_TOKEN, /* one was generated */
+    SL_EVENT_LEVEL  /* a figure as it was then */
+} sl_trace_type;
+typedef struct sl_trace_event {
+    sl_trace_type type;
+    const char *name; /* "attention", "units", "token", "memory", … */
+    unsigned thread;  /* of the crew; 0 is the caller's */
+    uint64_t begin_ns, end_ns; /* monotonic clock; a read that never came back has end_ns 0 */
+    int32_t layer, rows;       /* -1: none; rows that the work was for */
+    /* of a read: where, how much, what (a tensor's rows, a layer's neurons), and the reads on their way when it had begun and when it was back */
+    uint32_t file;
+    uint64_t offset, bytes;
+    char what[128];
+    uint32_t depth_begin, depth_end;
+    sl_token_id token;
+    uint64_t value; /* a token's number, from 0; a level: bytes, or with "hit rate" thousandths */
+} sl_trace_event;
+/* Shows what is kept, thread after thread, each in the order in which it was noted; `see` returns false to stop. Returns how many events are lost
+ * because there was no room. Without options.trace_bytes there are none. Not while the engine works. */
+uint64_t sl_engine_trace(const sl_engine *engine, bool (*see)(void *ctx, const sl_trace_event *event), void *ctx);
+/* Writes the record of accesses to weights, for `sluice replay`; pager/record.h describes the file. *complete is false where the memory was full before
+ * the end: then it is the record of what came until then. SL_INVALID without options.record_bytes. Not while the engine works. */
+SL_MUST_USE sl_status sl_engine_write_record(const sl_engine *engine, const char *path, bool *complete, sl_error *err);
 
 /* ---- files ---- */
 

@@ -20,6 +20,7 @@ static void submit_failed(sl_bundles *b, sli_stage *s, uint32_t request, const s
     s->request[request].state = SLI_READ_FAILED;
     b->failure = *failure;
     b->stats.failed++;
+    sl_record_broken(b->record);
 }
 
 /* How many reads of the stage were started. */
@@ -46,6 +47,13 @@ static uint32_t submit_stage(sl_bundles *b, sli_stage *s)
         started++;
         b->stats.requests++;
         b->stats.bytes_read += r->bytes;
+        r->traced = sl_trace_read(b->trace, &(sl_trace_entry){.name = SL_TRACE_NEURONS,
+                                                              .offset = r->offset,
+                                                              .bytes = r->bytes,
+                                                              .file = (uint16_t)b->file,
+                                                              .layer = (uint16_t)(s->cache - b->cache),
+                                                              .depth_begin = (uint16_t)b->in_flight});
+        sl_record_started(b->record);
     }
     return started;
 }
@@ -68,21 +76,30 @@ void sli_bundles_collect(sl_bundles *b, bool wait)
         count = b->tier->ops->reap(b->tier, wait, done, COLLECT_MAX, &failure);
         if (failure.status != SL_OK)
             b->failure = failure;
+        sl_record_reaped(b->record, 1, done, count);
         for (size_t i = 0; i < count; i++) {
             b->in_flight--; /* F1 */
             b->stats.failed += done[i].status != SL_OK;
-            sli_stage_request_done(&b->stage[done[i].tag >> 32], (uint32_t)done[i].tag, done[i].status != SL_OK);
+            sli_stage *s = &b->stage[done[i].tag >> 32];
+            sl_trace_read_done(b->trace, s->request[(uint32_t)done[i].tag].traced, b->in_flight);
+            sli_stage_request_done(s, (uint32_t)done[i].tag, done[i].status != SL_OK);
         }
         wait = false;
     }
 }
 
-void sl_bundles_poll(sl_bundles *b)
+static void poll(sl_bundles *b)
 {
     if (b->tier == NULL)
         return;
     sli_bundles_collect(b, false);
     sli_bundles_submit(b);
+}
+
+void sl_bundles_poll(sl_bundles *b)
+{
+    sl_record_call(b->record, SL_RECORD_BUNDLES_POLL);
+    poll(b);
 }
 
 /* Waits until nothing of the stage is in flight; starts nothing. */
@@ -154,7 +171,8 @@ void sl_bundles_prefetch(sl_bundles *b, uint32_t layer, const uint32_t *places, 
 {
     if (b->tier == NULL || layer >= b->layer_count || !rises(places, count, b->cache[layer].layer.count))
         return;
-    sl_bundles_poll(b);
+    sl_record_places(b->record, SL_RECORD_PREFETCH, layer, places, count);
+    poll(b);
     sli_cache *cache = &b->cache[layer];
     uint32_t absent = list_absent(b, cache, places, count);
     sli_stage *s = absent > 0 ? take_stage(b, cache, false) : NULL;
@@ -199,6 +217,7 @@ static uint32_t make_room(sl_bundles *b, sli_stage *s, const uint32_t *places, u
 static bool wait_for_needed(sl_bundles *b, sli_stage *s)
 {
     uint64_t begin = sl_now_ns();
+    unsigned depth = sl_trace_begin(b->trace, SL_TRACE_WAIT, (uint32_t)(s->cache - b->cache), 0);
     bool good = true;
     b->urgent = s;
     sli_bundles_submit(b);
@@ -214,6 +233,7 @@ static bool wait_for_needed(sl_bundles *b, sli_stage *s)
     }
     b->urgent = NULL;
     b->stats.wait_ns += sl_now_ns() - begin;
+    sl_trace_end(b->trace, depth);
     return good;
 }
 
@@ -283,6 +303,7 @@ static sl_status check_fetch(const sl_bundles *b, uint32_t layer, const uint32_t
 sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, const uint8_t **addresses, sl_error *err)
 {
     SL_TRY(check_fetch(b, layer, places, count, err));
+    sl_record_places(b->record, SL_RECORD_FETCH, layer, places, count);
     sli_cache *cache = &b->cache[layer];
     sli_bundles_collect(b, false);
     sli_stage *s = take_stage(b, cache, true);
@@ -296,13 +317,15 @@ sl_status sl_bundles_fetch(sl_bundles *b, uint32_t layer, const uint32_t *places
     for (uint32_t i = 0; i < count; i++)
         b->used[i] = places[i];
     b->used_count = count;
+    sl_record_resume(b->record);
     return SL_OK;
 }
 
 uint32_t sl_bundles_ready(sl_bundles *b, uint32_t layer, const uint32_t *places, uint32_t count, uint32_t *ready)
 {
     const sli_cache *cache = &b->cache[layer];
-    sl_bundles_poll(b);
+    sl_record_places(b->record, SL_RECORD_BUNDLES_READY, layer, places, count);
+    poll(b);
     const sli_stage *s = stage_of(b, cache);
     uint32_t n = 0;
     for (uint32_t i = 0; i < count; i++)
@@ -319,6 +342,7 @@ void sl_bundles_done(sl_bundles *b, uint32_t layer)
         assert(!"B4: done without its fetch");
         return;
     }
+    sl_record_call_of(b->record, SL_RECORD_DONE, layer);
     sli_cache *cache = s->cache;
     b->held = NULL;
     if (sli_cache_holds_all(cache)) { /* nothing comes or goes any more: uses need not be counted */
@@ -341,6 +365,7 @@ void sl_bundles_offer(sl_bundles *b, uint32_t layer, uint32_t place, const uint8
 {
     if (layer >= b->layer_count || place >= b->cache[layer].layer.count)
         return;
+    sl_record_offer(b->record, layer, place);
     sli_cache *cache = &b->cache[layer];
     uint32_t slot = sli_policy_offer(&cache->ledger, place);
     if (slot == SLI_NO_SLOT || sli_cache_in_slot(cache, place))

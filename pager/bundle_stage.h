@@ -26,6 +26,7 @@ typedef enum sli_request_state { SLI_QUEUED, SLI_READING, SLI_READ, SLI_READ_FAI
 typedef struct sli_request {
     uint64_t offset; /* in the file */
     uint32_t at, bytes;
+    uint64_t traced; /* sl_trace_read */
     uint8_t state;
     bool needed; /* the fetch that is under way waits for it */
 } sli_request;

@@ -226,6 +226,11 @@ sl_status sl_bundles_attach(sl_bundles *b, sl_tier *tier, sl_error *err)
     return status;
 }
 
+void sl_bundles_trace(sl_bundles *b, sl_trace *trace)
+{
+    b->trace = trace;
+}
+
 void sl_bundles_destroy(sl_bundles *b)
 {
     if (b == NULL)

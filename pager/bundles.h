@@ -23,6 +23,7 @@
 #ifndef SL_PAGER_BUNDLES_H
 #define SL_PAGER_BUNDLES_H
 
+#include "core/trace.h"
 #include "pager/tier.h"
 
 /* What offsets and strides must be multiples of, and so what addresses are. Multiples of the tier's alignment are read without waste. */
@@ -78,6 +79,7 @@ SL_MUST_USE sl_status sl_bundles_create(const sl_bundles_config *config, sl_bund
 void *sl_bundles_staging(sl_bundles *b, size_t *bytes);
 /* Takes the tier over, also when it fails. */
 SL_MUST_USE sl_status sl_bundles_attach(sl_bundles *b, sl_tier *tier, sl_error *err);
+void sl_bundles_trace(sl_bundles *b, sl_trace *trace); /* reads and waits go to it from now on; nothing is in flight */
 void sl_bundles_destroy(sl_bundles *b); /* NULL is fine; waits for reads in flight */
 
 /* Begins to read what of these places (ascending) is absent. Never waits. May do less than asked (no room, or the stage's last reads are

@@ -7,6 +7,7 @@
 #define SL_PAGER_BUNDLES_PRIVATE_H
 
 #include "pager/bundle_stage.h"
+#include "pager/record.h"
 
 #define SLI_STAGES 2
 
@@ -23,7 +24,9 @@ struct sl_bundles {
     sli_admission *admission; /* likewise */
     sl_tier *tier;
     uint32_t in_flight;
-    sl_error failure; /* of the last read that failed */
+    sl_error failure;  /* of the last read that failed */
+    sl_trace *trace;   /* NULL: nobody looks; the same of the record */
+    sl_record *record;
     sl_bundles_stats stats;
     uint8_t *slots, *staging;
     uint64_t slots_bytes, staging_bytes, tables_bytes;

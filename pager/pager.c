@@ -170,6 +170,11 @@ sl_status sl_pager_attach(sl_pager *pager, sl_tier *tier, sl_error *err)
     return SL_OK;
 }
 
+void sl_pager_trace(sl_pager *pager, sl_trace *trace)
+{
+    pager->trace = trace;
+}
+
 void sl_pager_destroy(sl_pager *pager)
 {
     if (pager == NULL)
@@ -178,6 +183,20 @@ void sl_pager_destroy(sl_pager *pager)
     sl_pages_free(pager->homes, pager->homes_bytes);
     sl_pages_free(pager->staging, pager->staging_bytes);
     sl_pages_free(pager, pager->tables_bytes);
+}
+
+static void poll(sl_pager *pager)
+{
+    if (pager->tier == NULL)
+        return;
+    sli_stream_collect(pager, false);
+    sli_stream_ahead(pager);
+}
+
+void sl_pager_poll(sl_pager *pager)
+{
+    sl_record_call(pager->record, SL_RECORD_POLL);
+    poll(pager);
 }
 
 sl_status sl_pager_plan(sl_pager *pager, const sl_unit_id *units, uint32_t count, sl_error *err)
@@ -189,29 +208,23 @@ sl_status sl_pager_plan(sl_pager *pager, const sl_unit_id *units, uint32_t count
     for (uint32_t i = 0; i < count; i++)
         if (units[i] >= pager->units.count)
             return sl_fail(err, SL_INVALID, "unit %u is planned; there are %u", units[i], pager->units.count);
+    sl_record_plan(pager->record, units, count);
     for (uint32_t i = 0; i < count; i++)
         plan->entry[plan->tail++ % plan->capacity] = units[i];
-    sl_pager_poll(pager);
+    poll(pager);
     return SL_OK;
 }
 
 void sl_pager_cancel(sl_pager *pager)
 {
     sli_plan *plan = &pager->plan;
+    sl_record_call(pager->record, SL_RECORD_CANCEL);
     for (uint64_t at = plan->head; at < plan->tail; at++) {
         uint32_t entry = plan->entry[at % plan->capacity];
         if ((entry & SLI_CLAIMED) != 0)
             pager->units.unit[entry & ~SLI_CLAIMED].claims--;
     }
     plan->head = plan->next = plan->tail;
-}
-
-void sl_pager_poll(sl_pager *pager)
-{
-    if (pager->tier == NULL)
-        return;
-    sli_stream_collect(pager, false);
-    sli_stream_ahead(pager);
 }
 
 static bool on_its_way(const sli_unit *u)
@@ -225,6 +238,7 @@ static sl_status bring(sl_pager *p, sl_unit_id id, bool planned, sl_error *err)
     const sli_unit *u = &p->units.unit[id];
     sl_status status = SL_OK;
     uint64_t begin = sl_now_ns();
+    unsigned depth = sl_trace_begin(p->trace, SL_TRACE_WAIT, SL_TRACE_NONE, 0);
     if (u->state == SLI_ABSENT && planned) { /* its room may have gone to another: its turn comes first now */
         p->plan.next = p->plan.head;
         sli_stream_ahead(p);
@@ -244,6 +258,7 @@ static sl_status bring(sl_pager *p, sl_unit_id id, bool planned, sl_error *err)
         }
     }
     p->stats.wait_ns += sl_now_ns() - begin;
+    sl_trace_end(p->trace, depth);
     return status;
 }
 
@@ -270,7 +285,8 @@ sl_status sl_pager_acquire(sl_pager *pager, sl_unit_id unit, sl_view *view, sl_e
     *view = (sl_view){0};
     if (unit >= p->units.count || p->tier == NULL)
         return sl_fail(err, SL_INVALID, "unit %u is asked for; there are %u, and %s tier", unit, p->units.count, p->tier ? "a" : "no");
-    sl_pager_poll(p);
+    sl_record_call_of(p->record, SL_RECORD_ACQUIRE, unit);
+    poll(p);
     const sli_plan *plan = &p->plan;
     const sli_unit *u = &p->units.unit[unit];
     bool planned = plan->head < plan->tail && (plan->entry[plan->head % plan->capacity] & ~SLI_CLAIMED) == unit;
@@ -278,6 +294,7 @@ sl_status sl_pager_acquire(sl_pager *pager, sl_unit_id unit, sl_view *view, sl_e
     p->stats.hits_staged += u->state == SLI_STAGED;
     if (on_its_way(u))
         SL_TRY(bring(p, unit, planned, err));
+    sl_record_resume(p->record);
     if (u->state == SLI_FAILED)
         return explain_failed(p, unit, err);
 
@@ -293,17 +310,20 @@ sl_status sl_pager_acquire(sl_pager *pager, sl_unit_id unit, sl_view *view, sl_e
 
 void sl_pager_settle(sl_pager *pager, sl_unit_id unit)
 {
+    sl_record_call_of(pager->record, SL_RECORD_SETTLE, unit);
     sli_unit_settle(&pager->units, unit);
     pager->stats.resident_bytes = pager->units.resident_bytes;
 }
 
 void sl_pager_release(sl_pager *pager, sl_unit_id unit)
 {
+    sl_record_call_of(pager->record, SL_RECORD_RELEASE, unit);
     sli_unit_unpin(&pager->units, unit);
 }
 
 void sl_pager_retry(sl_pager *pager)
 {
+    sl_record_call(pager->record, SL_RECORD_RETRY);
     for (uint32_t i = 0; i < pager->units.count; i++)
         if (pager->units.unit[i].state == SLI_FAILED)
             sli_unit_retry(&pager->units, i);
@@ -312,7 +332,8 @@ void sl_pager_retry(sl_pager *pager)
 
 bool sl_pager_ready(sl_pager *pager, sl_unit_id unit)
 {
-    sl_pager_poll(pager);
+    sl_record_call_of(pager->record, SL_RECORD_READY, unit);
+    poll(pager);
     sli_unit_state state = pager->units.unit[unit].state;
     return state == SLI_RESIDENT || state == SLI_STAGED;
 }
@@ -337,6 +358,13 @@ static sl_status small_start(sl_pager *p, uint32_t file, uint64_t offset, uint32
     sl_read read = {.file = file, .offset = s->from, .bytes = s->length, .memory = s->slot, .tag = SLI_SMALL_TAG | tag};
     SL_TRY(p->tier->ops->submit(p->tier, &read, err));
     p->in_flight++;
+    p->small_traced[tag] = sl_trace_read(p->trace, &(sl_trace_entry){.name = SL_TRACE_ROWS,
+                                                                     .offset = s->from,
+                                                                     .bytes = (uint32_t)s->length,
+                                                                     .file = (uint16_t)file,
+                                                                     .layer = SL_TRACE_NONE,
+                                                                     .depth_begin = (uint16_t)p->in_flight});
+    sl_record_started(p->record);
     p->small_left++;
     p->stats.requests++;
     p->stats.bytes_read += s->length;
@@ -352,18 +380,16 @@ static void small_wait(sl_pager *p)
     }
 }
 
-#define BURST_MAX 64
-
 /* Bytes [at, at + bytes) of each range, `stride` apart in `out`. */
 static sl_status read_burst(sl_pager *p, uint32_t file, const uint64_t *offsets, uint32_t count, uint32_t at, uint32_t bytes,
                             uint32_t stride, uint8_t *out, sl_error *err)
 {
-    small burst[BURST_MAX];
+    small burst[SLI_BURST_MAX];
     uint32_t slot_bytes = (uint32_t)round_up(bytes, p->alignment) + p->alignment, slots = (uint32_t)SLI_SMALL_BYTES / slot_bytes;
     uint8_t *area = p->staging + p->staging_bytes - SLI_SMALL_BYTES;
     sl_status status = SL_OK;
-    if (slots > BURST_MAX)
-        slots = BURST_MAX;
+    if (slots > SLI_BURST_MAX)
+        slots = SLI_BURST_MAX;
     for (uint32_t done = 0; done < count && status == SL_OK;) {
         uint32_t n = count - done < slots ? count - done : slots;
         p->small_failed = false;
@@ -388,12 +414,14 @@ sl_status sl_pager_read_small(sl_pager *pager, uint32_t file, const uint64_t *of
         return sl_fail(err, SL_INVALID, "small reads of %u bytes; they need a length and a tier", bytes);
     uint64_t begin = sl_now_ns();
     sl_status status = SL_OK;
+    sl_record_small(pager->record, file, bytes, offsets, count);
     for (uint32_t at = 0, piece; at < bytes && status == SL_OK; at += piece) {
         piece = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
         status = read_burst(pager, file, offsets, count, at, piece, bytes, out, err);
     }
     pager->stats.wait_ns += sl_now_ns() - begin;
     sli_stream_ahead(pager);
+    sl_record_resume(pager->record);
     return status;
 }
 

@@ -23,6 +23,7 @@
 #ifndef SL_PAGER_PAGER_H
 #define SL_PAGER_PAGER_H
 
+#include "core/trace.h"
 #include "pager/tier.h"
 
 typedef struct sl_pager sl_pager;
@@ -57,6 +58,7 @@ uint64_t sl_pager_staging_min(const sl_unit *units, uint32_t unit_count, uint32_
 SL_MUST_USE sl_status sl_pager_create(const sl_pager_config *config, uint32_t alignment, sl_pager **out, sl_error *err);
 void *sl_pager_staging(sl_pager *pager, size_t *bytes);
 SL_MUST_USE sl_status sl_pager_attach(sl_pager *pager, sl_tier *tier, sl_error *err);
+void sl_pager_trace(sl_pager *pager, sl_trace *trace); /* reads and waits go to it from now on; nothing is in flight */
 void sl_pager_destroy(sl_pager *pager); /* NULL is fine; waits for reads in flight */
 
 /* Appends to the plan and starts reading. Units are acquired in planned order. SL_NO_MEMORY when plan_max would be exceeded. */

@@ -11,12 +11,14 @@
 #ifndef SL_PAGER_PAGER_PRIVATE_H
 #define SL_PAGER_PAGER_PRIVATE_H
 
+#include "pager/record.h"
 #include "pager/ring.h"
 #include "pager/unit.h"
 
 #define SLI_CLAIMED     ((uint32_t)1 << 31) /* in an entry of the plan, beside the unit's number */
 #define SLI_SMALL_BYTES ((size_t)256 << 10) /* of staging memory, set apart for small reads */
 #define SLI_SMALL_TAG   ((uint64_t)1 << 63)
+#define SLI_BURST_MAX   64 /* small reads in flight */
 
 typedef struct sli_plan {
     uint32_t *entry;
@@ -35,6 +37,9 @@ struct sl_pager {
     uint32_t in_flight;  /* reads that the tier has */
     uint32_t small_left; /* of those, small ones */
     bool small_failed;
+    uint64_t small_traced[SLI_BURST_MAX];
+    sl_trace *trace;   /* NULL: nobody looks; the same of the record */
+    sl_record *record;
     sl_error failure; /* of the last read that failed */
     sl_pager_stats stats;
 };

@@ -21,6 +21,7 @@ typedef struct sli_extent {
     uint32_t file;
     uint32_t first_unit; /* head of a list through sli_unit.next, or SLI_NONE: nothing of use is here */
     bool reading;
+    uint64_t traced; /* sl_trace_read */
 } sli_extent;
 
 typedef struct sli_ring {

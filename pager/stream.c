@@ -102,6 +102,21 @@ static void units_failed(sl_pager *p, sli_extent *extent)
     extent->first_unit = SLI_NONE; /* a hole, until the ring has come round */
 }
 
+static uint64_t trace_start(const sl_pager *p, const request *r)
+{
+    uint32_t units = 0;
+    for (sl_unit_id id = r->first_unit; p->trace != NULL && id != SLI_NONE; id = p->units.unit[id].next)
+        units++;
+    return sl_trace_read(p->trace, &(sl_trace_entry){.name = SL_TRACE_UNITS,
+                                                     .offset = r->from,
+                                                     .bytes = (uint32_t)r->bytes,
+                                                     .file = (uint16_t)r->file,
+                                                     .id = r->first_unit,
+                                                     .count = units,
+                                                     .layer = SL_TRACE_NONE,
+                                                     .depth_begin = (uint16_t)p->in_flight});
+}
+
 /* Starts the request at `at`. All its units are ABSENT; they are LOADING afterwards, or FAILED when the tier takes no such read. */
 static void start(sl_pager *p, const request *r, uint64_t at)
 {
@@ -119,10 +134,13 @@ static void start(sl_pager *p, const request *r, uint64_t at)
         p->stats.requests++;
         p->stats.bytes_read += r->bytes;
         p->stats.bytes_wanted += r->wanted;
+        p->ring.extent[index].traced = trace_start(p, r);
+        sl_record_started(p->record);
         return;
     }
     if (status == SL_PENDING)
         sl_fail(&failure, SL_INTERNAL, "the %s tier has less room than it said (%u reads)", p->tier->attrs.engine, p->tier->attrs.depth);
+    sl_record_broken(p->record);
     p->failure = failure;
     p->ring.extent[index].reading = false;
     units_failed(p, &p->ring.extent[index]);
@@ -206,6 +224,7 @@ void sli_stream_ahead(sl_pager *p)
 static void small_done(sl_pager *p, const sl_read_done *done)
 {
     p->small_left--;
+    sl_trace_read_done(p->trace, p->small_traced[done->tag & ~SLI_SMALL_TAG], p->in_flight);
     p->small_failed |= done->status != SL_OK;
 }
 
@@ -213,6 +232,7 @@ static void extent_done(sl_pager *p, const sl_read_done *done)
 {
     sli_extent *extent = &p->ring.extent[done->tag];
     extent->reading = false;
+    sl_trace_read_done(p->trace, extent->traced, p->in_flight);
     if (done->status != SL_OK) {
         units_failed(p, extent);
         return;
@@ -230,6 +250,7 @@ void sli_stream_collect(sl_pager *p, bool wait)
         count = p->tier->ops->reap(p->tier, wait, done, COLLECT_MAX, &failure);
         if (failure.status != SL_OK)
             p->failure = failure;
+        sl_record_reaped(p->record, 0, done, count);
         for (size_t i = 0; i < count; i++) {
             p->in_flight--;
             if ((done[i].tag & SLI_SMALL_TAG) != 0)

@@ -29,7 +29,7 @@ static bool on_progress(void *ctx, sli_calibrate_stage stage, uint64_t done, uin
 static bool on_write(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    return cli_progress("writing", done, total);
+    return cli_progress_bytes("writing", done, total);
 }
 
 static void on_note(void *ctx, const char *line)

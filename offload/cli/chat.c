@@ -154,7 +154,7 @@ int cli_chat_main(const cli_args *args)
         c.editor = cli_line_editor_open();
         if (c.editor != NULL)
             fputs("/help lists the commands\n", stderr);
-        result = converse(&c);
+        result = cli_write_observed(args, c.run.engine, converse(&c));
     }
     cli_chat_input_close(&c);
     cli_chat_forget(&c);

@@ -24,10 +24,10 @@ typedef struct cli_args {
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
         *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
-        *svg, *title, *device;
+        *svg, *title, *device, *trace, *record, *policies, *caches, *links;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
-    uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed;
+    uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local, fewshot, limit;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
@@ -57,9 +57,17 @@ int cli_calibrate(const cli_args *args);
 int cli_doctor(const cli_args *args);
 int cli_eval_main(const cli_args *args);
 int cli_report(const cli_args *args);
+int cli_replay(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);
+
+/* --trace and --record: what they ask of the engine; a file that is there or cannot be written is said now. */
+SL_MUST_USE sl_status cli_observe_options(const cli_args *args, sl_engine_options *options, sl_error *err);
+/* Writes what they ask for, also of a run that was interrupted; what it gives is `result`, or CLI_FAILED. NULL engine: nothing. */
+int cli_write_observed(const cli_args *args, const sl_engine *engine, int result);
+/* The trace alone, for whoever has several engines. */
+SL_MUST_USE sl_status cli_write_trace(const sl_engine *engine, const char *path, sl_error *err);
 
 /* Finds a flag's word in a list; `out` is its place, 0 where the flag was not given. */
 SL_MUST_USE sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err);
@@ -93,9 +101,13 @@ bool cli_has_isa(int isa, bool here); /* the instruction set (sl_isa) is built i
 void cli_print_isas(bool here);       /* their names on stdout, a blank before each */
 bool cli_color(void);                 /* stderr is a terminal and NO_COLOR is not set */
 bool cli_terminal(void);              /* stderr is a terminal */
-/* A progress line on a terminal; nothing elsewhere. cli_progress_end removes it. */
-bool cli_progress(void *what, uint64_t done, uint64_t total); /* `what`: const char *; false after Ctrl-C */
+/* A progress line on a terminal, with rate and time left; nothing elsewhere. cli_progress_end removes it. `what`: const char *; both are false after
+ * Ctrl-C. Of bytes, or of whatever is counted. */
+bool cli_progress(void *what, uint64_t done, uint64_t total);
+bool cli_progress_bytes(void *what, uint64_t done_bytes, uint64_t total_bytes);
 void cli_progress_end(void);
+/* "1:05", "2:03:04": for what takes so many seconds. */
+void cli_format_duration(double seconds, char out[24]);
 
 void cli_catch_interrupt(sl_engine *engine); /* Ctrl-C interrupts this engine; NULL: only sets the flag */
 bool cli_interrupted(void);

@@ -21,10 +21,11 @@ enum {
     EVAL = 8192,
     REPORT = 16384,
     PRUNE = 32768,
+    REPLAY = 65536,
     GENERATE = RUN | CHAT,
     ENGINE = GENERATE | PERPLEXITY | EVAL,
-    ALL = 65535,
-    SETTABLE = 65536 /* no command: what /set changes in a conversation */
+    ALL = 131071,
+    SETTABLE = 131072 /* no command: what /set changes in a conversation */
 };
 
 typedef struct cli_command {

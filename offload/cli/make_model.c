@@ -17,7 +17,7 @@ typedef struct made {
 static bool on_progress(void *ctx, uint64_t done, uint64_t total)
 {
     (void)ctx;
-    return cli_progress("writing", done, total);
+    return cli_progress_bytes("writing", done, total);
 }
 
 static void on_note(void *ctx, const char *line)

@@ -155,21 +155,6 @@ sl_status cli_write_file(const char *path, const char *text, size_t length, sl_e
     return status;
 }
 
-bool cli_progress(void *what, uint64_t done, uint64_t total)
-{
-    if (cli_terminal() && total > 0) {
-        fprintf(stderr, "\r\033[K%s %3.0f %%", (const char *)what, 100.0 * (double)done / (double)total);
-        fflush(stderr);
-    }
-    return !cli_interrupted();
-}
-
-void cli_progress_end(void)
-{
-    if (cli_terminal())
-        fputs("\r\033[K", stderr);
-}
-
 bool cli_has_isa(int isa, bool here)
 {
     return sl_kernels_for((sl_isa)isa) != NULL && (!here || sl_cpu_supports((sl_isa)isa));

@@ -19,7 +19,7 @@ typedef struct packing {
 static bool on_progress(void *ctx, uint64_t done, uint64_t total)
 {
     const packing *p = ctx;
-    return cli_progress((void *)p->doing, done, total);
+    return cli_progress_bytes((void *)p->doing, done, total);
 }
 
 static void on_note(void *ctx, const char *line)

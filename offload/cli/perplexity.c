@@ -125,7 +125,8 @@ int cli_perplexity(const cli_args *args)
     sl_status status = open_all(&s, warnings, &err);
     if (status == SL_OK)
         status = score_all(&s, &err);
-    int result = status == SL_OK ? report(&s, warnings) : cli_fail(args, &err);
+    int result = cli_write_observed(args, s.session != NULL ? s.engine : NULL,
+                                    status == SL_OK ? report(&s, warnings) : cli_fail(args, &err));
     cli_catch_interrupt(NULL);
     sl_session_close(s.session);
     sl_engine_close(s.engine);

@@ -121,6 +121,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
                                .kv_memory_bytes = args->kv_memory_bytes,
                                .note = note,
                                .note_ctx = warnings};
+    SL_TRY(cli_observe_options(args, out, err));
     SL_TRY(sparsity_options(args, out, err));
     SL_TRY(sparq_options(args, out, err));
     SL_TRY(kv_type("-ctk", args->cache_type_k, &out->k_type, err));
@@ -280,7 +281,7 @@ int cli_run(const cli_args *args)
     } else {
         status = generate(&s, &err);
         cli_catch_interrupt(NULL);
-        result = report(&s, status, &err);
+        result = cli_write_observed(args, s.engine, report(&s, status, &err));
     }
     cli_catch_interrupt(NULL);
     sl_result_free(&s.result);
