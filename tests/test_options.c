@@ -65,7 +65,7 @@ static const struct flag {
     {{"-o", "--output"}, TEXT, MAKE, offsetof(cli_args, output), 0, 0},
     {{"--order", NULL}, TEXT, "pack", offsetof(cli_args, order), 0, 0},
     {{"--verify", NULL}, FLAG, "pack", offsetof(cli_args, verify), 0, 0},
-    {{"--force", NULL}, FLAG, "synth widen pack unpack", offsetof(cli_args, force), 0, 0},
+    {{"--force", NULL}, FLAG, "synth widen pack unpack " ENGINE, offsetof(cli_args, force), 0, 0},
     {{"--isa", NULL}, TEXT, ENGINE, offsetof(cli_args, isa), 0, 0},
     {{"--io-engine", NULL}, TEXT, ENGINE, offsetof(cli_args, io_engine), 0, 0},
     {{"--io-depth", NULL}, COUNT, ENGINE, offsetof(cli_args, io_depth), 1, 1024},
