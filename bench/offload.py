@@ -39,7 +39,6 @@ def parse_args():
     parser.add_argument("-t", type=int, default=h.default_threads(), help="threads of both (default: all processors)")
     parser.add_argument("--depth", type=int, default=32, help="fio's queue depth where sluice does not report its own (default 32)")
     parser.add_argument("--fio-rw", choices=["read", "randread"], default="read", help="fio's pattern (default read)")
-    parser.add_argument("--bench-io", default="build/bench/bench_io", help="the program that reads through our tier alone (make bench builds it)")
     parser.add_argument("--fio-seconds", type=int, default=5)
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string (without --draft in it: a pass for each token, as the limits mean it)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
@@ -77,17 +76,15 @@ def streamed_per_token(value):
 
 
 def disk_bandwidth(args, block, depth):
-    """Bytes per second as fio reads the file, and as our tier alone does (0 without its program)."""
+    """Bytes per second as fio reads the file, and as our tier alone does."""
     by_fio = h.undisturbed(lambda: h.fio(args.sluice_model, block, depth, args.fio_seconds, args.fio_rw))[0]
-    return by_fio, h.undisturbed(lambda: tier_bandwidth(args, block, depth))[0] if args.bench_io else 0
+    return by_fio, h.undisturbed(lambda: tier_bandwidth(args, block, depth))[0]
 
 
 def tier_bandwidth(args, block, depth):
-    result = h.run([args.bench_io, args.sluice_model, str(args.fio_seconds), str(block), str(depth)])
-    match = re.search(r"([\d.]+) MiB/s", result.stdout)
-    if result.status != 0 or not match:
-        raise h.BenchError(result.failed())
-    return float(match[1]) * h.MIB, result
+    rows, result = h.sluice(args.sluice, ["bench", "--io", args.sluice_model, "--io-engine", "uring", "--io-order", "sequential", "--io-size", str(block),
+                                          "--io-depth", str(depth), "--io-seconds", str(args.fio_seconds)])
+    return rows[0]["bytes_per_s"], result
 
 
 def doubts(result):
@@ -149,7 +146,6 @@ def main():
     args.prompt = os.path.join(h.HERE, "prompt_64.txt")
     program = h.find_program(args.sluice)
     peer = h.find_peer(args.peer_dir, "llama-completion")[0] if args.peer_dir else None
-    args.bench_io = h.find_program(args.bench_io) if args.bench_io else None
     for path in filter(None, (program, peer)):
         h.run([path, "--help"])  # its own pages and its libraries' are in memory before a cgroup is charged for them
     results = [measure(program, peer, args, h.parse_size(size)) for size in args.ram.split(",")]

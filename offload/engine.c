@@ -351,8 +351,9 @@ static sl_status open_tier(sl_engine *e, uint32_t depth, void *memory, size_t me
     files.register_bytes = memory_bytes;
     SL_TRY(open_files(e->file, &files, out, err));
     if (e->options.throttle_Bps != 0)
-        return sl_tier_throttle(*out, (double)e->options.throttle_Bps, 0, out, err);
-    return SL_OK;
+        SL_TRY(sl_tier_throttle(*out, (double)e->options.throttle_Bps, 0, out, err));
+    sl_breakdown *b = e->options.breakdown;
+    return b != NULL ? sl_tier_watch(*out, &b->read_ns, &b->request_bytes, out, err) : SL_OK;
 }
 
 static sl_status open_pager(sl_engine *e, sl_error *err)

@@ -9,6 +9,7 @@
  *   sirius.c    drafts and dense checks                                drafter.c, lookup.c   who drafts
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
+ *   probe.c     what parts of a pass cost, where that is asked for
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
  *   observe.c   what is traced and recorded, as its reader wants it

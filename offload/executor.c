@@ -8,6 +8,7 @@
 #include "core/os.h"
 #include "offload/ffn_sparse.h"
 #include "offload/kv_spill.h"
+#include "offload/probe.h"
 #include "offload/sparq_attention.h"
 #include "offload/sparq_pages.h"
 
@@ -534,6 +535,8 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
                                                        : SL_TRACE_DENSE_PASS,
                                     SL_TRACE_NONE, rows);
     sl_record_pass(engine->record, rows);
+    sli_probe probe;
+    sli_probe_begin(engine, &probe);
 
     sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
     unsigned first = sl_trace_begin(engine->trace, SL_TRACE_EMBEDDING, SL_TRACE_NONE, rows);
@@ -545,10 +548,15 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     if (status == SL_OK)
         fill_rope_tables(&p);
     sl_trace_end(engine->trace, first);
-    for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++)
+    sli_probe_part(engine, &probe, engine->model->layers);
+    for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++) {
         status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
+        sli_probe_part(engine, &probe, layer);
+    }
     if (status == SL_OK && kind.logits_rows > 0)
         status = run_head(&p, kind.logits_rows, err);
+    sli_probe_part(engine, &probe, engine->model->layers);
+    sli_probe_end(engine, &probe, rows);
 
     if (status != SL_OK && !kind.resident_only) {
         sl_pager_cancel(engine->pager);

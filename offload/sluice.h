@@ -15,6 +15,7 @@
 #ifndef SLUICE_H
 #define SLUICE_H
 
+#include "core/histogram.h"
 #include "core/message.h"
 #include "core/status.h"
 
@@ -56,6 +57,22 @@ typedef enum sl_sparq_select {
     SL_SPARQ_PAGES     /* whole pages of 64, by bounds of their keys */
 } sl_sparq_select;
 
+/* Where the time of passes goes. A layer's figures are sums over passes; reads count where they were started, for it or ahead of it. */
+typedef struct sl_layer_cost {
+    uint64_t total_ns, wait_ns; /* of the total, waiting for reads */
+    uint64_t bytes_read;
+    uint64_t neurons_needed, neurons_resident, neurons_read; /* of single bundles: in sets; of those fetched, found in memory, and read */
+} sl_layer_cost;
+#define SL_BREAKDOWN_LAYERS_MAX 1024
+typedef struct sl_breakdown {
+    uint64_t passes, rows;              /* of them, drafts from what is in memory included */
+    sl_histogram pass_ns, pass_wait_ns; /* a pass: all of it; of that, waiting for reads */
+    sl_histogram read_ns;               /* a read: from submission until the computation is told of its end */
+    sl_histogram request_bytes;
+    uint32_t layers;
+    sl_layer_cost layer[SL_BREAKDOWN_LAYERS_MAX + 1]; /* behind the model's layers: embedding and head */
+} sl_breakdown;
+
 typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
@@ -91,6 +108,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
+    /* Filled as passes go; the caller's, who may zero it between two calls and keeps it until the engine is closed. NULL: nothing is measured. */
+    sl_breakdown *breakdown;
     uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
     /* Keeps what happens in so much memory of the budget, 0: nothing. Of events (sl_engine_trace) the last ones, of accesses to weights
      * (sl_engine_write_record) the first ones. Nothing is written anywhere before it is asked for. */
@@ -315,8 +334,8 @@ typedef enum sl_trace_type {
 } sl_trace_type;
 typedef struct sl_trace_event {
     sl_trace_type type;
-    const char *name; /* "attention", "units", "token", "memory", … */
-    unsigned thread;  /* of the crew; 0 is the caller's */
+    const char *name;          /* "attention", "units", "token", "memory", … */
+    unsigned thread;           /* of the crew; 0 is the caller's */
     uint64_t begin_ns, end_ns; /* monotonic clock; a read that never came back has end_ns 0 */
     int32_t layer, rows;       /* -1: none; rows that the work was for */
     /* of a read: where, how much, what (a tensor's rows, a layer's neurons), and the reads on their way when it had begun and when it was back */

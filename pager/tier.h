@@ -15,6 +15,7 @@
 #ifndef SL_PAGER_TIER_H
 #define SL_PAGER_TIER_H
 
+#include "core/histogram.h"
 #include "core/status.h"
 
 #include <stdbool.h>
@@ -92,6 +93,10 @@ uint64_t sl_synthetic_now_ns(const sl_tier *tier);
 
 /* Wraps `inner` (and owns it, also on failure) so that it delivers at most bytes_per_s, each read after latency_ns at the earliest. */
 SL_MUST_USE sl_status sl_tier_throttle(sl_tier *inner, double bytes_per_s, uint64_t latency_ns, sl_tier **out, sl_error *err);
+
+/* Wraps `inner` (and owns it, also on failure) and adds each read's size and time (ns, from submission until reap gives it) to histograms
+ * that the caller keeps. */
+SL_MUST_USE sl_status sl_tier_watch(sl_tier *inner, sl_histogram *read_ns, sl_histogram *request_bytes, sl_tier **out, sl_error *err);
 
 void sl_tier_destroy(sl_tier *tier); /* waits for what is in flight; NULL is fine */
 

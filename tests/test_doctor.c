@@ -164,20 +164,6 @@ static void a_small_limit_on_locked_memory_is_advised_on_where_it_bit(void **sta
     assert_true(advises(&v, "locked memory"));
 }
 
-static void percentiles_are_of_the_sorted_latencies(void **state)
-{
-    (void)state;
-    uint32_t ns[200];
-    sl_doctor_read c = {0};
-    for (uint32_t i = 0; i < 200; i++)
-        ns[i] = 1000 * (200 - i);
-    sli_doctor_percentiles(ns, 200, &c);
-    assert_true(c.median_s > 99.9e-6 && c.median_s < 100.1e-6);
-    assert_true(c.p99_s > 197.9e-6 && c.p99_s < 198.1e-6);
-    sli_doctor_percentiles(ns, 1, &c);
-    assert_true(c.median_s == c.p99_s && c.p99_s > 0.9e-6 && c.p99_s < 1.1e-6);
-}
-
 static void memory_is_left_by_the_machine_and_by_the_cgroup(void **state)
 {
     (void)state;
@@ -216,7 +202,6 @@ int main(void)
         cmocka_unit_test(without_reads_the_limit_of_a_folder_is_unknown),
         cmocka_unit_test(what_the_system_refuses_is_advised_on),
         cmocka_unit_test(a_small_limit_on_locked_memory_is_advised_on_where_it_bit),
-        cmocka_unit_test(percentiles_are_of_the_sorted_latencies),
         cmocka_unit_test(memory_is_left_by_the_machine_and_by_the_cgroup),
         cmocka_unit_test(lines_beyond_the_last_are_lost),
     };

@@ -17,6 +17,13 @@ enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_NO_FIT = 3, CLI_INTERRUP
 
 #define CLI_STOPS_MAX    16
 #define CLI_OPERANDS_MAX 16
+#define CLI_STOPS_MAX    16
+#define CLI_LISTS_MAX    64
+
+typedef struct cli_list { /* a flag whose values are swept, as it was given */
+    const struct cli_flag *flag;
+    const char *text;
+} cli_list;
 
 typedef struct cli_args {
     const char *command;
@@ -28,6 +35,12 @@ typedef struct cli_args {
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes;
+    cli_list list[CLI_LISTS_MAX]; /* of bench: flags with several values */
+    size_t lists;
+    const char *format, *peer_dir, *io;
+    int64_t repetitions, delay_s;
+    double io_seconds;
+    bool no_warmup, progress, breakdown;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local, fewshot, limit;
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
@@ -58,6 +71,7 @@ int cli_doctor(const cli_args *args);
 int cli_eval_main(const cli_args *args);
 int cli_report(const cli_args *args);
 int cli_replay(const cli_args *args);
+int cli_bench_main(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);

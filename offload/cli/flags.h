@@ -25,7 +25,9 @@ enum {
     GENERATE = RUN | CHAT,
     ENGINE = GENERATE | PERPLEXITY | EVAL,
     ALL = 131071,
-    SETTABLE = 131072 /* no command: what /set changes in a conversation */
+    SETTABLE = 131072, /* no command: what /set changes in a conversation */
+    LISTED = 1 << 20,  /* no command: of bench it is a list, the values of which are swept (cli_args.list); elsewhere one value */
+    SWEPT = BENCH | LISTED
 };
 
 typedef struct cli_command {
@@ -53,5 +55,7 @@ extern const size_t cli_flag_count;
 
 const cli_command *cli_find_command(const char *name);                 /* NULL where there is none */
 const cli_flag *cli_find_flag(const char *name, unsigned command_bit); /* of this command; NULL where it has none of this name */
+/* Gives a flag one value. */
+SL_MUST_USE sl_status cli_store(const cli_flag *flag, const char *name, const char *text, cli_args *out, sl_error *err);
 
 #endif

@@ -31,7 +31,7 @@ static sl_status parse_seed(const char *name, const char *text, cli_args *out, s
     return SL_OK;
 }
 
-static sl_status store(const cli_flag *f, const char *name, const char *text, cli_args *out, sl_error *err)
+sl_status cli_store(const cli_flag *f, const char *name, const char *text, cli_args *out, sl_error *err)
 {
     char *at = (char *)out + f->at;
     double number = 0;
@@ -76,6 +76,14 @@ static void set_defaults(cli_args *out)
                       .least_chance = -1};
 }
 
+static sl_status add_list(const cli_flag *f, const char *name, const char *text, cli_args *out, sl_error *err)
+{
+    if (out->lists == CLI_LISTS_MAX)
+        return sl_fail(err, SL_INVALID, "%s: more than %d lists", name, CLI_LISTS_MAX);
+    out->list[out->lists++] = (cli_list){f, text};
+    return SL_OK;
+}
+
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */
 static sl_status parse_one(const cli_command *c, int argc, char **argv, int *index, cli_args *out, sl_error *err)
 {
@@ -99,10 +107,12 @@ static sl_status parse_one(const cli_command *c, int argc, char **argv, int *ind
     if (f->kind == FLAG && equals != NULL)
         return sl_fail(err, SL_INVALID, "%s takes no value", name);
     if (f->kind == FLAG)
-        return store(f, name, NULL, out, err);
+        return cli_store(f, name, NULL, out, err);
     if (equals == NULL && *index + 1 >= argc)
         return sl_fail(err, SL_INVALID, "%s needs a value: %s", name, f->value);
-    return store(f, name, equals != NULL ? equals + 1 : argv[++*index], out, err);
+    const char *text = equals != NULL ? equals + 1 : argv[++*index];
+    bool listed = c->bit == BENCH && (f->commands & LISTED) != 0;
+    return listed ? add_list(f, name, text, out, err) : cli_store(f, name, text, out, err);
 }
 
 sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err)
@@ -134,7 +144,7 @@ sl_status cli_set(cli_args *args, const char *key, const char *value, sl_error *
     if (f == NULL)
         return sl_fail(err, SL_INVALID, "%.30s cannot be set; /help says what can", key);
     cli_args changed = *args;
-    SL_TRY(store(f, key, value, &changed, err));
+    SL_TRY(cli_store(f, key, value, &changed, err));
     if (changed.predict == 0)
         return sl_fail(err, SL_INVALID, "predict 0: it must be at least 1, or -1 for no limit");
     *args = changed;

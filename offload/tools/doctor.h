@@ -110,8 +110,6 @@ uint64_t sli_doctor_memory_left(const sl_memory_info *memory);
 /* Fill `bandwidth`, and `place` and `read`. */
 SL_MUST_USE sl_status sli_doctor_measure_memory(const sli_doctor_clock *clock, sl_doctor_report *report, sl_error *err);
 SL_MUST_USE sl_status sli_doctor_measure_reads(const sli_doctor_clock *clock, sl_doctor_report *report, sl_error *err);
-/* Median and 99th percentile of `count` latencies (at least 1), which it sorts. */
-void sli_doctor_percentiles(uint32_t *latency_ns, size_t count, sl_doctor_read *out);
 
 /* Judges all the rest of the report. Pure. */
 void sli_doctor_judge(const sl_doctor_report *report, sl_doctor_verdict *out);

@@ -4,6 +4,7 @@
  * It is read through /proc/self/fd. All reads are O_DIRECT ones, so the page cache, in which the file has just been written, is not asked;
  * that what was written has reached the disk is fdatasync's part. */
 #include "offload/tools/doctor.h"
+#include "offload/tools/read_bench.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,6 @@
 #define TEMPORARY_MIN   ((uint64_t)32 << 20) /* less says nothing of a disk */
 #define STEP_BYTES      ((size_t)16 << 20)
 #define SPARE_BYTES     ((uint64_t)64 << 20) /* of the folder's free space, that stay free */
-#define LATENCIES_MAX   ((size_t)1 << 18)    /* of a case; the first so many */
 #define WRITE_NS        ((uint64_t)2000000000)
 #define WRITE_QUICK_NS  ((uint64_t)700000000)
 #define CASE_NS         ((uint64_t)330000000)
@@ -32,12 +32,11 @@ typedef struct bench {
     sl_doctor_report *report;
     char path[64]; /* of the temporary file; else "" */
     uint64_t file_bytes, random;
-    char *memory; /* SL_DOCTOR_DEPTH_MAX places of SL_DOCTOR_REQUEST_MAX */
-    uint32_t *latency_ns;
+    char *memory;             /* SL_DOCTOR_DEPTH_MAX places of SL_DOCTOR_REQUEST_MAX */
+    sl_read_figures *figures; /* of the case that runs */
 } bench;
 
-#define MEMORY_BYTES  ((size_t)SL_DOCTOR_DEPTH_MAX * SL_DOCTOR_REQUEST_MAX)
-#define LATENCY_BYTES (LATENCIES_MAX * sizeof(uint32_t))
+#define MEMORY_BYTES ((size_t)SL_DOCTOR_DEPTH_MAX * SL_DOCTOR_REQUEST_MAX)
 
 /* ---- the temporary file ---- */
 
@@ -101,88 +100,16 @@ static sl_status make_temporary(bench *b, int *fd, sl_error *err)
 
 /* ---- one case ---- */
 
-static int by_value(const void *left, const void *right)
-{
-    uint32_t a, b;
-    memcpy(&a, left, sizeof a);
-    memcpy(&b, right, sizeof b);
-    return (a > b) - (a < b);
-}
-
-void sli_doctor_percentiles(uint32_t *latency_ns, size_t count, sl_doctor_read *out)
-{
-    qsort(latency_ns, count, sizeof *latency_ns, by_value);
-    size_t middle = (count - 1) / 2, late = (count - 1) * 99 / 100;
-    out->median_s = latency_ns[middle] * 1e-9;
-    out->p99_s = latency_ns[late] * 1e-9;
-}
-
-/* The reads of a case that are on their way. */
-typedef struct flight {
-    uint64_t begin_ns[SL_DOCTOR_DEPTH_MAX]; /* by slot */
-    uint32_t free[SL_DOCTOR_DEPTH_MAX], free_count;
-    size_t latencies;
-} flight;
-
-static sl_status submit_free(bench *b, sl_tier *tier, const sl_doctor_read *c, flight *f, sl_error *err)
-{
-    uint64_t blocks = b->file_bytes / c->bytes;
-    while (f->free_count > 0) {
-        uint32_t slot = f->free[f->free_count - 1];
-        sl_read read = {.offset = sli_random_next(&b->random) % blocks * c->bytes,
-                        .bytes = c->bytes,
-                        .memory = b->memory + (size_t)slot * c->bytes,
-                        .tag = slot};
-        f->begin_ns[slot] = sl_now_ns();
-        SL_TRY(tier->ops->submit(tier, &read, err));
-        f->free_count--;
-    }
-    return SL_OK;
-}
-
-static sl_status reap(bench *b, sl_tier *tier, sl_doctor_read *c, flight *f, sl_error *err)
-{
-    sl_read_done done[SL_DOCTOR_DEPTH_MAX];
-    size_t count = tier->ops->reap(tier, true, done, SL_DOCTOR_DEPTH_MAX, err);
-    uint64_t now = sl_now_ns();
-    for (size_t i = 0; i < count; i++) {
-        uint64_t ns = now - f->begin_ns[done[i].tag];
-        if (done[i].status != SL_OK)
-            return done[i].status;
-        if (f->latencies < LATENCIES_MAX)
-            b->latency_ns[f->latencies++] = ns < UINT32_MAX ? (uint32_t)ns : UINT32_MAX;
-        f->free[f->free_count++] = (uint32_t)done[i].tag;
-    }
-    c->requests += count;
-    return SL_OK;
-}
-
-/* Waits for what is still on its way, so that the next case begins with an idle tier. */
-static void drain(sl_tier *tier, const sl_doctor_read *c, const flight *f)
-{
-    sl_read_done done[SL_DOCTOR_DEPTH_MAX];
-    sl_error late = {0};
-    size_t count = 1; /* 0: a broken ring gives nothing back any more */
-    for (uint32_t left = c->depth - f->free_count; left > 0 && count > 0; left -= (uint32_t)count)
-        count = tier->ops->reap(tier, true, done, SL_DOCTOR_DEPTH_MAX, &late);
-}
-
-/* Keeps c->depth reads in flight for a while. */
 static sl_status run_case(bench *b, sl_tier *tier, sl_doctor_read *c, sl_error *err)
 {
-    uint64_t limit = b->clock->quick ? CASE_QUICK_NS : CASE_NS, begin = sl_now_ns(), spent;
-    flight f = {.free_count = c->depth};
-    for (uint32_t i = 0; i < c->depth; i++)
-        f.free[i] = i;
-    do {
-        SL_TRY(submit_free(b, tier, c, &f, err));
-        SL_TRY(reap(b, tier, c, &f, err));
-        spent = sl_now_ns() - begin;
-    } while (spent < limit);
-    drain(tier, c, &f);
-    c->requests_per_s = (double)c->requests / ((double)spent * 1e-9);
-    c->bandwidth_Bps = c->requests_per_s * c->bytes;
-    sli_doctor_percentiles(b->latency_ns, f.latencies, c);
+    sl_read_case wanted = {
+        .bytes = c->bytes, .depth = c->depth, .file_bytes = b->file_bytes, .limit_ns = b->clock->quick ? CASE_QUICK_NS : CASE_NS};
+    SL_TRY(sl_read_bench(tier, &wanted, b->memory, &b->random, b->figures, err));
+    c->requests = b->figures->requests;
+    c->requests_per_s = b->figures->requests_per_s;
+    c->bandwidth_Bps = b->figures->bandwidth_Bps;
+    c->median_s = (double)sl_histogram_percentile(&b->figures->latency_ns, 0.5) * 1e-9;
+    c->p99_s = (double)sl_histogram_percentile(&b->figures->latency_ns, 0.99) * 1e-9;
     return SL_OK;
 }
 
@@ -286,17 +213,17 @@ sl_status sli_doctor_measure_reads(const sli_doctor_clock *clock, sl_doctor_repo
                .report = report,
                .random = sl_now_ns(),
                .memory = sl_pages_alloc(MEMORY_BYTES),
-               .latency_ns = sl_pages_alloc(LATENCY_BYTES)};
+               .figures = calloc(1, sizeof *b.figures)};
     sl_status status = SL_NO_MEMORY;
     bool room = sli_doctor_memory_left(&report->memory) >= 2 * MEMORY_BYTES; /* touching more than a cgroup allows would kill us */
-    if (room && b.memory != NULL && b.latency_ns != NULL)
+    if (room && b.memory != NULL && b.figures != NULL)
         status = measure(&b, &fd, err);
     else
         (void)sl_fail(err, SL_NO_MEMORY, "too little memory is left for their buffers");
     if (fd >= 0)
         close(fd);
     sl_pages_free(b.memory, MEMORY_BYTES);
-    sl_pages_free(b.latency_ns, LATENCY_BYTES);
+    free(b.figures);
     if (status != SL_OK && status != SL_INTERRUPTED)
         sli_doctor_say(&report->skipped, "reads: %.220s", err->message);
     return status == SL_INTERRUPTED ? status : SL_OK;

@@ -1,8 +1,7 @@
-/* bench/bench_io.c: what the pager's file tiers read per second, by request size, depth, order and engine; and a dense cyclic plan through
- * the whole pager. To be held against fio on the same file in the same minute.
+/* bench/bench_pager.c: what a dense cyclic plan through the whole pager reads per second, with an owner who computes meanwhile. To be held against the
+ * tier alone (sluice bench --io FILE) in the same minute.
  *
- *   bench_io FILE [SECONDS]                      all cases
- *   bench_io FILE SECONDS REQUEST_BYTES DEPTH    only the io_uring tier alone, in order, registered
+ *   bench_pager FILE [SECONDS]
  *
  * Prints one line per case: the bandwidth, and the processor time spent as a share of one core (user + system, all threads). */
 #include "core/os.h"
@@ -18,7 +17,6 @@
 #define MIB           ((uint64_t)1 << 20)
 #define ALIGNMENT     4096
 #define STAGING_BYTES (64 * MIB)
-#define DEPTH_MAX     64
 
 typedef struct measure {
     uint64_t begin_ns, begin_cpu_ns;
@@ -50,59 +48,6 @@ static int complain(const sl_error *err)
 {
     fprintf(stderr, "%s\n", err->message);
     return 1;
-}
-
-typedef struct io_case {
-    sl_io_engine engine;
-    uint32_t bytes, depth;
-    bool random, registered;
-} io_case;
-
-/* Keeps `depth` reads in flight over the tier alone. */
-static int run_tier(const char *path, uint64_t file_bytes, double seconds, io_case c)
-{
-    sl_error err = {0};
-    sl_tier *tier = NULL;
-    size_t area = (size_t)c.bytes * c.depth;
-    char *memory = sl_pages_alloc(area);
-    if (memory == NULL) {
-        fprintf(stderr, "no memory for %zu bytes of buffers\n", area);
-        return 1;
-    }
-    memset(memory, 1, area);
-    sl_files_options options = {.engine = c.engine, .depth = c.depth};
-    if (c.registered) {
-        options.register_memory = memory;
-        options.register_bytes = area;
-    }
-    int failed = sl_tier_open_files(&path, 1, &options, &tier, &err) != SL_OK ? complain(&err) : 0;
-    uint64_t blocks = file_bytes / c.bytes, random = 88172645463325252u, bytes = 0, requests = 0;
-    sl_read_done done[DEPTH_MAX];
-    size_t free_count = 0;
-    for (; free_count < c.depth; free_count++) /* at first all slots are free; later those of the reads that are done */
-        done[free_count].tag = free_count;
-    measure m = start();
-    while (!failed && (double)(sl_now_ns() - m.begin_ns) * 1e-9 < seconds) {
-        for (size_t i = 0; i < free_count && !failed; i++, requests++) {
-            random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-            sl_read read = {.offset = (c.random ? random : requests) % blocks * c.bytes,
-                            .bytes = c.bytes,
-                            .memory = memory + done[i].tag * c.bytes,
-                            .tag = done[i].tag};
-            failed = tier->ops->submit(tier, &read, &err) != SL_OK ? complain(&err) : 0;
-        }
-        free_count = tier->ops->reap(tier, true, done, DEPTH_MAX, &err);
-        bytes += free_count * c.bytes;
-    }
-    if (!failed) {
-        char name[80];
-        snprintf(name, sizeof name, "%s%s %s %u KiB depth %u", tier->attrs.engine, c.registered ? " registered" : "",
-                 c.random ? "random" : "sequential", c.bytes / 1024, c.depth);
-        report(name, m, bytes, requests);
-    }
-    sl_tier_destroy(tier);
-    sl_pages_free(memory, area);
-    return failed;
 }
 
 /* The owner computes, and does not look after its reads meanwhile. */
@@ -181,27 +126,12 @@ int main(int argc, char **argv)
 {
     struct stat info;
     if (argc < 2 || stat(argv[1], &info) != 0 || info.st_size < (off_t)(64 * MIB)) {
-        fprintf(stderr, "usage: bench_io FILE [SECONDS [REQUEST_BYTES DEPTH]]; FILE has at least 64 MiB\n");
+        fprintf(stderr, "usage: bench_pager FILE [SECONDS]; FILE has at least 64 MiB\n");
         return 2;
     }
     double seconds = argc > 2 ? strtod(argv[2], NULL) : 2;
     uint64_t bytes = (uint64_t)info.st_size;
-    if (argc > 4) {
-        unsigned long request = strtoul(argv[3], NULL, 10), depth = strtoul(argv[4], NULL, 10);
-        if (request == 0 || request % ALIGNMENT != 0 || request > STAGING_BYTES || depth == 0 || depth > DEPTH_MAX) {
-            fprintf(stderr, "bench_io: requests are multiples of %d bytes, 1 to %d of them in flight\n", ALIGNMENT, DEPTH_MAX);
-            return 2;
-        }
-        return run_tier(argv[1], bytes, seconds, (io_case){SL_IO_URING, (uint32_t)request, (uint32_t)depth, false, true});
-    }
-    static const io_case cases[] = {
-        {SL_IO_URING, 1 << 20, 16, false, true}, {SL_IO_URING, 1 << 20, 16, false, false},  {SL_IO_URING, 1 << 20, 4, false, true},
-        {SL_IO_URING, 1 << 20, 32, false, true}, {SL_IO_URING, 256 << 10, 32, false, true}, {SL_IO_URING, 128 << 10, 32, true, true},
-        {SL_IO_URING, 4096, 64, true, true},     {SL_IO_PREAD, 1 << 20, 16, false, false},  {SL_IO_PREAD, 256 << 10, 32, false, false},
-    };
     int failed = 0;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases && !failed; i++)
-        failed = run_tier(argv[1], bytes, seconds, cases[i]);
     static const pass_case passes[] = {
         {SL_IO_URING, 1 << 20, 0, 0},       {SL_IO_URING, 69 << 10, 0, 0}, {SL_IO_URING, 324 << 10, 0, 0},
         {SL_IO_URING, 1 << 20, 0, 2000000}, {SL_IO_URING, 1 << 20, 8, 0},  {SL_IO_PREAD, 1 << 20, 16, 0},
