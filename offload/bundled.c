@@ -83,6 +83,11 @@ void sli_bundled_free(sli_bundled *b)
     memset(b, 0, sizeof *b);
 }
 
+uint32_t sli_bundles_gap_bytes(uint32_t stride)
+{
+    return stride < SMALL_STRIDE ? 2 * SL_BUNDLES_GAP_BYTES : SL_BUNDLES_GAP_BYTES;
+}
+
 sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *packed, const uint32_t *keep, uint32_t share,
                                     uint32_t alignment, sl_bundle_policy policy, sl_bundle_layer *layers)
 {
@@ -98,7 +103,7 @@ sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *pack
             continue;
         layers[i] = (sl_bundle_layer){.offset = layer->bundles_offset, .stride = layer->stride, .count = layer->ff};
         layers[i].bytes = layer->gate_bytes + layer->up_bytes + layer->column_bytes;
-        config.gap_bytes = layer->stride < SMALL_STRIDE ? 2 * SL_BUNDLES_GAP_BYTES : SL_BUNDLES_GAP_BYTES;
+        config.gap_bytes = sli_bundles_gap_bytes(layer->stride);
         layers[i].capacity = (uint32_t)((uint64_t)layer->ff * share / SLI_CACHE_WHOLE);
         if (keep[i] > config.wanted_max)
             config.wanted_max = keep[i];

@@ -51,8 +51,13 @@ void sli_bundled_free(sli_bundled *b);
 /* The cache of single bundles: slots for cache_share / SLI_CACHE_WHOLE of each bundled layer's neurons, stages for sets of keep[layer].
  * Fills `layers` [model->layers]. Pure. */
 #define SLI_CACHE_WHOLE 4096u
+/* Measured against the others on traces of real text; see bench/SPEED.md. */
+#define SLI_CACHE_POLICY SL_BUNDLES_FREQUENT
 sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *packed, const uint32_t *keep, uint32_t share,
                                     uint32_t alignment, sl_bundle_policy policy, sl_bundle_layer *layers);
+
+/* A gap up to this size is read rather than left out. */
+uint32_t sli_bundles_gap_bytes(uint32_t stride);
 
 static inline const sli_bundled_layer *sli_bundled_of(const sli_bundled *b, uint32_t layer)
 {

@@ -9,10 +9,10 @@ static uint64_t unkept_bytes(const sl_engine *e)
     uint64_t bytes = 0;
     for (uint32_t u = 0; u < e->units.count; u++)
         bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
-    for (uint32_t layer = 0; e->bundles != NULL && layer < e->model->layers; layer++) {
-        const sli_bundled_layer *b = sli_bundled_of(&e->bundled, layer);
-        if (b != NULL)
-            bytes -= (uint64_t)b->packed->ff * e->price.cache_share / SLI_CACHE_WHOLE * b->packed->stride;
+    for (uint32_t layer = 0; e->bundle_alignment > 0 && layer < e->model->layers; layer++) {
+        const sl_packed_layer *packed = sli_bundled_layer_at(e->packed, layer);
+        if (packed != NULL)
+            bytes -= (uint64_t)packed->ff * e->price.cache_share / SLI_CACHE_WHOLE * packed->stride;
     }
     return bytes;
 }

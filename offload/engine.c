@@ -16,18 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIB          ((uint64_t)1 << 20)
-#define IO_ALIGNMENT 4096u /* what O_DIRECT wants at most; checked against the tier when it is attached */
-
-/* Pages of code, libraries and heap that come into use only while running: the shared objects' text, the sampler, results, JSON. Measured as the
- * growth of RSS between pricing and exit beyond what is priced; see bench/SPEED.md. */
-#define PROCESS_MARGIN_BYTES (6 * MIB)
-
 /* Small reads want many in flight (bench/SPEED.md, "Bundles"). */
 #define BUNDLES_DEPTH 128
-
-/* Measured against the others on traces of real text; see bench/SPEED.md. */
-#define CACHE_POLICY SL_BUNDLES_FREQUENT
 
 void sli_note(const sl_engine *engine, const char *format, ...)
 {
@@ -123,6 +113,7 @@ static bool uses_stored(const sl_engine *e)
 /* How many neurons the sets of each layer have: more where the calibration saw that they matter more, else the same everywhere. */
 static sl_status choose_sets(sl_engine *e, sl_error *err)
 {
+    free(e->keep);
     e->keep = malloc(e->model->layers * sizeof *e->keep);
     if (e->keep == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
@@ -282,14 +273,15 @@ static sl_status open_observers(sl_engine *e, sl_error *err)
 static sl_status price(sl_engine *e, sl_error *err)
 {
     uint32_t vocab = e->model->vocab;
-    uint64_t rss = sl_rss_bytes();
+    if (e->process_bytes == 0)
+        e->process_bytes = sl_rss_bytes() + SLI_PROCESS_MARGIN_BYTES;
     sli_wishes wishes = {.budget_bytes = choose_budget(e),
                          .batch = e->options.batch,
                          .threads = sl_threads_count(e->threads),
                          .kv = sli_kv_shape_of(e),
                          .kv_memory_bytes = e->options.kv_memory_bytes,
                          .attend_bytes = sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e),
-                         .io_alignment = IO_ALIGNMENT,
+                         .io_alignment = SLI_IO_ALIGNMENT,
                          .all_logits = e->options.all_logits,
                          .draft_max = e->options.draft_max < e->context ? e->options.draft_max : e->context - 1,
                          .sparsity = e->options.sparsity,
@@ -305,11 +297,11 @@ static sl_status price(sl_engine *e, sl_error *err)
                                                : "late neurons are left out (--late drop): the text will depend on the disk's speed");
     if (fetches_sets(e)) {
         wishes.keep = e->keep;
-        wishes.cache_policy = CACHE_POLICY;
+        wishes.cache_policy = SLI_CACHE_POLICY;
         SL_TRY(sl_files_alignment(e->path, e->options.buffered, &wishes.bundle_alignment, err));
         e->bundle_alignment = wishes.bundle_alignment;
     }
-    wishes.process_bytes = rss + PROCESS_MARGIN_BYTES + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
+    wishes.process_bytes = e->process_bytes + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) + observing_bytes(e);
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
@@ -320,6 +312,19 @@ static sl_status price(sl_engine *e, sl_error *err)
     if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)
         sli_note(e, "batch of %u rows: a larger one would take memory from resident weights (-b sets it)", e->price.batch);
     return SL_OK;
+}
+
+sl_status sli_engine_reprice(sl_engine *e, uint64_t budget_bytes, double density, sl_error *err)
+{
+    e->options.note = NULL; /* what there is to say was said */
+    e->options.ram_budget_bytes = budget_bytes;
+    if (density > 0 && e->options.sparsity != SL_SPARSITY_OFF) {
+        e->options.density = density;
+        SL_TRY(choose_sets(e, err));
+    }
+    sli_units_free(&e->units);
+    e->price = (sli_price){0};
+    return price(e, err);
 }
 
 /* ---- memory, files, vectors ---- */
@@ -362,7 +367,7 @@ static sl_status open_pager(sl_engine *e, sl_error *err)
                               .unit_count = e->units.count,
                               .staging_bytes = e->price.staging_bytes,
                               .plan_max = 2 * e->units.count + 16};
-    SL_TRY(sl_pager_create(&config, IO_ALIGNMENT, &e->pager, err));
+    SL_TRY(sl_pager_create(&config, SLI_IO_ALIGNMENT, &e->pager, err));
     sl_pager_trace(e->pager, e->trace);
     if (e->record != NULL)
         sl_pager_record(e->pager, e->record);
@@ -482,7 +487,7 @@ static sl_status open_bundles(sl_engine *e, sl_error *err)
     sl_bundle_layer *layers = malloc(e->model->layers * sizeof *layers);
     if (layers == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", e->model->layers);
-    sl_bundles_config config = sli_bundled_cache(e->model, e->packed, e->keep, e->price.cache_share, e->bundle_alignment, CACHE_POLICY,
+    sl_bundles_config config = sli_bundled_cache(e->model, e->packed, e->keep, e->price.cache_share, e->bundle_alignment, SLI_CACHE_POLICY,
                                                  layers);
     sl_status status = sl_bundles_create(&config, &e->bundles, err);
     free(layers);
@@ -513,6 +518,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(check_drafts(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(price(e, err));
+    if (e->options.plan_only)
+        return SL_OK;
     SL_TRY(open_observers(e, err));
     SL_TRY(open_pager(e, err));
     sli_scratch_shape shape = {e->price.batch,

@@ -11,6 +11,7 @@
  *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
  *   probe.c     what parts of a pass cost, where that is asked for
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
+ *   division.c what the price list put where                          plan.c, machine.c    how fast that will be (pure)
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
  *   observe.c   what is traced and recorded, as its reader wants it
  *   bundled.c, ffn_bundled.c    feed-forwards of a packed file: all of it
@@ -81,6 +82,12 @@ static inline const sli_matrix *sli_units_head(const sli_units *u, const sl_mode
  * much of them a page fault brings in. */
 #define SLI_PROCESS_DRIFT_BYTES ((uint64_t)768 << 10)
 
+#define SLI_IO_ALIGNMENT 4096u /* what O_DIRECT wants at most; checked against the tier when it is attached */
+
+/* Pages of code, libraries and heap that come into use only while running: the shared objects' text, the sampler, results, JSON. Measured as the
+ * growth of RSS between pricing and exit beyond what is priced; see bench/SPEED.md. */
+#define SLI_PROCESS_MARGIN_BYTES ((uint64_t)6 << 20)
+
 /* What a KV cache is like. */
 typedef struct sli_kv_shape {
     uint32_t context;        /* positions */
@@ -119,7 +126,8 @@ typedef struct sli_wishes {
 typedef struct sli_price {
     uint32_t batch, draft_max, unit_bytes;
     uint64_t process_bytes, kv_bytes, scratch_bytes, staging_bytes, table_bytes, resident_bytes; /* as allocated, rounded */
-    uint64_t sparsity_bytes;                                                                     /* sets of neurons */
+    uint64_t page_table_bytes; /* of table_bytes: the kernel's, which the cgroup counts and resident memory does not */
+    uint64_t sparsity_bytes;   /* sets of neurons */
     uint64_t predictor_bytes;
     uint64_t bundled_bytes; /* what is resident beside bundles */
     uint64_t cache_bytes;   /* of single bundles, with its stages and tables */
@@ -235,14 +243,15 @@ struct sl_engine {
     const sl_kernels *kernels;
     sli_price price;
     uint64_t price_min_bytes;
+    uint64_t process_bytes; /* as they were when the engine was priced first */
     uint32_t context;
     sli_units units;
     sl_pager *pager;
     sli_bundled bundled;
-    uint32_t *keep; /* [layer] with sparsity: neurons of a set */
-    uint32_t bundle_alignment;
-    sli_predictor *predictor; /* stored in the file, when it is used */
-    sl_bundles *bundles;      /* of sparse rows; NULL when they don't fetch */
+    uint32_t *keep;            /* [layer] with sparsity: neurons of a set */
+    uint32_t bundle_alignment; /* 0: sparse rows fetch no single bundles */
+    sli_predictor *predictor;  /* stored in the file, when it is used */
+    sl_bundles *bundles;       /* of sparse rows; NULL when they don't fetch */
     sli_scratch scratch;
     sli_sparsity sparsity;
     float *vectors;          /* norm weights and biases, resident, one block */
@@ -304,6 +313,10 @@ typedef struct sli_io {
 } sli_io;
 sli_io sli_engine_io(const sl_engine *engine);
 sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and values, of this session and earlier ones */
+
+/* Prices an engine that was opened with plan_only anew, as if it had been opened with this budget and this density (0: as it is). On
+ * failure there is no price any more. */
+SL_MUST_USE sl_status sli_engine_reprice(sl_engine *engine, uint64_t budget_bytes, double density, sl_error *err);
 
 /* The cache that the options ask for; how it spills is up to the price. */
 sli_kv_shape sli_kv_shape_of(const sl_engine *engine);

@@ -85,7 +85,8 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->bundled_bytes = sli_bundled_price(c->model, c->wishes->packed);
     p->cache_bytes = cache_of(c, p->cache_share);
     p->staging_bytes = cost.staging_bytes;
-    p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + c->wishes->budget_bytes / TABLES_SHARE;
+    p->page_table_bytes = c->wishes->budget_bytes / TABLES_SHARE;
+    p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + p->page_table_bytes;
     p->resident_bytes = cost.homes_bytes;
     p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->sparsity_bytes + p->predictor_bytes + p->bundled_bytes +
                      p->cache_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;

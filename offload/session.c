@@ -10,6 +10,8 @@ sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
     *out = NULL;
     if (engine->model == NULL)
         return sl_fail(err, SL_INVALID, "the engine was opened for its vocabulary only");
+    if (engine->pager == NULL)
+        return sl_fail(err, SL_INVALID, "the engine was opened for its plan only");
     if (engine->session != NULL)
         return sl_fail(err, SL_INVALID, "the engine has a session already; its budget holds one KV cache");
     sl_session *s = calloc(1, sizeof *s);

@@ -92,6 +92,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint64_t throttle_Bps; /* reads no faster than this; for reproducing another machine's link */
     bool buffered;         /* read through the page cache (counted by the cgroup, not by the budget) */
     bool vocabulary_only;  /* no weights: for tokenising */
+    bool plan_only;        /* no weights, and no sessions: everything is priced as it would be, for sl_engine_describe */
     sl_sparsity sparsity;
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */

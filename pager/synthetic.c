@@ -66,7 +66,7 @@ static sl_status synthetic_submit(sl_tier *tier, const sl_read *read, sl_error *
         return SL_PENDING;
     t->reads++;
     pending p = {.tag = read->tag, .fails = t->reads == t->options.fail_read, .number = t->reads};
-    if (!p.fails)
+    if (!p.fails && !t->options.blank)
         fill(t, read);
     uint64_t begin = t->link_free_ns > t->now_ns ? t->link_free_ns : t->now_ns;
     t->link_free_ns = begin + (uint64_t)((double)read->bytes * 1e9 / t->options.bandwidth_Bps);

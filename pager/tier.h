@@ -86,6 +86,7 @@ typedef struct sl_synthetic_options {
     double bandwidth_Bps;
     uint64_t latency_ns;
     uint32_t depth, fail_read;
+    bool blank; /* no bytes: memory stays as it is, for those who only count */
 } sl_synthetic_options;
 SL_MUST_USE sl_status sl_tier_open_synthetic(const sl_synthetic_options *options, sl_tier **out, sl_error *err);
 uint8_t sl_synthetic_byte(uint64_t seed, uint64_t offset);

@@ -12,6 +12,7 @@ esac
 TMP=$(mktemp -d "${TMPDIR:-/var/tmp}/sluice-cli.XXXXXX") || exit 1 # not /tmp: that may be tmpfs, which can refuse direct reads
 TMP=$(cd "$TMP" && pwd) # tests change folders
 trap 'rm -rf "$TMP"' EXIT
+export XDG_CACHE_HOME="$TMP/.cache" # what doctor keeps is not the user's here
 trap 'exit 130' INT TERM
 FAILED=0
 

@@ -398,6 +398,17 @@ static void json_is_heeded_before_and_behind_a_mistake(void **state)
     assert_false(args.json);
 }
 
+static void a_budget_of_auto_is_one_that_is_chosen(void **state)
+{
+    (void)state;
+    cli_args args;
+    check_taken(&args, WORDS("run", "--ram-budget", "2G", "--ram-budget", "auto"));
+    assert_int_equal(args.ram_budget_bytes, 0);
+    check_taken(&args, WORDS("plan", "--ram-budget", "min,2G", "--machine", "list"));
+    assert_string_equal(args.ram_budgets, "min,2G");
+    check_refused(WORDS("run", "--ram-budget", "min"), "size above zero");
+}
+
 static void commands_are_known_by_their_names(void **state)
 {
     (void)state;
@@ -574,6 +585,7 @@ int main(void)
         cmocka_unit_test(info_takes_one_operand_and_pack_and_unpack_two),
         cmocka_unit_test(unknown_words_are_refused_by_name),
         cmocka_unit_test(json_is_heeded_before_and_behind_a_mistake),
+        cmocka_unit_test(a_budget_of_auto_is_one_that_is_chosen),
         cmocka_unit_test(commands_are_known_by_their_names),
         cmocka_unit_test(each_commands_help_names_its_flags_and_no_others),
         cmocka_unit_test(the_programs_help_names_its_commands),

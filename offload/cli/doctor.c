@@ -4,8 +4,10 @@
 #include "core/cpu.h"
 #include "offload/cli/cli.h"
 #include "offload/cli/doctor_device.h"
+#include "offload/cli/machine_here.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const fitness_names[] = {"unknown", "poor", "fair", "good"};
@@ -84,6 +86,8 @@ static void print_place(const sl_doctor_report *r)
         printf("works, aligned to %u bytes\n", p->alignment);
     else
         puts(p->direct_known ? "refused" : "not tried");
+    if (p->numa_node >= 0)
+        printf("        on NUMA node %d\n", p->numa_node);
     cli_print_doctor_device(&r->device);
 }
 
@@ -111,7 +115,7 @@ static void print_lines(const char *name, const sl_doctor_lines *lines)
         printf("%-8s%s\n", i == 0 ? name : "", lines->line[i]);
 }
 
-static int print_text(const sl_doctor_report *r)
+static int print_text(const sl_doctor_report *r, const char *kept, const sl_error *not_kept)
 {
     const sl_doctor_verdict *v = &r->verdict;
     print_processors(&r->topology);
@@ -125,6 +129,10 @@ static int print_text(const sl_doctor_report *r)
         printf("        best read in requests of %u KiB, %u in flight, by %s\n", v->use.bytes / 1024, v->use.depth,
                engine_name(v->use.engine));
     print_lines("advice", &v->advice);
+    if (kept != NULL)
+        printf("kept    %s: `sluice plan` predicts with it\n", kept);
+    else
+        printf("kept    nothing new for `sluice plan`: %s\n", not_kept->message);
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
@@ -181,12 +189,14 @@ static json_t *json_memory(const sl_doctor_report *r)
                      "ram_budget_bytes", (json_int_t)r->ram_budget_bytes);
 }
 
-static json_t *json_place(const sl_doctor_place *p)
+static json_t *json_place(const sl_doctor_place *p, const char *kept)
 {
     json_t *direct = json_pack("{s:o, s:o, s:o}", "works", p->direct_known ? json_boolean(p->direct) : json_null(), "alignment",
                                p->direct ? json_integer(p->alignment) : json_null(), "reason", json_reason(p->refusal));
-    return json_pack("{s:o, s:b, s:s, s:o}", "path", cli_json_text(p->path, strlen(p->path)), "is_file", (int)p->is_file, "file_system",
-                     p->file_system, "direct", direct);
+    json_t *node = p->numa_node >= 0 ? json_integer(p->numa_node) : json_null();
+    json_t *file = kept != NULL ? cli_json_text(kept, strlen(kept)) : json_null();
+    return json_pack("{s:o, s:o, s:o, s:b, s:s, s:o}", "numa_node", node, "kept", file, "path", cli_json_text(p->path, strlen(p->path)),
+                     "is_file", (int)p->is_file, "file_system", p->file_system, "direct", direct);
 }
 
 static json_t *json_bandwidth(const sl_doctor_report *r)
@@ -221,13 +231,13 @@ static json_t *json_verdict(const sl_doctor_verdict *v)
                      json_lines(&v->advice));
 }
 
-static int print_json(const sl_doctor_report *r)
+static int print_json(const sl_doctor_report *r, const char *kept)
 {
     json_t *uring = json_pack("{s:b, s:o}", "works", (int)r->uring, "reason", json_reason(r->uring_refusal));
     return cli_print_json(json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "processors", json_processors(&r->topology),
-                                    "isa", json_sets(), "memory", json_memory(r), "io_uring", uring, "place", json_place(&r->place), "gpu",
-                                    cli_json_doctor_device(&r->device), "memory_bandwidth", json_bandwidth(r), "reads", json_reads(r),
-                                    "skipped", json_lines(&r->skipped), "verdict", json_verdict(&r->verdict)));
+                                    "isa", json_sets(), "memory", json_memory(r), "io_uring", uring, "place", json_place(&r->place, kept),
+                                    "gpu", cli_json_doctor_device(&r->device), "memory_bandwidth", json_bandwidth(r), "reads",
+                                    json_reads(r), "skipped", json_lines(&r->skipped), "verdict", json_verdict(&r->verdict)));
 }
 
 static bool on_progress(void *ctx, uint64_t done, uint64_t total)
@@ -248,8 +258,12 @@ int cli_doctor(const cli_args *args)
     cli_catch_interrupt(NULL);
     if (sl_doctor_examine(&options, &report, &err) != SL_OK)
         return cli_fail(args, &err);
+    sl_error not_kept = {0};
+    char *kept;
+    cli_machine_keep(&report, args->quick, &kept, &not_kept);
     cli_progress_end();
-    int result = args->json ? print_json(&report) : print_text(&report);
+    int result = args->json ? print_json(&report, kept) : print_text(&report, kept, &not_kept);
+    free(kept);
     bool silent = report.reads == 0 && report.memories == 0;
     return result == CLI_DONE && silent ? CLI_FAILED : result;
 }

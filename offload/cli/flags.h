@@ -37,7 +37,7 @@ typedef struct cli_command {
     const char *usage, *summary, *example;
 } cli_command;
 
-typedef enum cli_flag_kind { FLAG, TEXT, SIZE, COUNT, REAL, SEED, STOPS } cli_flag_kind;
+typedef enum cli_flag_kind { FLAG, TEXT, SIZE, SIZE_OR_AUTO /* auto: 0 */, COUNT, REAL, SEED, STOPS } cli_flag_kind;
 
 typedef struct cli_flag {
     const char *names[3]; /* the first is the one shown first */

@@ -39,6 +39,11 @@ sl_status cli_store(const cli_flag *f, const char *name, const char *text, cli_a
     case FLAG: *(bool *)at = true; return SL_OK;
     case TEXT: *(const char **)(void *)at = text; return SL_OK;
     case SEED: return parse_seed(name, text, out, err);
+    case SIZE_OR_AUTO:
+        *(uint64_t *)(void *)at = 0;
+        if (strcmp(text, "auto") == 0)
+            return SL_OK;
+        __attribute__((fallthrough));
     case SIZE:
         if (!sl_parse_size(text, (uint64_t *)(void *)at) || *(uint64_t *)(void *)at == 0)
             return sl_fail(err, SL_INVALID, "%s %s: it must be a size above zero such as 512M, 2G or 1.5G", name, text);

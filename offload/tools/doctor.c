@@ -2,10 +2,13 @@
 #include "offload/tools/doctor.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #define TIME_NS    ((uint64_t)9500000000)
@@ -57,6 +60,33 @@ static void name_file_system(sl_doctor_place *place, sl_doctor_lines *skipped)
             snprintf(place->file_system, sizeof place->file_system, "%s", known[i].name);
 }
 
+/* What the file says; -1 where it does not. */
+static int number_in(const char *path)
+{
+    char text[32] = "", *end = text;
+    FILE *file = fopen(path, "re");
+    long number = file != NULL && fgets(text, sizeof text, file) != NULL ? strtol(text, &end, 10) : -1;
+    if (file != NULL)
+        (void)fclose(file); /* it was only read */
+    return end == text || number < 0 || number > INT_MAX ? -1 : (int)number;
+}
+
+/* The node of the first thing on the way from the block device up the bus that has one. */
+static int numa_node_of(const struct stat *info)
+{
+    char link[64], path[PATH_MAX + 16];
+    snprintf(link, sizeof link, "/sys/dev/block/%u:%u", major(info->st_dev), minor(info->st_dev));
+    char *at = realpath(link, NULL), *slash;
+    int node = -1;
+    while (node < 0 && at != NULL && (slash = strrchr(at, '/')) != NULL && slash != at) {
+        snprintf(path, sizeof path, "%s/numa_node", at);
+        node = number_in(path);
+        *slash = '\0';
+    }
+    free(at);
+    return node;
+}
+
 static sl_status find_place(const char *path, sl_doctor_report *r, sl_error *err)
 {
     struct stat info;
@@ -65,6 +95,7 @@ static sl_status find_place(const char *path, sl_doctor_report *r, sl_error *err
         return sl_fail(err, SL_INVALID, "%s: cannot be examined: %s; give a folder or a model's file", r->place.path, strerror(errno));
     if (!S_ISDIR(info.st_mode) && !S_ISREG(info.st_mode))
         return sl_fail(err, SL_INVALID, "%s: is a special file; give a folder or a model's file", r->place.path);
+    r->place.numa_node = numa_node_of(&info);
     r->place.is_file = S_ISREG(info.st_mode);
     r->place.bytes = r->place.is_file ? (uint64_t)info.st_size : 0;
     name_file_system(&r->place, &r->skipped);
@@ -100,8 +131,11 @@ static sl_status examine_device(const sl_doctor_options *options, sl_doctor_repo
 
 sl_status sl_doctor_examine(const sl_doctor_options *options, sl_doctor_report *out, sl_error *err)
 {
-    sli_doctor_clock clock = {
-        .watch = &options->watch, .begin_ns = sl_now_ns(), .total_ns = options->quick ? TIME_QUICK : TIME_NS, .quick = options->quick};
+    sli_doctor_clock clock = {.watch = &options->watch,
+                              .begin_ns = sl_now_ns(),
+                              .total_ns = options->quick ? TIME_QUICK : TIME_NS,
+                              .quick = options->quick,
+                              .brief = options->brief};
     memset(out, 0, sizeof *out);
     SL_TRY(find_place(options->path, out, err));
     sl_topology_get(&out->topology);
@@ -112,7 +146,8 @@ sl_status sl_doctor_examine(const sl_doctor_options *options, sl_doctor_report *
     SL_TRY(examine_device(options, out, err));
     clock.begin_ns = sl_now_ns(); /* opening a GPU may take seconds */
     SL_TRY(sli_doctor_measure_memory(&clock, out, err));
-    SL_TRY(sli_doctor_measure_reads(&clock, out, err));
+    if (!options->no_reads)
+        SL_TRY(sli_doctor_measure_reads(&clock, out, err));
     sli_doctor_judge(out, &out->verdict);
     return SL_OK;
 }

@@ -28,6 +28,8 @@ typedef struct sl_doctor_options {
     uint64_t ram_budget_bytes; /* 0: 0.8 of the memory that there is */
     const char *device;        /* as sl_device_open's `wanted`; NULL: "auto" */
     bool quick;                /* about 3 s, not 10 */
+    bool brief;                /* half a second, for a plan: the engine that a run would take, 32 reads in flight; with quick */
+    bool no_reads;             /* the disk is left alone */
     sl_tool_watch watch;       /* its progress has no bytes but a part of the time */
 } sl_doctor_options;
 
@@ -39,6 +41,7 @@ typedef struct sl_doctor_lines {
 typedef struct sl_doctor_place {
     const char *path;     /* as given; "." for the current folder */
     bool is_file;         /* else a folder, in which a temporary file is read */
+    int numa_node;        /* that the disk hangs on; -1: nobody says */
     uint64_t bytes;       /* of the file that was given */
     char file_system[32]; /* "ext4" */
     bool direct_known;    /* else nothing below is, because no file could be made or opened; `skipped` says why */
@@ -99,7 +102,7 @@ void sli_doctor_say(sl_doctor_lines *lines, const char *format, ...) SL_PRINTF(2
 typedef struct sli_doctor_clock {
     const sl_tool_watch *watch;
     uint64_t begin_ns, total_ns;
-    bool quick;
+    bool quick, brief;
 } sli_doctor_clock;
 SL_MUST_USE sl_status sli_doctor_tick(const sli_doctor_clock *clock, sl_error *err); /* SL_INTERRUPTED when the watch says so */
 bool sli_doctor_late(const sli_doctor_clock *clock);                                 /* all the time is used up */

@@ -22,6 +22,7 @@
 #define WRITE_QUICK_NS  ((uint64_t)700000000)
 #define CASE_NS         ((uint64_t)330000000)
 #define CASE_QUICK_NS   ((uint64_t)75000000)
+#define CASE_BRIEF_NS   ((uint64_t)40000000)
 
 static const uint32_t sizes[] = {4 << 10, 16 << 10, 64 << 10, 256 << 10, SL_DOCTOR_REQUEST_MAX};
 static const uint32_t depths[] = {1, SL_DOCTOR_DEPTH_MAX};
@@ -102,8 +103,12 @@ static sl_status make_temporary(bench *b, int *fd, sl_error *err)
 
 static sl_status run_case(bench *b, sl_tier *tier, sl_doctor_read *c, sl_error *err)
 {
-    sl_read_case wanted = {
-        .bytes = c->bytes, .depth = c->depth, .file_bytes = b->file_bytes, .limit_ns = b->clock->quick ? CASE_QUICK_NS : CASE_NS};
+    sl_read_case wanted = {.bytes = c->bytes,
+                           .depth = c->depth,
+                           .file_bytes = b->file_bytes,
+                           .limit_ns = b->clock->brief   ? CASE_BRIEF_NS
+                                       : b->clock->quick ? CASE_QUICK_NS
+                                                         : CASE_NS};
     SL_TRY(sl_read_bench(tier, &wanted, b->memory, &b->random, b->figures, err));
     c->requests = b->figures->requests;
     c->requests_per_s = b->figures->requests_per_s;
@@ -144,9 +149,9 @@ static sl_status run_engine(bench *b, const char *path, sl_io_engine engine, uin
 static sl_status run_engines(bench *b, const char *path, sl_error *err)
 {
     for (size_t e = 0; e < sizeof engines / sizeof *engines; e++) {
-        if (engines[e] == SL_IO_URING && !b->report->uring)
+        if (b->clock->brief ? (engines[e] == SL_IO_URING) != b->report->uring : engines[e] == SL_IO_URING && !b->report->uring)
             continue;
-        for (size_t d = 0; d < sizeof depths / sizeof *depths && !sli_doctor_late(b->clock); d++)
+        for (size_t d = b->clock->brief; d < sizeof depths / sizeof *depths && !sli_doctor_late(b->clock); d++)
             SL_TRY(run_engine(b, path, engines[e], depths[d], err));
     }
     if (sli_doctor_late(b->clock))

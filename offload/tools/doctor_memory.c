@@ -2,12 +2,14 @@
 #include "core/threads.h"
 #include "offload/tools/doctor.h"
 
-#define AREA_BYTES     ((size_t)256 << 20) /* beyond the caches of most machines */
-#define AREA_MIN_BYTES ((size_t)32 << 20)
-#define TIME_NS        ((uint64_t)400000000)
-#define TIME_QUICK_NS  ((uint64_t)150000000)
-#define STREAMS        8 /* sums side by side: one would wait for its own addition */
-#define LINE_WORDS     8 /* 64 bytes: the parts of threads are whole lines */
+#define AREA_BYTES       ((size_t)256 << 20) /* beyond the caches of most machines */
+#define AREA_BRIEF_BYTES ((size_t)96 << 20)
+#define AREA_MIN_BYTES   ((size_t)32 << 20)
+#define TIME_NS          ((uint64_t)400000000)
+#define TIME_QUICK_NS    ((uint64_t)150000000)
+#define TIME_BRIEF_NS    ((uint64_t)50000000)
+#define STREAMS          8 /* sums side by side: one would wait for its own addition */
+#define LINE_WORDS       8 /* 64 bytes: the parts of threads are whole lines */
 
 typedef struct area {
     uint64_t *word;
@@ -58,15 +60,15 @@ uint64_t sli_doctor_memory_left(const sl_memory_info *memory)
 }
 
 /* What there is room for: a quarter of the memory that is left. */
-static size_t area_bytes(const sl_memory_info *memory)
+static size_t area_bytes(const sl_memory_info *memory, bool brief)
 {
-    uint64_t quarter = sli_doctor_memory_left(memory) / 4;
-    return quarter < AREA_BYTES ? (size_t)quarter / 4096 * 4096 : AREA_BYTES;
+    uint64_t quarter = sli_doctor_memory_left(memory) / 4, most = brief ? AREA_BRIEF_BYTES : AREA_BYTES;
+    return (size_t)(quarter < most ? quarter / 4096 * 4096 : most);
 }
 
 static sl_status measure(const sli_doctor_clock *clock, sl_threads *crew, area *a, sl_doctor_memory *out, sl_error *err)
 {
-    uint64_t limit = clock->quick ? TIME_QUICK_NS : TIME_NS, passes = 0;
+    uint64_t limit = clock->brief ? TIME_BRIEF_NS : clock->quick ? TIME_QUICK_NS : TIME_NS, passes = 0;
     sl_threads_run(crew, fill, a);
     uint64_t begin = sl_now_ns(), spent;
     do {
@@ -99,7 +101,7 @@ static sl_status measure_with(const sli_doctor_clock *clock, unsigned threads, s
 
 sl_status sli_doctor_measure_memory(const sli_doctor_clock *clock, sl_doctor_report *report, sl_error *err)
 {
-    size_t bytes = area_bytes(&report->memory);
+    size_t bytes = area_bytes(&report->memory, clock->brief);
     if (bytes < AREA_MIN_BYTES) {
         sli_doctor_say(&report->skipped, "memory bandwidth: too little memory is left for it");
         return SL_OK;
