@@ -206,7 +206,9 @@ static sl_status put_read(cli_report_data *r, const json_t *v, sl_error *err)
 {
     char name[PLOT_TEXT];
     double depth = number_of(v, "depth"), speed = number_of(v, "bytes_per_s");
-    snprintf(name, sizeof name, "%.30s, %.0f in flight", text_of(v, "engine", "reads"), isfinite(depth) ? depth : 1.0);
+    const char *order = text_of(v, "order", "");
+    snprintf(name, sizeof name, "%.30s%s%.20s, %.0f in flight", text_of(v, "engine", "reads"), order[0] != '\0' ? ", " : "", order,
+             isfinite(depth) ? depth : 1.0);
     return put(&r->plots[REPORT_REQUESTS], name, (plot_point){.x = number_of(v, "request_bytes"), .y = speed, .low = speed, .high = speed},
                err);
 }
