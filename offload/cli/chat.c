@@ -82,7 +82,9 @@ static bool take_turn(cli_chat *c, const char *text)
 {
     sl_error err = {0};
     cli_catch_interrupt(c->run.engine);
+    cli_status_begin(c->run.engine);
     sl_status status = cli_chat_turn(c, text, &err);
+    cli_status_end();
     cli_catch_interrupt(NULL);
     cli_progress_end();
     bool answered = c->run.result.count > 0 || status == SL_OK;

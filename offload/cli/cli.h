@@ -118,6 +118,11 @@ bool cli_has_isa(int isa, bool here); /* the instruction set (sl_isa) is built i
 void cli_print_isas(bool here);       /* their names on stdout, a blank before each */
 bool cli_color(void);                 /* stderr is a terminal and NO_COLOR is not set */
 bool cli_terminal(void);              /* stderr is a terminal */
+/* A line that shows how a generation goes, on a terminal; nothing elsewhere. give_back may be called from a signal handler. */
+void cli_status_begin(const sl_engine *engine);
+void cli_status_token(size_t count);
+void cli_status_end(void);
+void cli_status_give_back(void);
 /* A progress line on a terminal, with rate and time left; nothing elsewhere. cli_progress_end removes it. `what`: const char *; both are false after
  * Ctrl-C. Of bytes, or of whatever is counted. */
 bool cli_progress(void *what, uint64_t done, uint64_t total);

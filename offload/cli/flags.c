@@ -594,7 +594,14 @@ const cli_flag cli_flags[] = {
      "of the budget, memory for --trace, which keeps the last events, and as much for --record, which keeps the first (default 16M each)"},
     {{"--quick"}, FLAG, DOCTOR, AT(quick), 0, 0, NULL, "measure for 3 seconds, not 10, and less exactly"},
     {{"--json"}, FLAG, ALL & ~(CHAT | REPORT), AT(json), 0, 0, NULL, "print one JSON value on stdout and nothing else"},
-    {{"-v", "--verbose"}, FLAG, ENGINE & ~EVAL, AT(verbose), 0, 0, NULL, "say how the budget is divided"},
+    {{"-v", "--verbose"},
+     FLAG,
+     ENGINE & ~EVAL,
+     AT(verbose),
+     0,
+     0,
+     NULL,
+     "say how the budget is divided; run on a terminal: show speed, hits, reads and memory while it works"},
     {{"-h", "--help"}, FLAG, ALL, AT(help), 0, 0, NULL, "this text"},
 };
 const size_t cli_flag_count = sizeof cli_flags / sizeof *cli_flags;

@@ -24,6 +24,7 @@ static bool insists(void)
 static void on_interrupt(int signal_number)
 {
     if (insists()) {
+        cli_status_give_back();
         signal(signal_number, SIG_DFL);
         (void)raise(signal_number);
         return;

@@ -172,6 +172,12 @@ static bool on_text(void *ctx, const char *text, size_t length)
     return !s->write_failed;
 }
 
+static void on_token(void *ctx, size_t count)
+{
+    (void)ctx;
+    cli_status_token(count);
+}
+
 static void on_prompt(void *ctx, size_t done, size_t total)
 {
     const cli_run_state *s = ctx;
@@ -241,6 +247,7 @@ sl_request cli_request(cli_run_state *s)
                         .logprobs = (uint32_t)a->logprobs,
                         .on_text = on_text,
                         .on_prompt = on_prompt,
+                        .on_token = on_token,
                         .ctx = s};
 }
 
@@ -250,7 +257,11 @@ static sl_status generate(cli_run_state *s, sl_error *err)
     sl_request request = cli_request(s);
     request.prompt = s->prompt;
     request.prompt_count = s->prompt_count;
-    return sl_generate(s->session, &request, &s->result, err);
+    if (s->args->verbose && !s->args->json)
+        cli_status_begin(s->engine);
+    sl_status status = sl_generate(s->session, &request, &s->result, err);
+    cli_status_end();
+    return status;
 }
 
 /* What was generated is given also when something ended it early. */
