@@ -140,7 +140,7 @@ void cli_status_token(size_t count)
     sl_format_size((uint64_t)((double)(stats.bytes_read - view.last.bytes_read) / seconds), speed);
     sl_format_size(sl_rss_bytes(), memory);
     sl_format_size(view.info.ram_budget_bytes, budget);
-    snprintf(line, sizeof line, "%zu tokens  %.2f tokens/s  %.0f %% of weights from memory  reading %s/s  %s of %s", count,
+    snprintf(line, sizeof line, "%zu tokens  %.2f t/s  %.0f %% hits  read %s/s  memory %s of %s", count,
              (double)(count - view.start_count) * 1e9 / (double)(now - view.start_ns),
              needed > read ? 100.0 * (double)(needed - read) / (double)needed : 0.0, speed, memory, budget);
     view.last = stats;
