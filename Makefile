@@ -28,7 +28,7 @@ endif
 # The prefix map keeps the build's folder out of what is built, so that equal sources give equal bytes.
 LANGUAGE   = -std=gnu17 -D_GNU_SOURCE -I. -ffp-contract=off -fno-strict-aliasing -pthread
 ALLCFLAGS  = $(LANGUAGE) $(OPT) $(CPPFLAGS) $(CFLAGS) $(WARN) -fPIC -ffile-prefix-map=$(CURDIR)=. $(SANITIZE)
-LDLIBS     = -luring -lhwloc -lpcre2-8 -lxxhash -pthread -lm
+LDLIBS     = -luring -lhwloc -lpcre2-8 -lxxhash -pthread -ldl -lm
 CLI_LIBS   = -ljansson -ledit
 LINK       = $(CC) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -pthread
 
@@ -196,7 +196,7 @@ $(BUILD)/sluice.pc: Makefile offload/sluice.h
 	@mkdir -p $(@D)
 	@printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$(LIBDIR)' 'includedir=$(INCDIR)' '' 'Name: sluice' \
 	    'Description: runs language models larger than the memory they are given' 'Version: $(VERSION)' 'Cflags: -I$${includedir}' \
-	    'Libs: -L$${libdir} -lsluice' 'Requires.private: liburing hwloc libpcre2-8 libxxhash' 'Libs.private: -pthread -lm' > $@
+	    'Libs: -L$${libdir} -lsluice' 'Requires.private: liburing hwloc libpcre2-8 libxxhash' 'Libs.private: -pthread -ldl -lm' > $@
 
 $(BUILD)/sluice.1: $(BUILD)/sluice
 	$(call say,GEN,$@) $< --man > $@

@@ -170,7 +170,7 @@ static void what_does_not_fit_is_refused_before_anything_happens(void **state)
     config.resident_bytes = 1000;
     assert_int_equal(sl_vram_price(&config), 1024 + 64 * KIB);
     assert_int_equal(sl_vram_ring_min(1000), 2048); /* one is copied while another is read */
-    device_ok(sl_vram_create(d, &config, &v, E)); /* a smaller one may be tried */
+    device_ok(sl_vram_create(d, &config, &v, E));   /* a smaller one may be tried */
     sl_device_ptr a = 0, b = 0;
     device_ok(sl_vram_place(v, 300, &a, E));
     device_ok(sl_vram_place(v, 512, &b, E));

@@ -43,8 +43,8 @@ SLI_DEVICE void dot_block(const uint8_t *block, uint32_t planes, const int *q, i
             plus[0] = __dp4a((int)sli_spread(byte), four, plus[0]);
             plus[1] = __dp4a((int)sli_spread(byte >> 4), four, plus[1]);
         }
-        isum[0] += (2 * plus[0] - sum) << p;
-        isum[1] += (2 * plus[1] - sum) << p;
+        isum[0] += (2 * plus[0] - sum) * (1 << p);
+        isum[1] += (2 * plus[1] - sum) * (1 << p);
     }
 }
 

@@ -6,9 +6,9 @@
  *
  * What this reaches. To keep memory busy, bandwidth x latency must be on its way: 250 GB/s x 0.6 us = 150 KB for a laptop's GPU (24 multiprocessors: 6 KB
  * each), 4.8 TB/s x 0.7 us = 3.4 MB for an H200 (132: 26 KB each). A thread's segment of Q4_0 is straight code with 40 loads (144 bytes) that depend on
- * nothing; at 64 registers 1024 threads are resident, which need 26 bytes each in flight: seven of the 40. Arithmetic is no limit: a block costs some 45
- * instructions for 18 bytes, 2.5 a byte, and an H200 has 5.9 instructions a lane-cycle and byte to spend, the laptop's part 12. Four rows cost 100
- * instructions a block, eight 170: that is where an H200 stops waiting for memory; the laptop does at about 20 rows. */
+ * nothing; at 64 registers 1024 threads are resident, which need 26 bytes each in flight: seven of the 40. Arithmetic is no limit for one row: a block
+ * costs some 40 instructions for 18 bytes, 2.2 a byte, and while a byte arrives an H200's lanes have 6 to spend, the laptop's 29. Four rows cost about 100
+ * instructions a block (5.6 a byte), eight 170 (9.4): there an H200 has 64 % of its bandwidth left, and the laptop all of it. */
 #include "kernels/cuda/products.h"
 
 /* Segments of a block at once, and blocks that are to be resident: 64 registers for one row, 80 for several. */
@@ -26,8 +26,7 @@ SLI_DEVICE void dot(const uint8_t *panel, const sli_acts_view &x, uint32_t first
 }
 
 /* Block: 16 rows x segments; grid: groups of A rows of activations, whose blocks find a panel in the cache, x panels. Shared: totals [A][16], then sums [segment][A][16]. */
-template <uint32_t TYPE, int A>
-__global__ void __launch_bounds__(shape<A>::threads, 2) rows_kernel(sli_products products, sli_acts_view x)
+template <uint32_t TYPE, int A> __global__ void __launch_bounds__(shape<A>::threads, 2) rows_kernel(sli_products products, sli_acts_view x)
 {
     SLI_DYNAMIC_SHARED(float, totals);
     float *sums = totals + A * SL_PANEL_ROWS;
@@ -60,7 +59,8 @@ __global__ void __launch_bounds__(shape<A>::threads, 2) rows_kernel(sli_products
 template <uint32_t TYPE, int A>
 static sl_status launch(sl_device *dev, const sli_products *products, const sli_acts_view *x, uint64_t memory_bytes, sl_error *err)
 {
-    uint32_t segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS, passes = (segments + shape<A>::segments - 1) / shape<A>::segments;
+    uint32_t segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS,
+             passes = (segments + shape<A>::segments - 1) / shape<A>::segments;
     uint32_t at_once = (segments + passes - 1) / passes;
     return sli_launch(dev, err, memory_bytes, rows_kernel<TYPE, A>, dim3((x->rows + A - 1) / A, products->panels),
                       dim3(SL_PANEL_ROWS, at_once), (size_t)(at_once + 1) * A * SL_PANEL_ROWS * sizeof(float), *products, *x);
