@@ -32,7 +32,7 @@ LDLIBS     = -luring -lhwloc -lpcre2-8 -lxxhash -pthread -ldl -lm
 CLI_LIBS   = -ljansson -ledit
 LINK       = $(CC) $(OPT) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -pthread
 
-LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c offload/calibrate/*.c)
+LIB_SRC     := $(wildcard core/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c pager/*.c offload/*.c offload/tools/*.c offload/calibrate/*.c offload/prune/*.c)
 CLI_SRC     := $(wildcard offload/cli/*.c)
 TEST_SRC    := $(wildcard tests/test_*.c)
 FUZZ_SRC    := $(wildcard tests/fuzz/fuzz_*.c)

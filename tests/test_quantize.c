@@ -97,6 +97,38 @@ static void no_value_moves_further_than_its_grid_allows(void **state)
 }
 
 /* No crash and no undefined conversion; what comes out is of no interest. */
+/* Pruning relies on it: a weight that is zero is stored as an exact zero, whatever its neighbours are. */
+static void zeros_stay_zeros_among_other_values(void **state)
+{
+    (void)state;
+    static const uint32_t types[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q5_0, SL_TYPE_Q8_0};
+    uint64_t random = 1;
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+        for (int tries = 0; tries < 200; tries++) {
+            float x[32], back[32];
+            uint8_t stored[128];
+            for (int i = 0; i < 32; i++)
+                x[i] = sli_random_next(&random) % 2 ? 0.0f : (float)(sli_random_next(&random) >> 40) * 0x1p-22f - 1.9f;
+            sl_quantize_row(types[t], x, 32, stored);
+            sl_kernels_for(SL_ISA_SCALAR)->dequantize_row(types[t], stored, 32, back);
+            for (int i = 0; i < 32; i++)
+                assert_true(x[i] != 0 || back[i] == 0);
+        }
+}
+
+static void q5_0_puts_the_extreme_value_at_minus_16(void **state)
+{
+    (void)state;
+    float x[32] = {0}, back[32];
+    uint8_t stored[22];
+    x[3] = 4.0f;
+    x[20] = -2.0f;
+    sl_quantize_row(SL_TYPE_Q5_0, x, 32, stored);
+    sl_kernels_for(SL_ISA_SCALAR)->dequantize_row(SL_TYPE_Q5_0, stored, 32, back);
+    for (int i = 0; i < 32; i++)
+        assert_true(back[i] == x[i]);
+}
+
 static void values_that_are_not_finite_do_no_harm(void **state)
 {
     (void)state;
@@ -126,7 +158,8 @@ int main(void)
         cmocka_unit_test(q8_0_puts_the_largest_value_at_127),          cmocka_unit_test(q4_0_puts_the_extreme_value_at_minus_8),
         cmocka_unit_test(q4_1_runs_from_the_smallest_to_the_largest),  cmocka_unit_test(a_block_of_zeros_stays_zero),
         cmocka_unit_test(no_value_moves_further_than_its_grid_allows), cmocka_unit_test(values_that_are_not_finite_do_no_harm),
-        cmocka_unit_test(only_formats_with_kernels_are_known),
+        cmocka_unit_test(only_formats_with_kernels_are_known),         cmocka_unit_test(zeros_stay_zeros_among_other_values),
+        cmocka_unit_test(q5_0_puts_the_extreme_value_at_minus_16),
     };
     return cmocka_run_group_tests_name("quantize", tests, NULL, NULL);
 }

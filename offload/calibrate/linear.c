@@ -15,6 +15,10 @@ typedef void (*potrf_fn)(const char *, const int *, float *, const int *, int *,
 typedef void (*trtri_fn)(const char *, const char *, const int *, float *, const int *, int *, size_t, size_t);
 typedef void (*syev_fn)(const char *, const char *, const int *, float *, const int *, float *, float *, const int *, int *, size_t,
                         size_t);
+typedef void (*dsyrk_fn)(int, int, int, int, int, double, const double *, int, double, double *, int);
+typedef void (*dtrmm_fn)(int, int, int, int, int, int, int, double, const double *, int, double *, int);
+typedef void (*dpotrf_fn)(const char *, const int *, double *, const int *, int *, size_t);
+typedef void (*dtrtri_fn)(const char *, const char *, const int *, double *, const int *, int *, size_t, size_t);
 typedef void (*threads_fn)(int);
 
 struct sli_linear {
@@ -25,6 +29,10 @@ struct sli_linear {
     potrf_fn potrf;
     trtri_fn trtri;
     syev_fn syev;
+    dsyrk_fn dsyrk;
+    dtrmm_fn dtrmm;
+    dpotrf_fn dpotrf;
+    dtrtri_fn dtrtri;
 };
 
 static bool find(void *library, const char *name, void *function)
@@ -39,8 +47,7 @@ sl_status sli_linear_open(unsigned threads, sli_linear **out, sl_error *err)
     *out = NULL;
     void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
-        return sl_fail(err, SL_UNSUPPORTED,
-                       "calibrate needs OpenBLAS (libopenblas.so.0), which is not here; install the package libopenblas0");
+        return sl_fail(err, SL_UNSUPPORTED, "fits need OpenBLAS (libopenblas.so.0), which is not here; install the package libopenblas0");
     sli_linear *l = calloc(1, sizeof *l);
     threads_fn set_threads;
     if (l == NULL) {
@@ -50,7 +57,8 @@ sl_status sli_linear_open(unsigned threads, sli_linear **out, sl_error *err)
     l->library = library;
     if (!find(library, "cblas_sgemm", &l->gemm) || !find(library, "cblas_ssyrk", &l->syrk) || !find(library, "cblas_strsm", &l->trsm) ||
         !find(library, "spotrf_", &l->potrf) || !find(library, "strtri_", &l->trtri) || !find(library, "ssyev_", &l->syev) ||
-        !find(library, "openblas_set_num_threads", &set_threads)) {
+        !find(library, "cblas_dsyrk", &l->dsyrk) || !find(library, "cblas_dtrmm", &l->dtrmm) || !find(library, "dpotrf_", &l->dpotrf) ||
+        !find(library, "dtrtri_", &l->dtrtri) || !find(library, "openblas_set_num_threads", &set_threads)) {
         sli_linear_close(l);
         return sl_fail(err, SL_UNSUPPORTED,
                        "libopenblas.so.0 is no complete OpenBLAS (with CBLAS and LAPACK); install the package libopenblas0");
@@ -118,4 +126,28 @@ bool sli_linear_eigen(const sli_linear *l, size_t n, float *a, float *values, fl
     int size = (int)n, work_size = (int)n * 3, info = 0;
     l->syev("V", "U", &size, a, &size, values, work, &work_size, &info, 1, 1);
     return info == 0;
+}
+
+void sli_linear_add_gram_double(const sli_linear *l, size_t rows, size_t n, const double *x, double *h)
+{
+    l->dsyrk(ROW_MAJOR, UPPER, TRANS, (int)n, (int)rows, 1.0, x, (int)n, 1.0, h, (int)n);
+}
+
+bool sli_linear_cholesky_double(const sli_linear *l, size_t n, double *a)
+{
+    int size = (int)n, info = 0;
+    l->dpotrf("U", &size, a, &size, &info, 1);
+    return info == 0;
+}
+
+bool sli_linear_invert_lower_double(const sli_linear *l, size_t n, double *a)
+{
+    int size = (int)n, info = 0;
+    l->dtrtri("U", "N", &size, a, &size, &info, 1, 1);
+    return info == 0;
+}
+
+void sli_linear_by_upper_double(const sli_linear *l, size_t rows, size_t n, const double *upper, bool turned, double *x)
+{
+    l->dtrmm(ROW_MAJOR, RIGHT, UPPER, turned ? TRANS : NO_TRANS, NON_UNIT, (int)rows, (int)n, 1.0, upper, (int)n, x, (int)n);
 }

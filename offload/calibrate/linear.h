@@ -1,7 +1,7 @@
 /* offload/calibrate/linear.h: the few operations of linear algebra that fits need, from OpenBLAS.
  *
- * The library is loaded when a calibration begins, and not with the program: `run` neither needs it nor pays for its buffers. All matrices are
- * fp32, row-major and without gaps unless a stride is named. Results may differ in their last bits between machines and numbers of threads; on one
+ * The library is loaded when a calibration or a pruning begins, and not with the program: `run` neither needs it nor pays for its buffers. All matrices are
+ * fp32 unless a name says double, row-major and without gaps unless a stride is named. Results may differ in their last bits between machines and numbers of threads; on one
  * machine they do not.
  *
  * Threads: one owner; the library has its own. */
@@ -48,5 +48,14 @@ void sli_linear_solve_lower(const sli_linear *l, size_t n, size_t cols, const fl
 void sli_linear_solve_right(const sli_linear *l, size_t rows, size_t n, const float *lower, float *x);
 /* Eigenvectors of a symmetric matrix as rows of a, eigenvalues ascending. `work`: [n * 3]. */
 bool sli_linear_eigen(const sli_linear *l, size_t n, float *a, float *values, float *work);
+
+/* h[n][n] += x' x over `rows` rows of x[rows][n]; only the upper half is kept up. */
+void sli_linear_add_gram_double(const sli_linear *l, size_t rows, size_t n, const double *x, double *h);
+/* a = L L': reads and overwrites the lower half alone; what is above the diagonal stays. False when a is not positive definite. */
+bool sli_linear_cholesky_double(const sli_linear *l, size_t n, double *a);
+/* The inverse of the lower half, in place; what is above the diagonal stays. */
+bool sli_linear_invert_lower_double(const sli_linear *l, size_t n, double *a);
+/* x[rows][n] = x U, or x U' when turned; only the upper half of `upper` is read. */
+void sli_linear_by_upper_double(const sli_linear *l, size_t rows, size_t n, const double *upper, bool turned, double *x);
 
 #endif

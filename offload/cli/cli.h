@@ -32,7 +32,7 @@ typedef struct cli_args {
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
         *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
-        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine;
+        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes;
@@ -44,10 +44,11 @@ typedef struct cli_args {
     bool no_warmup, progress, breakdown;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local, fewshot, limit;
-    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance; /* the last four: -1 when not given */
-    double advance;                                                                                /* 0 when not given */
+    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance,
+        neurons;    /* the last four: -1 when not given */
+    double advance; /* 0 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
-        quick, skip_broken;
+        quick, skip_broken, no_refit;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */
@@ -75,6 +76,7 @@ int cli_report(const cli_args *args);
 int cli_replay(const cli_args *args);
 int cli_bench_main(const cli_args *args);
 int cli_plan(const cli_args *args);
+int cli_prune(const cli_args *args);
 
 /* Engine options as the flags say; notes are printed to stderr and kept for --json in `warnings` (an array, owned by the caller). */
 SL_MUST_USE sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_options *out, sl_error *err);

@@ -32,7 +32,8 @@ static int dispatch(const cli_args *args)
     } table[] = {{"run", cli_run},       {"chat", cli_chat_main},      {"perplexity", cli_perplexity}, {"tokenize", cli_tokenize},
                  {"info", cli_info},     {"synth", cli_synth},         {"widen", cli_widen},           {"pack", cli_pack},
                  {"unpack", cli_unpack}, {"calibrate", cli_calibrate}, {"doctor", cli_doctor},         {"eval", cli_eval_main},
-                 {"report", cli_report}, {"replay", cli_replay},       {"bench", cli_bench_main},      {"plan", cli_plan}};
+                 {"report", cli_report}, {"replay", cli_replay},       {"bench", cli_bench_main},      {"plan", cli_plan},
+                 {"prune", cli_prune}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(table[i].name, args->command) == 0)
             return table[i].run(args);

@@ -7,7 +7,7 @@
 
 #include "core/format.h"
 
-/* Whether sl_quantize_row knows the format: the float types, Q4_0, Q4_1 and Q8_0. The others are read, not made. */
+/* Whether sl_quantize_row knows the format: the float types, Q4_0, Q4_1, Q5_0 and Q8_0. The others are read, not made. */
 bool sl_quantize_knows(uint32_t type);
 
 /* `elements` floats, a multiple of the format's block, into sl_row_bytes(type, elements) bytes. A NaN becomes some finite quant; the

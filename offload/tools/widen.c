@@ -60,7 +60,7 @@ static sl_status check_tensor(const widening *w, const sl_gguf_tensor *t, sl_err
         return sl_fail(err, SL_FORMAT, "%s: tensor \"%.*s\" has %u dimensions, want %d", path, length, t->name.data, t->dims,
                        role->matrix ? 2 : 1);
     if (!sl_quantize_knows(t->type))
-        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor \"%.*s\" is %s; widening knows F32, F16, BF16, Q4_0, Q4_1 and Q8_0", path, length,
+        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor \"%.*s\" is %s; widening knows F32, F16, BF16, Q4_0, Q4_1, Q5_0 and Q8_0", path, length,
                        t->name.data, sl_format_of(t->type)->name);
     const sl_format *target = sl_format_of(target_type(w, t, role));
     if (t->shape[0] % target->block_elements != 0)
@@ -291,7 +291,7 @@ static sl_status check_options(const sl_widen_options *o, sl_error *err)
     if (o->factor < 1 || o->factor > SL_WIDEN_FACTOR_MAX)
         return sl_fail(err, SL_INVALID, "factor %u, must be in 1..%u", o->factor, SL_WIDEN_FACTOR_MAX);
     if (o->change_type && !sl_quantize_knows(o->type))
-        return sl_fail(err, SL_INVALID, "cannot requantise to type %u (%s); F32, F16, BF16, Q4_0, Q4_1 and Q8_0 are known", o->type,
+        return sl_fail(err, SL_INVALID, "cannot requantise to type %u (%s); F32, F16, BF16, Q4_0, Q4_1, Q5_0 and Q8_0 are known", o->type,
                        sl_format_of(o->type) ? sl_format_of(o->type)->name : "undefined");
     struct stat in, out;
     if (stat(o->in_path, &in) == 0 && stat(o->out_path, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)

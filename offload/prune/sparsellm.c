@@ -1,0 +1,337 @@
+/* offload/prune/sparsellm.c: see sparsellm.h. */
+#include "offload/prune/sparsellm.h"
+#include "core/layout.h"
+#include "core/os.h"
+#include "offload/prune/auxiliary.h"
+
+#include <math.h>
+#include <string.h>
+
+static size_t place(sli_sparsellm *s, uint32_t d, uint32_t ff, unsigned threads, uint8_t *base)
+{
+    sl_layout l = {.base = base};
+    size_t narrow = (size_t)SLI_SPARSELLM_TILE * d * sizeof(float), wide = (size_t)SLI_SPARSELLM_TILE * ff * sizeof(float);
+    size_t matrix = (size_t)ff * d * sizeof(float);
+    s->x = sl_layout_place(&l, narrow);
+    s->y = sl_layout_place(&l, narrow);
+    s->r = sl_layout_place(&l, narrow);
+    s->t = sl_layout_place(&l, narrow);
+    s->s = sl_layout_place(&l, wide);
+    s->z = sl_layout_place(&l, wide);
+    s->p = sl_layout_place(&l, wide);
+    s->mg = sl_layout_place(&l, wide);
+    s->mu = sl_layout_place(&l, wide);
+    s->q = sl_layout_place(&l, wide);
+    s->sum = sl_layout_place(&l, matrix);
+    s->inverse = sl_layout_place(&l, (size_t)d * d * sizeof(float));
+    for (int i = 0; i < 3; i++)
+        s->best[i] = sl_layout_place(&l, matrix);
+    s->partial = sl_layout_place(&l, threads * SLI_AUXILIARY_SUMS * sizeof(double));
+    return l.used;
+}
+
+uint64_t sli_sparsellm_price(uint32_t d, uint32_t ff, unsigned threads)
+{
+    sli_sparsellm unused;
+    return sl_pages_round(place(&unused, d, ff, threads, NULL));
+}
+
+uint64_t sli_sparsellm_spool_bytes(uint32_t d, uint32_t ff, uint32_t rows)
+{
+    return 2 * sli_spool_bytes(rows, d) + 3 * sli_spool_bytes(rows, ff);
+}
+
+sl_status sli_sparsellm_create(sli_sparsellm *s, sl_error *err)
+{
+    unsigned threads = sl_threads_count(s->gpt.threads);
+    s->arena_bytes = place(s, s->d, s->ff, threads, NULL);
+    s->arena = sl_pages_alloc(s->arena_bytes);
+    if (s->arena == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for SparseLLM");
+    place(s, s->d, s->ff, threads, s->arena);
+    return SL_OK;
+}
+
+void sli_sparsellm_free(sli_sparsellm *s)
+{
+    sl_pages_free(s->arena, s->arena_bytes);
+    s->arena = NULL;
+}
+
+/* ---- tiles ---- */
+
+static float *tile_of(const sli_sparsellm *s, sli_sparsellm_spool which)
+{
+    float *const tiles[SLI_SPARSELLM_SPOOLS] = {s->x, s->y, s->s, s->z, s->p};
+    return tiles[which];
+}
+
+static sl_status load(const sli_sparsellm *s, sli_sparsellm_spool which, uint32_t first, uint32_t n, sl_error *err)
+{
+    return sli_spool_get(&s->spools[which], first, n, tile_of(s, which), err);
+}
+
+static sl_status store(const sli_sparsellm *s, sli_sparsellm_spool which, uint32_t first, uint32_t n, sl_error *err)
+{
+    return sli_spool_put(&s->spools[which], first, n, tile_of(s, which), err);
+}
+
+static sl_status load_all(const sli_sparsellm *s, uint32_t first, uint32_t n, sl_error *err)
+{
+    for (int which = 0; which < SLI_SPARSELLM_SPOOLS; which++)
+        SL_TRY(load(s, (sli_sparsellm_spool)which, first, n, err));
+    return SL_OK;
+}
+
+static uint32_t tile_rows(const sli_sparsellm *s, uint32_t first)
+{
+    return s->rows - first < SLI_SPARSELLM_TILE ? s->rows - first : SLI_SPARSELLM_TILE;
+}
+
+/* out[n][rows of w] = keep * out + factor * x w' */
+static void multiply(const sli_sparsellm *s, uint32_t n, sl_tensor_role role, const float *x, float factor, float keep, float *out)
+{
+    uint32_t rows = sli_layer_rows(s->layer, role), cols = sli_layer_cols(s->layer, role);
+    sli_linear_multiply(s->gpt.linear, n, rows, cols, factor, (sli_factor){x, cols, false}, (sli_factor){s->layer->at[role], cols, true},
+                        keep, out, rows);
+}
+
+/* r = y - x w'd */
+static void take_rest(const sli_sparsellm *s, uint32_t n, const float *x)
+{
+    memcpy(s->r, s->y, (size_t)n * s->d * sizeof *s->r);
+    multiply(s, n, SL_ROLE_FFN_DOWN, x, -1.0f, 1.0f, s->r);
+}
+
+static void take_products(const sli_sparsellm *s, uint32_t n)
+{
+    multiply(s, n, SL_ROLE_FFN_GATE, s->x, 1.0f, 0.0f, s->mg);
+    multiply(s, n, SL_ROLE_FFN_UP, s->x, 1.0f, 0.0f, s->mu);
+}
+
+static double squares(const float *x, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)x[i] * x[i];
+    return sum;
+}
+
+/* Auxiliaries of the tile in hand, as auxiliary.h wants them. */
+static sli_auxiliary auxiliary_of(const sli_sparsellm *s, uint32_t n)
+{
+    return (sli_auxiliary){.act = s->act,
+                           .count = (size_t)n * s->ff,
+                           .s = s->s,
+                           .z = s->z,
+                           .p = s->p,
+                           .q = s->q,
+                           .mg = s->mg,
+                           .mu = s->mu,
+                           .threads = s->gpt.threads,
+                           .partial = s->partial};
+}
+
+/* ---- the dense beginning ---- */
+
+static sl_status begin(const sli_sparsellm *s, double *norm, sl_error *err)
+{
+    *norm = 0;
+    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
+        uint32_t n = tile_rows(s, at);
+        SL_TRY(load(s, SLI_SPARSELLM_X, at, n, err));
+        multiply(s, n, SL_ROLE_FFN_GATE, s->x, 1.0f, 0.0f, s->s);
+        multiply(s, n, SL_ROLE_FFN_UP, s->x, 1.0f, 0.0f, s->z);
+        s->kernels->glu(s->act, s->s, s->z, (size_t)n * s->ff, s->p);
+        multiply(s, n, SL_ROLE_FFN_DOWN, s->p, 1.0f, 0.0f, s->y);
+        *norm += squares(s->y, (size_t)n * s->d);
+        for (int which = SLI_SPARSELLM_Y; which < SLI_SPARSELLM_SPOOLS; which++)
+            SL_TRY(store(s, (sli_sparsellm_spool)which, at, n, err));
+    }
+    return SL_OK;
+}
+
+/* ---- refits ---- */
+
+/* sum += residual' inputs over all tiles, for the matrix whose residual the tile's arrays give. */
+static sl_status sum_residuals(const sli_sparsellm *s, sl_tensor_role role, sl_error *err)
+{
+    bool down = role == SL_ROLE_FFN_DOWN, gate = role == SL_ROLE_FFN_GATE;
+    uint32_t rows = sli_layer_rows(s->layer, role), cols = sli_layer_cols(s->layer, role);
+    memset(s->sum, 0, (size_t)rows * cols * sizeof *s->sum);
+    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
+        uint32_t n = tile_rows(s, at);
+        const float *x = down ? s->p : s->x;
+        float *rest = down ? s->r : gate ? s->s : s->z;
+        SL_TRY(load(s, down ? SLI_SPARSELLM_SPOOL_P : SLI_SPARSELLM_X, at, n, err));
+        SL_TRY(load(s, down ? SLI_SPARSELLM_Y : gate ? SLI_SPARSELLM_SPOOL_S : SLI_SPARSELLM_SPOOL_Z, at, n, err));
+        if (down)
+            take_rest(s, n, s->p);
+        else
+            multiply(s, n, role, s->x, -1.0f, 1.0f, rest);
+        sli_linear_multiply(s->gpt.linear, rows, cols, n, 1.0f, (sli_factor){rest, rows, true}, (sli_factor){x, cols, false}, 1.0f, s->sum,
+                            cols);
+    }
+    return SL_OK;
+}
+
+/* W += (targets - X W')' X (H + damping)^-1: the least squares solution, held to where W was by the damping. */
+static sl_status refit(const sli_sparsellm *s, sl_tensor_role role, const sli_hessian *h, sl_error *err)
+{
+    uint32_t rows = sli_layer_rows(s->layer, role), cols = sli_layer_cols(s->layer, role);
+    SL_TRY(sum_residuals(s, role, err));
+    sli_hessian_solve(h, rows, s->sum);
+    s->kernels->add(s->layer->at[role], s->sum, (size_t)rows * cols);
+    return SL_OK;
+}
+
+static sl_status take_p_hessian(const sli_sparsellm *s, const char *what, sl_error *err)
+{
+    sli_hessian_begin(s->p_hessian);
+    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
+        uint32_t n = tile_rows(s, at);
+        SL_TRY(load(s, SLI_SPARSELLM_SPOOL_P, at, n, err));
+        sli_hessian_add(s->p_hessian, n, s->p);
+    }
+    return sli_hessian_factor(s->p_hessian, what, err);
+}
+
+/* ---- the auxiliaries ---- */
+
+/* inverse = L^-1 with L L' = Wd Wd' + I. */
+static sl_status factor_down(const sli_sparsellm *s, const char *what, sl_error *err)
+{
+    const float *w = s->layer->at[SL_ROLE_FFN_DOWN];
+    sli_linear_multiply(s->gpt.linear, s->d, s->d, s->ff, 1.0f, (sli_factor){w, s->ff, false}, (sli_factor){w, s->ff, true}, 0.0f,
+                        s->inverse, s->d);
+    for (uint32_t i = 0; i < s->d; i++)
+        s->inverse[(size_t)i * s->d + i] += 1.0f;
+    if (!sli_linear_cholesky(s->gpt.linear, s->d, s->inverse) || !sli_linear_invert_lower(s->gpt.linear, s->d, s->inverse))
+        return sl_fail(err, SL_INTERNAL, "%s: its down matrix cannot be factored", what);
+    return SL_OK;
+}
+
+/* p = q + (y - q Wd') (Wd Wd' + I)^-1 Wd, which minimises |y - p Wd'|^2 + |p - q|^2 through a d x d system. */
+static void update_p(const sli_sparsellm *s, uint32_t n)
+{
+    const sli_linear *l = s->gpt.linear;
+    sli_factor inverse = {s->inverse, s->d, false}, inverse_turned = {s->inverse, s->d, true};
+    take_rest(s, n, s->q);
+    sli_linear_multiply(l, n, s->d, s->d, 1.0f, (sli_factor){s->r, s->d, false}, inverse_turned, 0.0f, s->t, s->d);
+    sli_linear_multiply(l, n, s->d, s->d, 1.0f, (sli_factor){s->t, s->d, false}, inverse, 0.0f, s->r, s->d);
+    memcpy(s->p, s->q, (size_t)n * s->ff * sizeof *s->p);
+    sli_linear_multiply(l, n, s->ff, s->d, 1.0f, (sli_factor){s->r, s->d, false},
+                        (sli_factor){s->layer->at[SL_ROLE_FFN_DOWN], s->ff, false}, 1.0f, s->p, s->ff);
+}
+
+/* The objective of the tile in hand; its products are taken. */
+static double objective_of(const sli_sparsellm *s, uint32_t n)
+{
+    sli_auxiliary a = auxiliary_of(s, n);
+    take_rest(s, n, s->p);
+    return squares(s->r, (size_t)n * s->d) + sli_auxiliary_gap(&a);
+}
+
+static sl_status measure(const sli_sparsellm *s, double *objective, sl_error *err)
+{
+    *objective = 0;
+    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
+        uint32_t n = tile_rows(s, at);
+        SL_TRY(load_all(s, at, n, err));
+        take_products(s, n);
+        *objective += objective_of(s, n);
+    }
+    return SL_OK;
+}
+
+/* What the pruned matrices really give: act(mg) mu Wd' against y. */
+static double true_error(const sli_sparsellm *s, uint32_t n)
+{
+    s->kernels->glu(s->act, s->mg, s->mu, (size_t)n * s->ff, s->q);
+    take_rest(s, n, s->q);
+    return squares(s->r, (size_t)n * s->d);
+}
+
+static sl_status update_auxiliaries(const sli_sparsellm *s, const char *what, sli_sparsellm_report *report, sl_error *err)
+{
+    SL_TRY(factor_down(s, what, err));
+    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
+        uint32_t n = tile_rows(s, at);
+        SL_TRY(load_all(s, at, n, err));
+        take_products(s, n);
+        sli_auxiliary a = auxiliary_of(s, n);
+        report->output_error += true_error(s, n);
+        report->objective[SLI_SPARSELLM_PRUNED] += objective_of(s, n);
+        sli_auxiliary_product(&a);
+        update_p(s, n);
+        report->objective[SLI_SPARSELLM_P] += objective_of(s, n);
+        double rest = squares(s->r, (size_t)n * s->d); /* neither z nor s changes it */
+        sli_auxiliary_update_z(&a);
+        report->objective[SLI_SPARSELLM_Z] += rest + sli_auxiliary_gap(&a);
+        sli_auxiliary_update_s(&a);
+        report->objective[SLI_SPARSELLM_S] += rest + sli_auxiliary_gap(&a);
+        for (int which = SLI_SPARSELLM_SPOOL_S; which < SLI_SPARSELLM_SPOOLS; which++)
+            SL_TRY(store(s, (sli_sparsellm_spool)which, at, n, err));
+    }
+    return SL_OK;
+}
+
+/* ---- iterations ---- */
+
+static const sl_tensor_role roles[3] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
+
+static void copy_weights(const sli_sparsellm *s, bool back)
+{
+    for (int i = 0; i < 3; i++)
+        memcpy(back ? s->layer->at[roles[i]] : s->best[i], back ? s->best[i] : s->layer->at[roles[i]],
+               (size_t)s->d * s->ff * sizeof(float));
+}
+
+static sl_status refit_all(const sli_sparsellm *s, sli_sparsellm_report *report, sl_error *err)
+{
+    SL_TRY(measure(s, &report->before_refit, err));
+    SL_TRY(refit(s, SL_ROLE_FFN_GATE, s->x_hessian, err));
+    SL_TRY(refit(s, SL_ROLE_FFN_UP, s->x_hessian, err));
+    SL_TRY(refit(s, SL_ROLE_FFN_DOWN, s->p_hessian, err));
+    return measure(s, &report->objective[SLI_SPARSELLM_REFIT], err);
+}
+
+static sl_status iterate(const sli_sparsellm *s, uint32_t iteration, double norm, const char *what, sli_sparsellm_report *report,
+                         sl_error *err)
+{
+    *report = (sli_sparsellm_report){.iteration = iteration};
+    SL_TRY(take_p_hessian(s, what, err));
+    if (iteration > 0)
+        SL_TRY(refit_all(s, report, err));
+    for (int i = 0; i < 3; i++) {
+        const sli_hessian *h = roles[i] == SL_ROLE_FFN_DOWN ? s->p_hessian : s->x_hessian;
+        sli_sparsegpt_prune(&s->gpt, h, &s->rule, sli_layer_rows(s->layer, roles[i]), s->layer->at[roles[i]]);
+    }
+    SL_TRY(update_auxiliaries(s, what, report, err));
+    norm = norm > 0 ? norm : 1;
+    report->output_error /= norm;
+    report->before_refit /= norm;
+    for (int i = 0; i < SLI_SPARSELLM_STEPS; i++)
+        report->objective[i] /= norm;
+    return SL_OK;
+}
+
+sl_status sli_sparsellm_run(sli_sparsellm *s, const char *what, sl_error *err)
+{
+    double norm, least = INFINITY;
+    SL_TRY(begin(s, &norm, err));
+    for (uint32_t i = 0; i < SLI_SPARSELLM_ITERATIONS; i++) {
+        sli_sparsellm_report report;
+        SL_TRY(iterate(s, i, norm, what, &report, err));
+        if (!isfinite(report.output_error))
+            return sl_fail(err, SL_INTERNAL, "%s: SparseLLM's iteration %u is not finite", what, i + 1);
+        if (report.output_error < least) {
+            least = report.output_error;
+            copy_weights(s, false);
+        }
+        if (s->go_on != NULL && !s->go_on(s->ctx, &report))
+            return sl_fail(err, SL_INTERRUPTED, "interrupted");
+    }
+    copy_weights(s, true);
+    return SL_OK;
+}

@@ -1,0 +1,71 @@
+#!/bin/sh
+# tests/cli_prune.sh: prune as a user meets it: clear errors, and nothing lost whatever happens.
+. "$(dirname "$0")/cli.inc.sh"
+cd "$TMP" || exit 1
+
+if ! ldconfig -p 2>/dev/null | grep -q libopenblas.so.0 && ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q libopenblas.so.0; then
+    skip "prune" "OpenBLAS is not here"
+    finish
+fi
+"$SLUICE" synth --shape tiny --type Q8_0 -o in.gguf 2>/dev/null
+cp in.gguf before.gguf
+# One sentence over and over would do; numbers make it less of a loop.
+i=0
+while [ $i -lt 400 ]; do echo "On day $i it rained $((i * 7919 % 1000)) drops on the garden."; i=$((i + 1)); done >text
+refuses() { # SENTENCE STATUS PATTERN FLAGS…
+    sentence=$1 status=$2 pattern=$3
+    shift 3
+    fails "$sentence" "$status" "$pattern" "$SLUICE" prune -m in.gguf -o out.gguf -f text "$@"
+    [ ! -e out.gguf ] || not_ok "$sentence, and no file is there"
+}
+
+# ---------------------------------------------------------------- wrong questions
+
+refuses "a density of 0 is refused" 2 'density 0.*between 0 and 1' --method wanda --density 0
+refuses "a density of 1 is refused" 2 'density 1.*between 0 and 1' --method wanda --density 1
+refuses "a density of 2 is refused" 2 'density 2.*from 0 to 1' --method wanda --density 2
+refuses "a density that is text is refused" 2 'density half' --method wanda --density half
+refuses "an impossible pattern is refused" 2 'pattern 4:4.*2:4' --method wanda --pattern 4:4
+refuses "a pattern that rows do not divide into is refused" 2 'pattern 3:7.*multiples of 7' --method wanda --pattern 3:7
+refuses "an unknown method is refused" 2 'magnitude' --method best --density 0.5
+refuses "two rates at once are refused" 2 'needs one of' --method wanda --density 0.5 --pattern 2:4
+refuses "layers that are not there are refused" 2 'layers 0 to' --method wanda --density 0.5 --layers 0-99
+refuses "a type without an exact zero is refused, with those that work" 2 'F16, BF16' --method wanda --density 0.5 --type Q4_1
+refuses "a budget that is too small is refused, with what it takes" 3 'the budget is 1' --method wanda --density 0.5 --ram-budget 1M
+echo short >short
+fails "a text that is too short is refused" 2 'calibration text has only' "$SLUICE" prune -m in.gguf -o out.gguf -f short --method wanda --density 0.5
+fails "the input is no output" 2 'is the model to prune' "$SLUICE" prune -m in.gguf -o in.gguf --force -f text --method wanda --density 0.5
+
+# ---------------------------------------------------------------- what it writes
+
+works "a model is pruned" "$SLUICE" prune -m in.gguf -o half.gguf -f text --method sparsellm --density 0.5 --tokens 2048 --json
+[ "$(json "$TMP/out" zeros)" -ge "$(($(json "$TMP/out" weights) / 2))" ] && ok "half of the weights are zero" || not_ok "half of the weights are zero"
+works "what was pruned runs" "$SLUICE" run -m half.gguf -p x -n 2 --temp 0
+"$SLUICE" info half.gguf >info 2>&1
+if grep -q 'sluice.prune.method.*sparsellm' info; then ok "the file says how it was pruned"; else not_ok "the file says how it was pruned" "$(grep sluice info)"; fi
+works "neurons are taken out" "$SLUICE" prune -m in.gguf -o fewer.gguf -f text --method sparsegpt --neurons 0.5 --tokens 1024
+works "what has fewer neurons runs" "$SLUICE" run -m fewer.gguf -p x -n 2 --temp 0
+[ "$(wc -c <fewer.gguf)" -lt "$(wc -c <in.gguf)" ] && ok "its file is smaller" || not_ok "its file is smaller"
+
+# ---------------------------------------------------------------- what happens to it
+
+"$SLUICE" prune -m in.gguf -o killed.gguf -f text --method sparsellm --density 0.5 --tokens 2048 2>/dev/null &
+pid=$!
+n=0
+while [ ! -s killed.gguf.partial.layers ] && [ $n -lt 3000 ] && kill -0 $pid 2>/dev/null; do sleep 0.02; n=$((n + 1)); done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+if [ -e killed.gguf ]; then
+    skip "a killed run leaves no file" "it was done before it could be killed"
+else
+    ok "a killed run leaves no file"
+    works "the same command goes on" "$SLUICE" prune -m in.gguf -o killed.gguf -f text --method sparsellm --density 0.5 --tokens 2048
+    if grep -q 'going on behind' "$TMP/err"; then ok "and says so"; else not_ok "and says so" "$(cat "$TMP/err")"; fi
+fi
+if cmp -s killed.gguf half.gguf; then ok "the model is that of an unbroken run"; else not_ok "the model is that of an unbroken run"; fi
+left=$(find . -name '*.partial*' -o -name '.sluice-prune*')
+[ -z "$left" ] && ok "nothing else is left" || not_ok "nothing else is left" "$left"
+(ulimit -f 100; exec "$SLUICE" prune -m in.gguf -o full.gguf -f text --method magnitude --density 0.5) >out 2>err
+[ $? -eq 1 ] && [ ! -e full.gguf ] && [ ! -e full.gguf.partial ] && ok "a full disk is an error, and leaves no file" || not_ok "a full disk is an error, and leaves no file" "$(cat err)"
+if cmp -s in.gguf before.gguf; then ok "the input was never touched"; else not_ok "the input was never touched"; fi
+finish
