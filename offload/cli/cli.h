@@ -1,10 +1,13 @@
 /* offload/cli/cli.h: what the commands of the program share.
  *
- *   main.c      dispatch, exit status           flags.c     commands and flags as tables; from them options.c parsing, help.c --help and the man page, completion.c
- *   output.c    JSON and errors, sizes, colour  interrupt.c Ctrl-C
- *   sparsity_report.c, sparq_report.c, kv_report.c  sets of neurons, parts of the cache, where it lies, for run and perplexity            drafting.c   drafts and checks, for run
- *   run.c (with run_report.c) chat.c (see chat_state.h) perplexity.c tokenize.c info.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack; calibrate.c; doctor.c
- *   plan.c (with plan_report.c)     predictions; machine_file.h, machine_here.h: the machine that they are for
+ *   main.c       dispatch, exit status
+ *   flags.c      commands and flags as tables; from them options.c (parsing), help.c (--help, the man page), completion.c
+ *   output.c     JSON and errors, sizes, colour          progress.c   how far long work is       status.c   a line of the terminal while text is generated
+ *   interrupt.c  Ctrl-C                                  observe.c    --trace and --record       drafting.c drafts and checks, as flags say
+ *   *_report.c   what a run says at its end of sets of neurons, parts of the cache, where it lies
+ *   run.c chat.c (see chat_state.h) perplexity.c tokenize.c info.c bench.c (see bench.h) eval.c (see eval.h) report.c (see report.h) plan.c (see
+ *   plan_state.h) replay.c prune.c calibrate.c doctor.c    one command each; make_model.c: synth and widen; pack.c: pack and unpack
+ *   machine_file.h, machine_here.h   the machine that a plan is for
  *
  * stdout carries a command's result (text, or one JSON value with --json), stderr what is said to people. */
 #ifndef SL_OFFLOAD_CLI_H
