@@ -246,7 +246,7 @@ static void bench_sparq(const sl_kernels *kernels, sparq_case c, int repeats)
     engine.options.sparq_local = c.k / 4;
     engine.options.sparq_reallocate = c.reallocate ? SL_SPARQ_REALLOCATE_ON : SL_SPARQ_REALLOCATE_OFF;
     sli_kv_shape shape = sli_kv_shape_of(&engine);
-    if (sli_kv_create(&model, &shape, &session.kv, &err) != SL_OK)
+    if (sli_kv_create(&engine, &shape, &session.kv, &err) != SL_OK)
         exit(1);
     fill_cache(kernels, &model, &session.kv);
     size_t floats = (size_t)(c.heads / c.kv_heads) * c.head_dim;
