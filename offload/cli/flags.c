@@ -60,7 +60,7 @@ const size_t cli_command_count = sizeof cli_commands / sizeof *cli_commands;
 const cli_flag cli_flags[] = {
     {{"-m", "--model"},
      TEXT,
-     ALL & ~(SYNTH | INFO | PACK | UNPACK | DOCTOR | REPORT | REPLAY | LISTED),
+     (ALL & ~(SYNTH | INFO | PACK | UNPACK | DOCTOR | REPORT | REPLAY)) | LISTED,
      AT(model),
      0,
      0,
