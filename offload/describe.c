@@ -1,5 +1,6 @@
 /* offload/describe.c: what an engine says of itself. */
 #include "core/os.h"
+#include "offload/device_engine.h"
 #include "offload/kv_spill.h"
 #include "offload/sparq_attention.h"
 
@@ -8,7 +9,7 @@ static uint64_t unkept_bytes(const sl_engine *e)
 {
     uint64_t bytes = 0;
     for (uint32_t u = 0; u < e->units.count; u++)
-        bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+        bytes += e->units.units[u].home || e->units.in_vram[u] ? 0 : e->units.units[u].bytes;
     for (uint32_t layer = 0; e->bundle_alignment > 0 && layer < e->model->layers; layer++) {
         const sl_packed_layer *packed = sli_bundled_layer_at(e->packed, layer);
         if (packed != NULL)
@@ -30,7 +31,7 @@ static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
 
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
 {
-    *out = (sl_engine_info){.backend = "cpu", .file_bytes = sl_gguf_file_bytes(e->file)};
+    *out = (sl_engine_info){.backend = "cpu", .device = "", .file_bytes = sl_gguf_file_bytes(e->file)};
     out->bos = sl_tokenizer_adds_bos(e->tokenizer) ? sl_tokenizer_bos(e->tokenizer) : -1;
     if (e->model == NULL)
         return;
@@ -66,6 +67,15 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
     describe_sparsity(e, out);
+    if (e->device != NULL) {
+        out->backend = e->device->device->attrs.backend;
+        out->vram_budget_bytes = e->options.vram_budget_bytes;
+        out->vram_bytes = e->price.vram.total_bytes;
+        out->device = e->device->device->attrs.name;
+        out->vram_kv_bytes = e->price.vram.kv_bytes;
+        for (uint32_t u = 0; u < e->units.count; u++)
+            out->vram_weight_bytes += e->units.in_vram[u] ? e->units.units[u].bytes : 0;
+    }
     out->sparq_k = e->options.sparq_k;
     out->sparq_r = e->options.sparq_r;
     out->sparq_local = e->options.sparq_local;

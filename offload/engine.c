@@ -6,6 +6,7 @@
 #include "core/mathx.h"
 #include "core/os.h"
 #include "offload/density.h"
+#include "offload/device_engine.h"
 #include "offload/sirius.h"
 #include "offload/sparq_attention.h"
 #include "offload/sparq_pages.h"
@@ -289,6 +290,13 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed,
                          .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0};
+    sli_device_wishes device = {.budget_bytes = e->options.vram_budget_bytes,
+                                .vector_bytes = vector_bytes(e->gguf),
+                                .layers = e->options.gpu_layers_given ? e->options.gpu_layers : UINT32_MAX};
+    if (e->device != NULL) {
+        device.device = e->device->device;
+        wishes.device = &device;
+    }
     if (e->options.kv_spill != NULL)
         SL_TRY(sl_spill_alignment(e->options.kv_spill, e->options.buffered, &wishes.kv.alignment, err));
     if (e->options.late_drop)
@@ -303,6 +311,8 @@ static sl_status price(sl_engine *e, sl_error *err)
     }
     wishes.process_bytes = e->process_bytes + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) + observing_bytes(e);
+    if (e->device != NULL && strcmp(e->device->device->attrs.backend, "emulated") == 0)
+        wishes.process_bytes += e->options.vram_budget_bytes; /* its memory is ours */
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
     if (e->options.kv_spill != NULL && !e->price.kv.spill)
@@ -325,6 +335,21 @@ sl_status sli_engine_reprice(sl_engine *e, uint64_t budget_bytes, double density
     sli_units_free(&e->units);
     e->price = (sli_price){0};
     return price(e, err);
+}
+
+/* A GPU that nobody named is done without where its memory is too small. */
+static sl_status price_or_without(sl_engine *e, sl_error *err)
+{
+    sl_error reason = {0};
+    sl_status status = price(e, &reason);
+    if (status == SL_NO_BUDGET && e->device != NULL && strcmp(e->options.device, "auto") == 0) {
+        sli_note(e, "no GPU is used: %s", reason.message);
+        sli_device_close(e);
+        return price(e, err);
+    }
+    if (status != SL_OK && err != NULL)
+        *err = reason;
+    return status;
 }
 
 /* ---- memory, files, vectors ---- */
@@ -517,7 +542,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(choose_spill(e, err));
     SL_TRY(check_drafts(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
-    SL_TRY(price(e, err));
+    SL_TRY(sli_device_choose(e, err));
+    SL_TRY(price_or_without(e, err));
     if (e->options.plan_only)
         return SL_OK;
     SL_TRY(open_observers(e, err));
@@ -527,7 +553,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
                                sl_threads_count(e->threads),
                                e->units.largest_panel_bytes,
                                e->price.bundled_bytes > 0,
-                               sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e)};
+                               sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e),
+                               e->device != NULL};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));
@@ -537,7 +564,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
         SL_TRY(load_predictor(e, err));
     if (fetches_sets(e))
         SL_TRY(open_bundles(e, err));
-    return load_vectors(e, err);
+    SL_TRY(load_vectors(e, err));
+    return e->device != NULL ? sli_device_create(e, vector_bytes(e->gguf), err) : SL_OK;
 }
 
 sl_status sl_engine_open(const sl_engine_options *options, sl_engine **out, sl_error *err)
@@ -565,6 +593,7 @@ void sl_engine_close(sl_engine *e)
 {
     if (e == NULL)
         return;
+    sli_device_close(e);
     free(e->rope_step);
     free(e->vectors);
     free(e->vector_at);

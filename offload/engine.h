@@ -10,6 +10,7 @@
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
  *   probe.c     what parts of a pass cost, where that is asked for
+ *   device_price.c, device_engine.c, device_pass.c   all of it on a device
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   division.c what the price list put where                          plan.c, machine.c    how fast that will be (pure)
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
@@ -25,6 +26,7 @@
 #include "core/sampler.h"
 #include "core/threads.h"
 #include "core/tokenizer.h"
+#include "kernels/device.h"
 #include "kernels/kernels.h"
 #include "offload/bundled.h"
 #include "offload/sluice.h"
@@ -56,6 +58,7 @@ typedef struct sli_units {
     uint32_t count, body_count; /* units [0, body_count) are the layers', the rest the head's */
     uint64_t bytes, largest_bytes;
     size_t largest_panel_bytes;
+    bool *in_vram;        /* [count]: stays on the device, in a pass after the first */
     sli_matrix embedding; /* unit_count 0 when it is not part of a pass (not tied) */
 } sli_units;
 
@@ -102,6 +105,19 @@ typedef struct sli_kv_shape {
     uint32_t alignment;      /* of the spill file; 0: spilling is not wanted */
 } sli_kv_shape;
 
+/* What is wished of a device, and what of its memory everything takes (device_price.c). */
+typedef struct sli_device_wishes {
+    const sl_device *device;
+    uint64_t budget_bytes;
+    uint64_t vector_bytes; /* norm weights and biases */
+    uint32_t layers;       /* the first ones, whose weights may stay there; more than the model has: the head, too */
+} sli_device_wishes;
+typedef struct sli_vram_price {
+    uint64_t block_bytes; /* activations, vectors, keys and values */
+    uint64_t kv_bytes;    /* part of that */
+    uint64_t ring_bytes, resident_bytes, total_bytes;
+} sli_vram_price;
+
 /* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
 typedef struct sli_wishes {
     uint64_t budget_bytes, process_bytes;
@@ -114,8 +130,9 @@ typedef struct sli_wishes {
     uint32_t draft_max; /* rows behind the first whose logits a pass may give; given up where the budget is tight */
     sl_sparsity sparsity;
     sl_predictor predictor;
-    uint64_t predictor_bytes; /* of the stored one, when it is used */
-    const sl_packed *packed;  /* NULL: a stock file */
+    uint64_t predictor_bytes;        /* of the stored one, when it is used */
+    const sl_packed *packed;         /* NULL: a stock file */
+    const sli_device_wishes *device; /* NULL: none */
     /* Sparse rows fetch single bundles: a cache of them takes what other units' homes leave. */
     const uint32_t *keep; /* [layer] largest sets; NULL: they don't */
     uint32_t bundle_alignment;
@@ -133,6 +150,7 @@ typedef struct sli_price {
     uint64_t cache_bytes;   /* of single bundles, with its stages and tables */
     uint32_t cache_share;   /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
     sli_kv_shape kv;        /* as it is paid for */
+    sli_vram_price vram;    /* with a device */
     uint64_t draft_neurons; /* of all layers, that a draft computes with; 0: none can be made */
     uint64_t total_bytes;
 } sli_price;
@@ -142,6 +160,11 @@ typedef struct sli_price {
  * SLI_PROCESS_DRIFT_BYTES, so that up to two MiB less may work in one run and not in the next. */
 SL_MUST_USE sl_status sli_price_model(const sl_model *model, const char *name, const sli_wishes *wishes, sli_price *price, sli_units *units,
                                       uint64_t *min_bytes, sl_error *err);
+
+/* Of the device's memory, for a pass of so many rows; gives units their places there (units->in_vram). *fits is false where the least does not fit: out->total_bytes
+ * is what that takes. */
+SL_MUST_USE sl_status sli_device_price(const sl_model *model, const sli_device_wishes *wishes, const sli_kv_shape *kv, uint32_t batch,
+                                       uint32_t logits_rows, sli_units *units, sli_vram_price *out, bool *fits, sl_error *err);
 
 /* KV cache of one session: for each layer and KV head a row of pages. One arena. */
 typedef enum sli_kv_kind {
@@ -202,6 +225,7 @@ typedef struct sli_scratch {
     size_t arena_bytes;
     float *buffers[SL_BUF_COUNT]; /* [batch][width]; some share memory, see scratch.c */
     sl_acts acts;                 /* quantised source of the current products */
+    sl_device_pass *device_pass;  /* on its way to the device, where that computes */
     float *rope_cos, *rope_sin;   /* [table][rows of the pass][rope_dim / 2] */
     uint8_t *embed_rows;          /* rows of the embedding as they lie in the file, [SLI_EMBED_READS] */
     uint8_t *thread_memory;       /* [threads][thread_bytes]: packed panels, or attention scratch */
@@ -212,6 +236,7 @@ typedef struct sli_scratch_shape {
     size_t largest_panel_bytes;
     bool bundled;        /* threads work on bundles, too */
     size_t attend_bytes; /* of a thread, for rows that attend to a part of the cache */
+    bool device;         /* a device computes: only what goes there and comes back */
 } sli_scratch_shape;
 uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);
 SL_MUST_USE sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *shape, sli_scratch *out, sl_error *err);
@@ -260,8 +285,9 @@ struct sl_engine {
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     sli_sparq_stats sparq;
-    sl_spill_stats kv_io; /* of closed sessions */
-    sl_session *session;  /* NULL: none is open */
+    sl_spill_stats kv_io;      /* of closed sessions */
+    sl_session *session;       /* NULL: none is open */
+    struct sli_device *device; /* that computes; NULL: the processor does */
     sli_observer observer;
     atomic_bool interrupted;
     sl_trace *trace; /* NULL: nobody looks; the same of the record */

@@ -6,6 +6,7 @@
  * changes the session's position: what it wrote into the cache counts only when the session commits it. */
 #include "core/mathx.h"
 #include "core/os.h"
+#include "offload/device_engine.h"
 #include "offload/ffn_sparse.h"
 #include "offload/kv_spill.h"
 #include "offload/probe.h"
@@ -402,6 +403,10 @@ static bool embed_resident(const pass *p, sl_token token, float *out)
     const uint8_t *home = sl_pager_resident(p->engine->pager, e->first_unit + unit);
     if (home == NULL)
         return false;
+    if (p->engine->device != NULL) { /* homes hold rows as they lie in the file */
+        p->engine->kernels->dequantize_row(e->type, home + (size_t)row * e->row_bytes, e->cols, out);
+        return true;
+    }
     uint32_t unit_rows = e->rows - unit * e->rows_per_unit; /* or more: then every panel is whole */
     const uint8_t *at = home + (size_t)panel * SL_PANEL_ROWS * e->row_bytes;
     bool whole = (panel + 1) * SL_PANEL_ROWS <= unit_rows;
@@ -459,7 +464,9 @@ static sl_status plan_pass(sl_engine *engine, sli_planned what, bool head, uint3
     uint32_t absent = 0;
     for (uint32_t i = 0; i < count; i++) {
         sl_unit_id u = engine->pass_plan[i];
-        if (sl_pager_resident(engine->pager, u) == NULL && !(engine->units.units[u].home && u < covered))
+        bool here = sl_pager_resident(engine->pager, u) != NULL || (engine->device != NULL && engine->device->loaded[u]);
+        bool stays = engine->units.units[u].home || engine->units.in_vram[u];
+        if (!here && !(stays && u < covered))
             engine->pass_plan[absent++] = u;
     }
     return absent == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, absent, err);
@@ -514,6 +521,22 @@ static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
     return run_program(p, model_of(p)->arch->head, 0, model_of(p)->layers * p->engine->units.layer_ops, logits_rows, err);
 }
 
+static sl_status run(const pass *p, sli_probe *probe, uint32_t logits_rows, sl_error *err)
+{
+    sl_engine *engine = p->engine;
+    for (uint32_t layer = 0; layer < engine->model->layers; layer++) {
+        SL_TRY(run_program(p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, p->rows, err));
+        sli_probe_part(engine, probe, layer);
+    }
+    return logits_rows > 0 ? run_head(p, logits_rows, err) : SL_OK;
+}
+
+static sl_status run_on_device(const pass *p, uint32_t logits_rows, sl_error *err)
+{
+    sli_device_rows rows = {p->rows, p->pos0, p->first, logits_rows, p->tree};
+    return sli_device_execute(p->session, &rows, err);
+}
+
 sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
 {
     sl_engine *engine = session->engine;
@@ -544,17 +567,15 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
         status = sli_kv_begin_pass(&session->kv, slot_of(&p, 0), rows,
                                    p.sparq && p.pages && p.pos0 / SL_KV_PAGE >= engine->options.sparq_k / SL_KV_PAGE, err);
     if (status == SL_OK)
+        status = engine->device != NULL ? sli_device_begin(engine, err) : SL_OK;
+    if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
         fill_rope_tables(&p);
     sl_trace_end(engine->trace, first);
     sli_probe_part(engine, &probe, engine->model->layers);
-    for (uint32_t layer = 0; layer < engine->model->layers && status == SL_OK; layer++) {
-        status = run_program(&p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, rows, err);
-        sli_probe_part(engine, &probe, layer);
-    }
-    if (status == SL_OK && kind.logits_rows > 0)
-        status = run_head(&p, kind.logits_rows, err);
+    if (status == SL_OK)
+        status = engine->device != NULL ? run_on_device(&p, kind.logits_rows, err) : run(&p, &probe, kind.logits_rows, err);
     sli_probe_part(engine, &probe, engine->model->layers);
     sli_probe_end(engine, &probe, rows);
 

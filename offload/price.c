@@ -4,6 +4,7 @@
  * for weights that stay. Ring, units and batch shrink with the budget, because each byte of them is a byte that must be streamed for
  * every token; when all weights fit, they take their comfortable sizes. */
 #include "core/os.h"
+#include "offload/device_engine.h"
 #include "offload/kv_spill.h"
 #include "pager/policy.h"
 
@@ -30,6 +31,7 @@ typedef struct chooser {
     uint64_t kv_bytes;
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
     uint32_t draft_max;             /* of the plan in hand */
+    uint64_t vram_short_bytes;      /* what the last plan would take of the device's memory, where it does not fit; else 0 */
     sl_policy_run *runs;            /* [layer] */
 } chooser;
 
@@ -40,7 +42,8 @@ static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t ba
                                c->wishes->threads,
                                units->largest_panel_bytes,
                                sli_bundled_price(c->model, c->wishes->packed) > 0,
-                               c->wishes->attend_bytes};
+                               c->wishes->attend_bytes,
+                               c->wishes->device != NULL};
     return sli_scratch_price(c->model, &shape);
 }
 
@@ -78,7 +81,7 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->draft_max = c->draft_max;
     p->process_bytes = c->wishes->process_bytes;
     p->kv = c->kv;
-    p->kv_bytes = c->kv_bytes;
+    p->kv_bytes = c->kv_bytes; /* 0 with a device: they lie there */
     p->scratch_bytes = scratch_of(c, units, batch);
     p->sparsity_bytes = sparsity_of(c, batch);
     p->predictor_bytes = c->wishes->predictor_bytes;
@@ -156,11 +159,28 @@ static void give_homes(const chooser *c, sli_units *units, sl_unit_id *order, ui
     if (p->draft_neurons > 0)
         return;
     uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, c->wishes->keep == NULL, true, order);
-    sl_policy_spread(units->units, order, count, room);
+    uint32_t wanting = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!units->in_vram[order[i]])
+            order[wanting++] = order[i];
+    sl_policy_spread(units->units, order, wanting, room);
+}
+
+/* What of the device's memory the sizes take, and which units stay there. */
+static sl_status price_device(chooser *c, sli_units *units, uint32_t batch, sli_price *p, bool *fits, sl_error *err)
+{
+    const sli_wishes *w = c->wishes;
+    *fits = true;
+    c->vram_short_bytes = 0;
+    if (w->device == NULL)
+        return SL_OK;
+    SL_TRY(sli_device_price(c->model, w->device, &c->kv, batch, w->all_logits ? batch : 1 + c->draft_max, units, &p->vram, fits, err));
+    c->vram_short_bytes = *fits ? 0 : p->vram.total_bytes;
+    return SL_OK;
 }
 
 /* Homes for as many units as fit, then, where sparse rows fetch bundles, a cache of those; *fits is false when even none do. */
-static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
+static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
 {
     sl_unit_id *order = malloc(units->count * sizeof *order);
     *fits = false;
@@ -169,8 +189,14 @@ static sl_status settle(const chooser *c, sli_units *units, uint32_t batch, uint
     for (uint32_t i = 0; i < units->count; i++)
         units->units[i].home = false;
     p->cache_share = 0;
+    bool vram_fits = true;
+    sl_status priced = price_device(c, units, batch, p, &vram_fits, err);
+    if (priced != SL_OK) {
+        free(order);
+        return priced;
+    }
     price_fixed(c, units, batch, staging, p);
-    *fits = p->total_bytes <= c->wishes->budget_bytes;
+    *fits = p->total_bytes <= c->wishes->budget_bytes && vram_fits;
     uint64_t room = *fits ? c->wishes->budget_bytes - p->total_bytes : 0;
     while (*fits) {
         give_homes(c, units, order, room, p);
@@ -194,7 +220,7 @@ static uint64_t clamp64(uint64_t x, uint64_t low, uint64_t high)
 /* The three plans, from comfortable to minimal. */
 enum plan { PLAN_ALL_RESIDENT, PLAN_SHARED, PLAN_MINIMAL, PLAN_COUNT };
 
-static sl_status try_plan(const chooser *c, enum plan plan, sli_units *units, sli_price *p, bool *fits, sl_error *err)
+static sl_status try_plan(chooser *c, enum plan plan, sli_units *units, sli_price *p, bool *fits, sl_error *err)
 {
     uint64_t budget = c->wishes->budget_bytes;
     uint64_t least = sl_pager_staging_min(units->units, units->count, c->wishes->io_alignment);
@@ -212,7 +238,7 @@ static sl_status try_plan(const chooser *c, enum plan plan, sli_units *units, sl
         return SL_OK;
     uint64_t streamed = 0;
     for (uint32_t i = 0; i < units->count; i++)
-        streamed += units->units[i].home ? 0 : units->units[i].bytes;
+        streamed += units->units[i].home || units->in_vram[i] ? 0 : units->units[i].bytes;
     *fits = *fits && (c->wishes->keep == NULL ? streamed == 0 : p->cache_share == SLI_CACHE_WHOLE);
     return SL_OK;
 }
@@ -277,6 +303,14 @@ static sl_status choose_plan(chooser *c, sli_price *price, sli_units *units, boo
 static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, sl_error *err)
 {
     char asked[24], needed[24], kv[24];
+    if (c->vram_short_bytes > 0) {
+        sl_format_size(c->wishes->device->budget_bytes, asked);
+        sl_format_size((c->vram_short_bytes + MIB - 1) / MIB * MIB, needed);
+        sl_format_size(sli_device_kv_bytes(c->model, &c->kv), kv);
+        return sl_fail(err, SL_NO_BUDGET,
+                       "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)", name,
+                       asked, needed, kv, c->wishes->kv.context);
+    }
     sl_format_size(c->wishes->budget_bytes, asked);
     sl_format_size(min_bytes, needed);
     sl_format_size(c->kv_bytes, kv);
@@ -299,7 +333,7 @@ static sl_status shape_cache(chooser *c, uint64_t memory_bytes, sl_error *err)
         return sl_fail(err, SL_INVALID, "--kv-memory %s: keys and values of %u positions need at least %s in memory (-c takes less)", asked,
                        c->kv.context, needed);
     }
-    c->kv_bytes = sli_kv_price(c->model, &c->kv);
+    c->kv_bytes = c->wishes->device != NULL ? 0 : sli_kv_price(c->model, &c->kv);
     return SL_OK;
 }
 

@@ -27,9 +27,25 @@ static void lay_halves(sl_layout *l, const sl_model *model, size_t rows, float *
     l->used = end;
 }
 
+/* What goes to the device and comes back; its own memory holds the rest. */
+static void lay_out_for_device(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
+{
+    size_t rows = shape->batch, rope_bytes = sl_model_rope_tables(model) * rows * model->rope_dim / 2 * sizeof(float);
+    s->buffers[SL_BUF_RESIDUAL] = sl_layout_place(l, rows * model->d * sizeof(float));
+    s->buffers[SL_BUF_LOGITS] = sl_layout_place(l, (size_t)shape->logits_rows * model->vocab * sizeof(float));
+    s->rope_cos = sl_layout_place(l, rope_bytes);
+    s->rope_sin = sl_layout_place(l, rope_bytes);
+    s->device_pass = sl_layout_place(l, sizeof *s->device_pass);
+    s->embed_rows = sl_layout_place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
+}
+
 static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
 {
     size_t rows = shape->batch;
+    if (shape->device) {
+        lay_out_for_device(l, model, shape, s);
+        return;
+    }
     size_t widest = max_size(max_size(model->d, model->ff), sl_model_width(model, SL_BUF_Q));
     s->buffers[SL_BUF_RESIDUAL] = sl_layout_place(l, rows * model->d * sizeof(float));
     s->buffers[SL_BUF_NORMED] = sl_layout_place(l, rows * model->d * sizeof(float));

@@ -20,7 +20,7 @@ sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
     s->engine = engine;
     s->history = malloc(engine->context * sizeof *s->history);
     sl_status status = s->history == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %u positions", engine->context) : SL_OK;
-    if (status == SL_OK)
+    if (status == SL_OK && engine->device == NULL) /* a device holds it itself */
         status = sli_kv_create(engine, &engine->price.kv, &s->kv, err);
     if (status != SL_OK) {
         free(s->history);

@@ -3,6 +3,7 @@
  *      position           slots
  *      ........|t a b c d e|          all rows of the tree, one after the other; t at depth 0, the others as their parents say
  *      ........ t b e|                the path t b e is kept: its keys and values move together, in ascending order, and the position moves */
+#include "offload/device_engine.h"
 #include "offload/kv_spill.h"
 #include "offload/sparq_pages.h"
 
@@ -65,6 +66,13 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
         s->history[s->position + i] = s->tree_tokens[rows[i]];
         if (rows[i] == i) /* never before its own place: what is written over was copied, or is not kept */
             continue;
+        if (s->engine->device != NULL) {
+            sl_status status = sli_device_kv_copy(s->engine, s->position + rows[i], s->position + i, err);
+            if (status == SL_OK)
+                continue;
+            s->tree.count = 0; /* some of its rows were written over */
+            return status;
+        }
         sli_kv_copy(&s->kv, s->engine->model, s->engine->kernels, s->position + rows[i], s->position + i);
         moved = i < moved ? i : moved;
     }

@@ -93,6 +93,12 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     bool buffered;         /* read through the page cache (counted by the cgroup, not by the budget) */
     bool vocabulary_only;  /* no weights: for tokenising */
     bool plan_only;        /* no weights, and no sessions: everything is priced as it would be, for sl_engine_describe */
+    /* A GPU computes, with the same result: "cuda", "cuda:1", "auto" (the CUDA device with the most free memory, where there is one and it does what
+     * these options ask for; else the processor, and `note` is told why), "emulated" (for tests); default "none". */
+    const char *device;
+    uint64_t vram_budget_bytes; /* of its memory; default: what is free, less a sixteenth, at least 256 MiB */
+    bool gpu_layers_given;
+    uint32_t gpu_layers; /* if given: the first layers, whose weights may stay there; more than there are: the head's, too. Default: all */
     sl_sparsity sparsity;
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
@@ -136,8 +142,12 @@ typedef struct sl_engine_info {
     uint64_t ram_budget_bytes;
     /* what the budget was divided into; the sum is at most the budget */
     uint64_t process_bytes, kv_bytes, scratch_bytes, sparsity_bytes, bundled_bytes, cache_bytes, staging_bytes, table_bytes, resident_bytes;
-    uint64_t kv_file_bytes;                 /* that keys and values take on disk at the end of the context; 0: they are in memory */
-    uint32_t kv_resident;                   /* first positions whose keys and values are always in memory */
+    uint64_t kv_file_bytes; /* that keys and values take on disk at the end of the context; 0: they are in memory */
+    uint32_t kv_resident;   /* first positions whose keys and values are always in memory */
+    /* Of the device that computes: its name, what of its memory is allowed and taken, weights that stay there (as they lie in the file), keys and values.
+     * "" and 0 where the processor computes. */
+    const char *device;
+    uint64_t vram_budget_bytes, vram_bytes, vram_weight_bytes, vram_kv_bytes;
     uint64_t ram_budget_min_bytes;          /* a budget that works with these options, at most 2 MiB above the least */
     uint64_t streamed_bytes;                /* of weights that do not stay: read in each pass or, sparse, when a set asks */
     const char *sparsity, *predictor;       /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */

@@ -140,7 +140,8 @@ sl_status sli_units_build(const sl_model *model, const sl_packed *packed, uint32
         goto fail;
     walk(model, packed, unit_bytes, out);
     out->units = calloc(out->count, sizeof *out->units);
-    if (out->units == NULL)
+    out->in_vram = calloc(out->count, sizeof *out->in_vram);
+    if (out->units == NULL || out->in_vram == NULL)
         goto fail;
     walk(model, packed, unit_bytes, out);
     find_embedding(model, packed, out);
@@ -154,5 +155,6 @@ void sli_units_free(sli_units *units)
 {
     free(units->matrices);
     free(units->units);
+    free(units->in_vram);
     *units = (sli_units){0};
 }

@@ -154,6 +154,12 @@ void *sl_pager_staging(sl_pager *pager, size_t *bytes)
     return pager->staging;
 }
 
+void *sl_pager_homes(sl_pager *p, size_t *bytes)
+{
+    *bytes = p->homes_bytes;
+    return p->homes;
+}
+
 sl_status sl_pager_attach(sl_pager *pager, sl_tier *tier, sl_error *err)
 {
     sl_status status = SL_OK;

@@ -57,9 +57,10 @@ uint64_t sl_pager_staging_min(const sl_unit *units, uint32_t unit_count, uint32_
  * The pager owns the tier from attach on, also when attach fails. */
 SL_MUST_USE sl_status sl_pager_create(const sl_pager_config *config, uint32_t alignment, sl_pager **out, sl_error *err);
 void *sl_pager_staging(sl_pager *pager, size_t *bytes);
+void *sl_pager_homes(sl_pager *pager, size_t *bytes); /* all of them, for who page-locks them; NULL and 0: there are none */
 SL_MUST_USE sl_status sl_pager_attach(sl_pager *pager, sl_tier *tier, sl_error *err);
 void sl_pager_trace(sl_pager *pager, sl_trace *trace); /* reads and waits go to it from now on; nothing is in flight */
-void sl_pager_destroy(sl_pager *pager); /* NULL is fine; waits for reads in flight */
+void sl_pager_destroy(sl_pager *pager);                /* NULL is fine; waits for reads in flight */
 
 /* Appends to the plan and starts reading. Units are acquired in planned order. SL_NO_MEMORY when plan_max would be exceeded. */
 SL_MUST_USE sl_status sl_pager_plan(sl_pager *pager, const sl_unit_id *units, uint32_t count, sl_error *err);

@@ -38,11 +38,11 @@ typedef struct cli_args {
         *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
-    uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes;
+    uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes, vram_budget_bytes;
     cli_list list[CLI_LISTS_MAX]; /* of bench: flags with several values */
     size_t lists;
     const char *format, *peer_dir, *io;
-    int64_t repetitions, delay_s;
+    int64_t repetitions, delay_s, gpu_layers;
     double io_seconds;
     bool no_warmup, progress, breakdown;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,

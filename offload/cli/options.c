@@ -79,7 +79,8 @@ static void set_defaults(cli_args *out)
                       .neurons = -1,
                       .tau = -1,
                       .tau_temperature = -1,
-                      .least_chance = -1};
+                      .least_chance = -1,
+                      .gpu_layers = -1};
 }
 
 static sl_status add_list(const cli_flag *f, const char *name, const char *text, cli_args *out, sl_error *err)

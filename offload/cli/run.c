@@ -119,6 +119,10 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
                                .buffered = args->buffered,
                                .kv_spill = args->kv_spill,
                                .kv_memory_bytes = args->kv_memory_bytes,
+                               .device = args->device,
+                               .vram_budget_bytes = args->vram_budget_bytes,
+                               .gpu_layers_given = args->gpu_layers >= 0,
+                               .gpu_layers = args->gpu_layers >= 0 ? (uint32_t)args->gpu_layers : 0,
                                .note = note,
                                .note_ctx = warnings};
     SL_TRY(cli_observe_options(args, out, err));

@@ -16,9 +16,27 @@ static void print_memory(const sl_engine_info *info, const sl_engine_stats *stat
     sl_format_size(info->ram_budget_bytes, budget);
     sl_format_size(stats->resident_weight_bytes, resident);
     sl_format_size(info->weight_bytes, weights);
-    sl_format_size(info->kv_bytes, kv);
+    sl_format_size(info->device[0] != '\0' ? info->vram_kv_bytes : info->kv_bytes, kv);
     fprintf(stderr, "memory  peak %s of the %s budget; %.0f %% of the weights stay (%s of %s); KV cache %s\n", peak, budget,
             100.0 * (double)stats->resident_weight_bytes / (double)info->weight_bytes, resident, weights, kv);
+}
+
+/* Where weights lie with a device: there, in host memory, on the disk. */
+static void print_device(const sl_engine_info *info)
+{
+    char taken[24], budget[24], there[24], crossing[24], disk[24];
+    if (info->device[0] == '\0')
+        return;
+    sl_format_size(info->vram_bytes, taken);
+    sl_format_size(info->vram_budget_bytes, budget);
+    sl_format_size(info->vram_weight_bytes, there);
+    sl_format_size(info->weight_bytes - info->vram_weight_bytes, crossing);
+    sl_format_size(info->streamed_bytes, disk);
+    fprintf(stderr,
+            "gpu     %s (%s): %s of the %s budget; %.0f %% of the weights stay there (%s); %s cross to it in each pass, %s of that from "
+            "the disk\n",
+            info->device, info->backend, taken, budget, 100.0 * (double)info->vram_weight_bytes / (double)info->weight_bytes, there,
+            crossing, disk);
 }
 
 static void print_disk(const cli_run_state *s, const sl_engine_stats *stats)
@@ -44,6 +62,13 @@ static void print_advice(const cli_run_state *s, const sl_engine_info *info)
     uint64_t everything = info->ram_budget_bytes + info->streamed_bytes + (info->streamed_bytes >> 6) + (4 << 20);
     fprintf(stderr, "time    loading %.2f s, prompt %.2f s, decoding %.2f s, of which %.0f %% waiting for reads\n", s->load_s, r->prompt_s,
             r->decode_s, 100 * waiting);
+    if (info->device[0] != '\0' && info->streamed_bytes == 0) {
+        fprintf(stderr, "faster  %s\n",
+                info->vram_weight_bytes == info->weight_bytes
+                    ? "all weights are on the GPU: its memory's bandwidth is the limit (a smaller quantisation)"
+                    : "what crosses to the GPU in each pass is the limit; a larger --vram-budget keeps more there");
+        return;
+    }
     if (info->streamed_bytes == 0) {
         fprintf(stderr, "faster  all weights are in memory: memory bandwidth and cores are the limit (-t, a smaller quantisation)\n");
         return;
@@ -74,6 +99,7 @@ void cli_print_summary(const cli_run_state *s)
             per_second((double)r->decode_tokens, r->decode_s), r->decode_tokens, per_second((double)s->prompt_count, r->prompt_s),
             s->prompt_count, sl_stop_reason_name(r->reason));
     print_memory(&info, &stats);
+    print_device(&info);
     print_disk(s, &stats);
     cli_print_sparsity(s->engine);
     cli_print_sparq(s->engine);
@@ -130,8 +156,8 @@ static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *st
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ram_budget_bytes", json_size(info->ram_budget_bytes),
                      "ram_budget_min_bytes", json_size(info->ram_budget_min_bytes), "peak_rss_bytes", json_size(stats->peak_rss_bytes),
                      "peak_cgroup_bytes", json_size(stats->peak_cgroup_bytes), "resident_weight_bytes",
-                     json_size(stats->resident_weight_bytes), "kv_bytes", json_size(info->kv_bytes), "vram_budget_bytes", json_size(0),
-                     "peak_vram_bytes", json_size(0));
+                     json_size(stats->resident_weight_bytes), "kv_bytes", json_size(info->kv_bytes), "vram_budget_bytes",
+                     json_size(info->vram_budget_bytes), "peak_vram_bytes", json_size(info->vram_bytes));
 }
 
 static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)

@@ -1,0 +1,185 @@
+/* offload/device_engine.c: whether a device computes, which one, and what lies on it. See device_engine.h. */
+#include "offload/device_engine.h"
+#include "core/os.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB           ((uint64_t)1 << 20)
+#define LEFT_BYTES    (256 * MIB) /* of the free memory, for others and the driver, where nobody said how much is ours */
+#define LEFT_SHARE    16          /* or this part of it, if that is more */
+#define HEAD_DIM_STEP 16          /* what the device's attention takes */
+
+/* ---- which ---- */
+
+/* What was asked for that no device does yet; NULL: nothing. */
+static const char *undone(const sl_engine *e)
+{
+    if (e->options.sparsity != SL_SPARSITY_OFF)
+        return "sparse decoding (--sparsity)";
+    if (e->options.sparq_k > 0)
+        return "SparQ attention (--sparq-k)";
+    if (e->options.kv_spill != NULL)
+        return "a KV cache that spills (--kv-spill)";
+    if (e->options.draft_resident)
+        return "drafts from what is in memory (--drafter model)";
+    if (e->packed != NULL)
+        return "a packed file";
+    return e->model->head_dim % HEAD_DIM_STEP != 0 ? "heads that are no multiple of 16 wide" : NULL;
+}
+
+static uint64_t choose_vram(const sl_device *device)
+{
+    uint64_t available = device->attrs.free_bytes, left = available / LEFT_SHARE > LEFT_BYTES ? available / LEFT_SHARE : LEFT_BYTES;
+    return available > 2 * left ? available - left : available / 2;
+}
+
+static sl_status open_device(sl_engine *e, sl_device **out, sl_error *err)
+{
+    char why[256] = "", budget[24], available[24];
+    SL_TRY(sl_device_open(e->options.device, out, why, sizeof why, err));
+    if (*out == NULL) {
+        sli_note(e, "no GPU is used: %s", why);
+        return SL_OK;
+    }
+    sl_format_size((*out)->attrs.free_bytes, available);
+    if (e->options.vram_budget_bytes == 0) {
+        e->options.vram_budget_bytes = choose_vram(*out);
+        sl_format_size(e->options.vram_budget_bytes, budget);
+        sli_note(e, "VRAM budget %s: of %s that are free on %s (--vram-budget sets it)", budget, available, (*out)->attrs.name);
+    }
+    if (e->options.vram_budget_bytes <= (*out)->attrs.free_bytes)
+        return SL_OK;
+    sl_format_size(e->options.vram_budget_bytes, budget);
+    sl_status status = sl_fail(err, SL_NO_DEVICE_MEMORY, "--vram-budget %s: %s has %s free", budget, (*out)->attrs.name, available);
+    sl_device_close(*out);
+    *out = NULL;
+    return status;
+}
+
+sl_status sli_device_choose(sl_engine *e, sl_error *err)
+{
+    const char *wanted = e->options.device, *what;
+    if (wanted == NULL || strcmp(wanted, "none") == 0) {
+        if (e->options.vram_budget_bytes != 0 || e->options.gpu_layers_given)
+            return sl_fail(err, SL_INVALID, "%s has no meaning without a device; --device cuda or auto names one",
+                           e->options.vram_budget_bytes != 0 ? "--vram-budget" : "-ngl");
+        return SL_OK;
+    }
+    what = undone(e);
+    if (what != NULL && strcmp(wanted, "auto") != 0)
+        return sl_fail(err, SL_INVALID, "--device %s: %s is not done on a device yet; --device none does it", wanted, what);
+    if (what != NULL) {
+        sli_note(e, "no GPU is used: %s is not done on a device yet", what);
+        return SL_OK;
+    }
+    sl_device *device = NULL;
+    SL_TRY(open_device(e, &device, err));
+    if (device == NULL)
+        return SL_OK;
+    e->device = calloc(1, sizeof *e->device);
+    if (e->device == NULL) {
+        sl_device_close(device);
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a device");
+    }
+    e->device->device = device;
+    return SL_OK;
+}
+
+/* ---- memory ---- */
+
+static sl_status lock(sli_device *d, void *pages, size_t bytes, const char *what, sl_error *err)
+{
+    char size[24];
+    if (bytes == 0)
+        return SL_OK;
+    sl_error reason = {0};
+    sl_status status = d->device->ops->host_register(d->device, pages, bytes, &reason);
+    if (status != SL_OK) {
+        sl_format_size(bytes, size);
+        return sl_fail(err, status, "%s: cannot page-lock %s of host memory for %s: %.200s", d->device->attrs.name, size, what,
+                       reason.message);
+    }
+    d->locked[d->locked_count++] = pages;
+    return SL_OK;
+}
+
+static sl_status lock_host(sl_engine *e, sl_error *err)
+{
+    size_t bytes;
+    void *pages = sl_pager_staging(e->pager, &bytes);
+    SL_TRY(lock(e->device, pages, bytes, "reads", err));
+    pages = sl_pager_homes(e->pager, &bytes);
+    SL_TRY(lock(e->device, pages, bytes, "weights", err));
+    return lock(e->device, e->scratch.arena, sl_pages_round(e->scratch.arena_bytes), "activations", err);
+}
+
+/* Norm weights and biases, through the scratch, which nobody uses yet. */
+static sl_status copy_vectors(sl_engine *e, uint64_t bytes, sl_error *err)
+{
+    const sl_device_ops *ops = e->device->device->ops;
+    for (uint64_t done = 0; done < bytes;) {
+        size_t n = bytes - done < e->scratch.arena_bytes ? bytes - done : e->scratch.arena_bytes;
+        memcpy(e->scratch.arena, (const uint8_t *)e->vectors + done, n);
+        SL_TRY(ops->copy_in(e->device->device, SL_STREAM_COMPUTE, e->device->memory.vectors + done, e->scratch.arena, n, err));
+        SL_TRY(ops->synchronize(e->device->device, SL_STREAM_COMPUTE, err));
+        done += n;
+    }
+    return SL_OK;
+}
+
+static sl_status place_units(sl_engine *e, sl_error *err)
+{
+    sli_device *d = e->device;
+    d->place = calloc(e->units.count, sizeof *d->place);
+    d->loaded = calloc(e->units.count, sizeof *d->loaded);
+    if (d->place == NULL || d->loaded == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", e->units.count);
+    uint32_t entries = e->model->layers * e->units.layer_ops + e->units.head_ops;
+    for (uint32_t entry = 0; entry < entries; entry++) {
+        const sli_matrix *m = &e->units.matrices[entry];
+        for (uint32_t i = 0; i < m->unit_count; i++)
+            if (e->units.in_vram[m->first_unit + i])
+                SL_TRY(sl_vram_place(d->vram, sli_device_unit_bytes(m, i), &d->place[m->first_unit + i], err));
+    }
+    return SL_OK;
+}
+
+sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
+{
+    sli_device *d = e->device;
+    const sl_device_ops *ops = d->device->ops;
+    uint32_t logits_rows = e->options.all_logits ? e->price.batch : 1 + e->price.draft_max;
+    sli_device_shape shape = {d->device,    e->price.batch, logits_rows,
+                              &e->price.kv, vector_bytes,   sli_device_largest_unit(e->model, &e->units)};
+    sl_vram_config config = {e->price.vram.resident_bytes, e->price.vram.ring_bytes, SLI_DEVICE_TICKETS};
+    SL_TRY(lock_host(e, err));
+    SL_TRY(ops->alloc(d->device, e->price.vram.block_bytes, &d->block, err));
+    sli_device_lay(e->model, &shape, d->block, &d->memory);
+    SL_TRY(sl_vram_create(d->device, &config, &d->vram, err));
+    SL_TRY(place_units(e, err));
+    SL_TRY(ops->event_create(d->device, &d->inputs, err));
+    /* A slot that is read before it is written is finite. */
+    SL_TRY(ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, e->price.vram.kv_bytes, err));
+    return copy_vectors(e, vector_bytes, err);
+}
+
+void sli_device_close(sl_engine *e)
+{
+    sli_device *d = e->device;
+    if (d == NULL)
+        return;
+    const sl_device_ops *ops = d->device->ops;
+    sl_vram_destroy(d->vram); /* waits for the streams: nothing reads host memory any more */
+    for (; d->held_count > 0; d->held_count--, d->first_held++)
+        sl_pager_release(e->pager, d->held[d->first_held % SLI_DEVICE_HELD].unit);
+    for (uint32_t i = 0; i < d->locked_count; i++)
+        ops->host_unregister(d->device, d->locked[i]);
+    ops->event_destroy(d->device, d->inputs);
+    ops->free(d->device, d->block);
+    sl_device_close(d->device);
+    free(d->place);
+    free(d->loaded);
+    free(d);
+    e->device = NULL;
+}

@@ -1,0 +1,359 @@
+/* offload/device_pass.c: runs the programs of a pass on a device. See device_engine.h.
+ *
+ * The programs are those that executor.c runs (core/model.h), and the kernels' arithmetic is that of the processor's (kernels/device.h), so that logits are
+ * the same bit for bit. Norms of heads, rotary turns and the store of keys and values are one kernel's here, run where attention stands. */
+#include "offload/device_engine.h"
+
+#include <string.h>
+
+#define HELD_SHARE 4 /* of the staging ring, one part in so many: what copies that are on their way hold */
+
+typedef struct device_pass {
+    sl_engine *engine;
+    sli_device *device;
+    const sli_device_rows *rows;
+    uint32_t row_count;           /* of the program that runs */
+    uint64_t residual_offset;     /* its first row */
+    sl_device_ptr q_norm, k_norm; /* of this layer; 0: none */
+} device_pass;
+
+/* ---- weights ---- */
+
+static void release_first(sl_engine *e)
+{
+    sli_device *d = e->device;
+    const sli_held *held = &d->held[d->first_held % SLI_DEVICE_HELD];
+    sl_pager_release(e->pager, held->unit);
+    d->held_bytes -= held->bytes;
+    d->first_held++;
+    d->held_count--;
+}
+
+/* Releases what has crossed, and waits for more where the next unit would hold too much of the staging ring. */
+static sl_status make_room(sl_engine *e, uint32_t bytes, sl_error *err)
+{
+    sli_device *d = e->device;
+    while (d->held_count > 0) {
+        sl_ticket ticket = d->held[d->first_held % SLI_DEVICE_HELD].ticket;
+        bool landed = false;
+        SL_TRY(sl_vram_landed(d->vram, ticket, &landed, err));
+        bool full = d->held_count == SLI_DEVICE_HELD || d->held_bytes + bytes > e->price.staging_bytes / HELD_SHARE;
+        if (!landed && !full)
+            return SL_OK;
+        if (!landed)
+            SL_TRY(sl_vram_land(d->vram, ticket, err));
+        release_first(e);
+    }
+    return SL_OK;
+}
+
+/* The staging ring is first in, first out: what has been released between units that are still held is no room yet. */
+static sl_status acquire(sl_engine *e, sl_unit_id unit, sl_view *view, sl_error *err)
+{
+    sli_device *d = e->device;
+    sl_status status = sl_pager_acquire(e->pager, unit, view, err);
+    while (status == SL_NO_MEMORY && d->held_count > 0) {
+        SL_TRY(sl_vram_land(d->vram, d->held[d->first_held % SLI_DEVICE_HELD].ticket, err));
+        release_first(e);
+        status = sl_pager_acquire(e->pager, unit, view, err);
+    }
+    return status;
+}
+
+/* Where the unit's rows lie in page-locked host memory; *staged: the unit is pinned until they have crossed. */
+static sl_status find_rows(sl_engine *e, sl_unit_id unit, const uint8_t **rows, bool *staged, sl_error *err)
+{
+    uint32_t bytes = e->units.units[unit].bytes;
+    sl_view view;
+    *staged = false;
+    *rows = sl_pager_resident(e->pager, unit);
+    if (*rows != NULL) {
+        sl_record_call_of(e->record, SL_RECORD_USE, unit);
+        return SL_OK;
+    }
+    SL_TRY(make_room(e, bytes, err));
+    SL_TRY(acquire(e, unit, &view, err));
+    if (view.home == NULL) {
+        *rows = view.staged;
+        *staged = true;
+        return SL_OK;
+    }
+    if (view.staged != NULL) { /* a home keeps rows as they lie in the file: the device makes panels of them */
+        memcpy(view.home, view.staged, bytes);
+        sl_pager_settle(e->pager, unit);
+    }
+    sl_pager_release(e->pager, unit);
+    *rows = view.home;
+    return SL_OK;
+}
+
+/* Over the link and into panels. The ticket is done in any case: one that is not would stop the ring for good. */
+static sl_status bring(sl_engine *e, const sli_matrix *m, uint32_t rows, sl_ticket ticket, sl_device_ptr panels, sl_error *err)
+{
+    sli_device *d = e->device;
+    sl_device_ptr at = 0;
+    sl_error ignored;
+    sl_status status = sl_vram_use(d->vram, ticket, &at, err);
+    if (status == SL_OK)
+        status = d->device->kernels->pack(d->device, m->type, at, m->row_bytes, rows, m->cols, panels, err);
+    sl_status done = sl_vram_done(d->vram, ticket, status == SL_OK ? err : &ignored);
+    return status != SL_OK ? status : done;
+}
+
+/* The unit's panels: in its place, or where the next unit that passes by will lie. */
+static sl_status fetch_unit(sl_engine *e, const sli_matrix *m, uint32_t index, uint32_t rows, sl_device_ptr *panels, sl_error *err)
+{
+    sli_device *d = e->device;
+    sl_unit_id unit = m->first_unit + index;
+    *panels = d->place[unit] != 0 ? d->place[unit] : d->memory.panels;
+    if (d->loaded[unit])
+        return SL_OK;
+    const uint8_t *from;
+    bool staged;
+    sl_ticket ticket;
+    SL_TRY(find_rows(e, unit, &from, &staged, err));
+    sl_status status = sl_vram_push(d->vram, from, e->units.units[unit].bytes, &ticket, err);
+    if (status == SL_PENDING)
+        status = sl_fail(err, SL_INTERNAL, "no room in the ring of the device's memory, though all of it was given back");
+    if (status != SL_OK) {
+        if (staged)
+            sl_pager_release(e->pager, unit);
+        return status;
+    }
+    if (staged) {
+        d->held[(d->first_held + d->held_count++) % SLI_DEVICE_HELD] = (sli_held){unit, e->units.units[unit].bytes, ticket};
+        d->held_bytes += e->units.units[unit].bytes;
+    }
+    SL_TRY(bring(e, m, rows, ticket, *panels, err));
+    d->loaded[unit] = d->place[unit] != 0;
+    sl_pager_poll(e->pager);
+    return SL_OK;
+}
+
+/* ---- products ---- */
+
+static sl_device_ptr buffer_of(const device_pass *p, sl_buffer b)
+{
+    return p->device->memory.buffers[b] + (b == SL_BUF_RESIDUAL ? p->residual_offset : 0);
+}
+
+static sl_device_ptr vector_of(const device_pass *p, uint32_t entry, bool bias)
+{
+    const float *at = p->engine->vector_at[entry * 2 + bias];
+    return at == NULL ? 0 : p->device->memory.vectors + (uint64_t)((const uint8_t *)at - (const uint8_t *)p->engine->vectors);
+}
+
+typedef struct product_list {
+    sl_device_product products[SL_DEVICE_PRODUCTS];
+    uint32_t count;
+} product_list;
+
+static sl_status multiply(const device_pass *p, product_list *list, const sl_device_acts *x, sl_error *err)
+{
+    uint32_t count = list->count;
+    list->count = 0;
+    if (atomic_load_explicit(&p->engine->interrupted, memory_order_relaxed))
+        return sl_fail(err, SL_INTERRUPTED, "interrupted");
+    return count == 0 ? SL_OK : p->device->device->kernels->matmul(p->device->device, list->products, count, x, err);
+}
+
+static sl_status add_matrix(const device_pass *p, const sl_op *op, uint32_t entry, product_list *list, const sl_device_acts *x,
+                            sl_error *err)
+{
+    const sli_matrix *m = &p->engine->units.matrices[entry];
+    sl_device_ptr bias = vector_of(p, entry, true);
+    for (uint32_t i = 0; i < m->unit_count; i++) {
+        uint32_t first = i * m->rows_per_unit, rows = m->rows - first < m->rows_per_unit ? m->rows - first : m->rows_per_unit;
+        sl_device_product product = {.type = m->type,
+                                     .rows = rows,
+                                     .out = buffer_of(p, op->dst) + first * sizeof(float),
+                                     .bias = bias == 0 ? 0 : bias + first * sizeof(float),
+                                     .out_stride = m->rows};
+        SL_TRY(fetch_unit(p->engine, m, i, rows, &product.panels, err));
+        list->products[list->count++] = product;
+        /* What only passes by is multiplied before the next one comes. */
+        if (list->count == SL_DEVICE_PRODUCTS || product.panels == p->device->memory.panels)
+            SL_TRY(multiply(p, list, x, err));
+    }
+    return SL_OK;
+}
+
+/* The product at `index` and those behind it that share its source; *run says how many. */
+static sl_status run_products(const device_pass *p, const sl_op *ops, uint32_t index, uint32_t first_entry, uint32_t *run, sl_error *err)
+{
+    const sli_matrix *matrices = p->engine->units.matrices + first_entry;
+    const sli_device_memory *memory = &p->device->memory;
+    sl_device_acts x = {p->row_count, matrices[index].cols, buffer_of(p, ops[index].src), memory->q, memory->d, memory->sum};
+    product_list list = {.count = 0};
+    bool quantized = false;
+    uint32_t end = index;
+    for (; ops[end].kind == SL_OP_MATMUL && ops[end].src == ops[index].src; end++)
+        quantized |= sl_format_of(matrices[end].type)->quantized;
+    *run = end - index;
+    if (quantized)
+        SL_TRY(p->device->device->kernels->quantize(p->device->device, &x, err));
+    for (uint32_t i = index; i < end; i++)
+        SL_TRY(add_matrix(p, &ops[i], first_entry + i, &list, &x, err));
+    return multiply(p, &list, &x, err);
+}
+
+/* ---- attention ---- */
+
+static uint32_t slots_of(const sli_device_rows *r)
+{
+    return r->pos0 + r->first + r->rows;
+}
+
+static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, sl_error *err)
+{
+    const sl_model *m = p->engine->model;
+    const sli_device_memory *memory = &p->device->memory;
+    const sl_device_kernels *kernels = p->device->device->kernels;
+    uint64_t table = (uint64_t)sl_model_rope_table(m, layer) * p->rows->rows * (m->rope_dim / 2) * sizeof(float);
+    sl_device_heads heads = {.rows = p->row_count,
+                             .heads = m->heads,
+                             .kv_heads = m->kv_heads,
+                             .head_dim = m->head_dim,
+                             .rope_dim = m->rope_dim,
+                             .rope = m->arch->rope_halves ? SL_ROPE_HALVES : SL_ROPE_PAIRS,
+                             .eps = m->rms_eps,
+                             .q = memory->buffers[SL_BUF_Q],
+                             .k = memory->buffers[SL_BUF_K],
+                             .v = memory->buffers[SL_BUF_V],
+                             .q_norm = p->q_norm,
+                             .k_norm = p->k_norm,
+                             .rope_cos = memory->rope_cos + table,
+                             .rope_sin = memory->rope_sin + table,
+                             .pass = memory->pass,
+                             .kv = sli_device_kv_of(m, &p->engine->price.kv, memory->kv, layer)};
+    sl_device_attention attention = {.rows = p->row_count,
+                                     .heads = m->heads,
+                                     .kv_heads = m->kv_heads,
+                                     .head_dim = m->head_dim,
+                                     .window = sl_model_window(m, layer),
+                                     .positions = slots_of(p->rows),
+                                     .scale = m->attention_scale,
+                                     .q = buffer_of(p, op->src),
+                                     .out = buffer_of(p, op->dst),
+                                     .pass = memory->pass,
+                                     .scratch = memory->attention,
+                                     .kv = heads.kv};
+    SL_TRY(kernels->heads(p->device->device, &heads, err));
+    return kernels->attention(p->device->device, &attention, err);
+}
+
+/* ---- the program ---- */
+
+static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_t layer, sl_error *err)
+{
+    const sl_model *m = p->engine->model;
+    sl_device *device = p->device->device;
+    uint32_t width = sl_model_width(m, op->dst);
+    sl_device_ptr weight = vector_of(p, entry, false), dst = buffer_of(p, op->dst), src = buffer_of(p, op->src);
+    switch (op->kind) {
+    case SL_OP_RMS_NORM: {
+        sl_device_norm norm = {p->row_count, width, m->rms_eps, src, weight, dst, NULL};
+        return device->kernels->rms_norm(device, &norm, err);
+    }
+    case SL_OP_HEAD_NORM: *(op->dst == SL_BUF_Q ? &p->q_norm : &p->k_norm) = weight; return SL_OK;
+    case SL_OP_GLU: {
+        sl_glu act = m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
+        sl_device_glu glu = {act, p->row_count, width, src, buffer_of(p, SL_BUF_UP), dst, NULL};
+        return device->kernels->glu(device, &glu, err);
+    }
+    case SL_OP_ADD: return device->kernels->add(device, dst, src, (uint64_t)p->row_count * width, err);
+    case SL_OP_ATTENTION: return attend(p, op, layer, err);
+    case SL_OP_ROPE: /* with attention */
+    case SL_OP_MATMUL:
+    case SL_OP_END: return SL_OK;
+    }
+    return SL_INTERNAL;
+}
+
+static sl_status run_program(device_pass *p, const sl_op *ops, uint32_t layer, uint32_t first_entry, sl_error *err)
+{
+    p->q_norm = p->k_norm = 0;
+    for (uint32_t i = 0, run = 1; ops[i].kind != SL_OP_END; i += run) {
+        run = 1;
+        if (ops[i].kind == SL_OP_MATMUL)
+            SL_TRY(run_products(p, ops, i, first_entry, &run, err));
+        else
+            SL_TRY(run_op(p, &ops[i], first_entry + i, layer, err));
+    }
+    return SL_OK;
+}
+
+static sl_status copy_inputs(const device_pass *p, sl_error *err)
+{
+    const sl_model *m = p->engine->model;
+    const sli_scratch *s = &p->engine->scratch;
+    const sli_device_memory *memory = &p->device->memory;
+    sl_device *device = p->device->device;
+    sl_device_pass *pass = s->device_pass;
+    size_t rope = (size_t)sl_model_rope_tables(m) * p->rows->rows * (m->rope_dim / 2) * sizeof(float);
+    *pass = (sl_device_pass){.pos0 = p->rows->pos0, .first = p->rows->first, .tree = p->rows->tree != NULL};
+    if (p->rows->tree != NULL) {
+        memcpy(pass->depth, p->rows->tree->depth, sizeof pass->depth);
+        memcpy(pass->path, p->rows->tree->path, sizeof pass->path);
+    }
+    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->buffers[SL_BUF_RESIDUAL], s->buffers[SL_BUF_RESIDUAL],
+                                (size_t)p->rows->rows * m->d * sizeof(float), err));
+    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_cos, s->rope_cos, rope, err));
+    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_sin, s->rope_sin, rope, err));
+    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->pass, pass, sizeof *pass, err));
+    return device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err);
+}
+
+static sl_status run_head(device_pass *p, sl_error *err)
+{
+    const sl_model *m = p->engine->model;
+    sl_device *device = p->device->device;
+    p->row_count = p->rows->logits_rows;
+    p->residual_offset = (uint64_t)(p->rows->rows - p->rows->logits_rows) * m->d * sizeof(float);
+    SL_TRY(run_program(p, m->arch->head, 0, m->layers * p->engine->units.layer_ops, err));
+    SL_TRY(device->ops->copy_out(device, SL_STREAM_COMPUTE, p->engine->scratch.buffers[SL_BUF_LOGITS],
+                                 p->device->memory.buffers[SL_BUF_LOGITS], (size_t)p->row_count * m->vocab * sizeof(float), err));
+    return device->ops->synchronize(device, SL_STREAM_COMPUTE, err);
+}
+
+sl_status sli_device_begin(sl_engine *e, sl_error *err)
+{
+    return e->device->device->ops->event_wait(e->device->device, e->device->inputs, err);
+}
+
+/* After a pass that failed nothing of it is on its way any more, so that host memory may be used for others. */
+static void settle(sl_engine *e)
+{
+    sli_device *d = e->device;
+    sl_error ignored;
+    sl_status copied = d->device->ops->synchronize(d->device, SL_STREAM_COPY, &ignored);
+    sl_status computed = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, &ignored);
+    (void)copied; /* a device that is lost says so again in the next pass */
+    (void)computed;
+    while (d->held_count > 0)
+        release_first(e);
+}
+
+sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err)
+{
+    sl_engine *e = session->engine;
+    device_pass p = {.engine = e, .device = e->device, .rows = rows, .row_count = rows->rows};
+    sl_status status = copy_inputs(&p, err);
+    for (uint32_t layer = 0; layer < e->model->layers && status == SL_OK; layer++)
+        status = run_program(&p, e->model->arch->layer, layer, layer * e->units.layer_ops, err);
+    if (status == SL_OK && rows->logits_rows > 0)
+        status = run_head(&p, err);
+    if (status != SL_OK)
+        settle(e);
+    return status;
+}
+
+sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err)
+{
+    const sl_model *m = e->model;
+    for (uint32_t layer = 0; layer < m->layers; layer++) {
+        sl_device_kv kv = sli_device_kv_of(m, &e->price.kv, e->device->memory.kv, layer);
+        SL_TRY(e->device->device->kernels->kv_copy(e->device->device, &kv, m->kv_heads, m->head_dim, from, to, err));
+    }
+    return SL_OK;
+}
