@@ -51,7 +51,8 @@ static sl_status open_device(sl_engine *e, sl_device **out, sl_error *err)
     if (e->options.vram_budget_bytes <= (*out)->attrs.free_bytes)
         return SL_OK;
     sl_format_size(e->options.vram_budget_bytes, budget);
-    sl_status status = sl_fail(err, SL_NO_DEVICE_MEMORY, "--vram-budget %s: %s has %s free", budget, (*out)->attrs.name, available);
+    sl_status status = sl_fail(err, SL_NO_BUDGET, "--vram-budget %s: %s has %s free; at most that can be used", budget, (*out)->attrs.name,
+                               available);
     sl_device_close(*out);
     *out = NULL;
     return status;
@@ -97,8 +98,8 @@ static sl_status lock(sli_device *d, void *pages, size_t bytes, const char *what
     sl_status status = d->device->ops->host_register(d->device, pages, bytes, &reason);
     if (status != SL_OK) {
         sl_format_size(bytes, size);
-        return sl_fail(err, status, "%s: cannot page-lock %s of host memory for %s: %.200s", d->device->attrs.name, size, what,
-                       reason.message);
+        return sl_fail(err, status, "%s: cannot page-lock %s of host memory for %s (a smaller --ram-budget takes less): %.200s",
+                       d->device->attrs.name, size, what, reason.message);
     }
     d->locked[d->locked_count++] = pages;
     return SL_OK;

@@ -343,6 +343,10 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
         status = run_program(&p, e->model->arch->layer, layer, layer * e->units.layer_ops, err);
     if (status == SL_OK && rows->logits_rows > 0)
         status = run_head(&p, err);
+    if (status == SL_DEVICE_LOST && err != NULL) {
+        sl_error reason = *err;
+        status = sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
+    }
     if (status != SL_OK)
         settle(e);
     return status;

@@ -101,6 +101,9 @@ static sl_status place_units(const sl_model *model, uint32_t layers, uint64_t ro
 {
     const sl_placement_machine machine = {
         .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = 12e9, .host_Bps = 40e9, .disk_Bps = 3e9};
+    *resident_bytes = 0;
+    if (units->count == 0)
+        return SL_OK;
     sl_placement_unit *list = malloc(units->count * sizeof *list);
     sl_place *place = malloc(units->count * sizeof *place);
     sl_placement_layer *table = malloc((model->layers + 1) * sizeof *table);
@@ -109,7 +112,6 @@ static sl_status place_units(const sl_model *model, uint32_t layers, uint64_t ro
     if (list == NULL || place == NULL || table == NULL)
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", units->count);
     uint32_t count = status == SL_OK ? list_units(model, units, layers, list) : 0;
-    *resident_bytes = 0;
     if (count > 0)
         status = sl_placement_plan(&machine, list, count, model->layers + 1, place, table, &placed, err);
     /* Those listed are the first ones of all: a prefix of the layers, and the head behind all of them. */

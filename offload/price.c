@@ -22,6 +22,7 @@
 /* Shares of a tight budget: more would cost more streamed weights than it saves waiting. */
 #define SCRATCH_SHARE 48 /* one part in 48 */
 #define STAGING_SHARE 64
+#define VRAM_SHARE    16  /* of the device's memory, for rows of a batch beyond the least */
 #define TABLES_SHARE  512 /* the kernel's page tables: 8 bytes for each 4 KiB, charged to the cgroup */
 
 typedef struct chooser {
@@ -101,13 +102,27 @@ static uint32_t least_batch(const chooser *c)
     return c->draft_max + 1 > BATCH_MIN ? c->draft_max + 1 : BATCH_MIN;
 }
 
+/* Whether activations of so many rows would take too much of the device's memory from weights. */
+static bool crowds_device(const chooser *c, const sli_units *units, uint32_t batch)
+{
+    const sli_device_wishes *w = c->wishes->device;
+    sli_device_memory unused;
+    if (w == NULL)
+        return false;
+    sli_device_shape shape = {w->device, batch, 1 + c->draft_max, &c->kv, w->vector_bytes, sli_device_largest_unit(c->model, units)};
+    uint64_t bytes = sli_device_lay(c->model, &shape, 0, &unused);
+    shape.batch = BATCH_MIN;
+    return bytes - sli_device_lay(c->model, &shape, 0, &unused) > w->budget_bytes / VRAM_SHARE;
+}
+
 /* Largest batch of 512, 256, ... whose activations stay within `limit`; the minimum when none does. */
 static uint32_t choose_batch(const chooser *c, const sli_units *units, uint64_t limit)
 {
     if (c->wishes->batch != 0)
         return c->wishes->batch;
     uint32_t batch = BATCH_MAX;
-    while (batch > BATCH_MIN && (batch / 2 >= c->wishes->kv.context || scratch_of(c, units, batch) > limit))
+    while (batch > BATCH_MIN && (batch / 2 >= c->wishes->kv.context || scratch_of(c, units, batch) > limit ||
+                                 (limit != UINT64_MAX && crowds_device(c, units, batch))))
         batch /= 2;
     return batch > least_batch(c) ? batch : least_batch(c);
 }
@@ -217,7 +232,7 @@ static uint64_t clamp64(uint64_t x, uint64_t low, uint64_t high)
     return x < low ? low : x > high ? high : x;
 }
 
-/* The three plans, from comfortable to minimal. */
+/* The three plans, from comfortable to minimal. With a device the first one wants all weights there. */
 enum plan { PLAN_ALL_RESIDENT, PLAN_SHARED, PLAN_MINIMAL, PLAN_COUNT };
 
 static sl_status try_plan(chooser *c, enum plan plan, sli_units *units, sli_price *p, bool *fits, sl_error *err)
@@ -238,7 +253,7 @@ static sl_status try_plan(chooser *c, enum plan plan, sli_units *units, sli_pric
         return SL_OK;
     uint64_t streamed = 0;
     for (uint32_t i = 0; i < units->count; i++)
-        streamed += units->units[i].home || units->in_vram[i] ? 0 : units->units[i].bytes;
+        streamed += units->in_vram[i] || (units->units[i].home && c->wishes->device == NULL) ? 0 : units->units[i].bytes;
     *fits = *fits && (c->wishes->keep == NULL ? streamed == 0 : p->cache_share == SLI_CACHE_WHOLE);
     return SL_OK;
 }
@@ -314,9 +329,12 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
     sl_format_size(c->wishes->budget_bytes, asked);
     sl_format_size(min_bytes, needed);
     sl_format_size(c->kv_bytes, kv);
-    sl_status status = sl_fail(err, SL_NO_BUDGET,
-                               "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)",
-                               name, asked, needed, kv, c->wishes->kv.context);
+    sl_status status = c->wishes->device != NULL
+                           ? sl_fail(err, SL_NO_BUDGET, "%s: a RAM budget of %s is too small; %s works", name, asked, needed)
+                           : sl_fail(
+                                 err, SL_NO_BUDGET,
+                                 "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)",
+                                 name, asked, needed, kv, c->wishes->kv.context);
     if (err != NULL)
         err->ram_budget_min_bytes = min_bytes;
     return status;

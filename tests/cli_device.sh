@@ -1,0 +1,41 @@
+#!/bin/sh
+# tests/cli_device.sh: --device computes elsewhere and gives the same text; what does not go on a device is refused or said. On the emulated device.
+. "$(dirname "$0")/cli.inc.sh"
+
+if ! "$SLUICE" doctor . --quick --device emulated >"$TMP/doctor" 2>&1; then
+    skip "a run on a device" "$(tail -n 1 "$TMP/doctor")"
+    finish
+fi
+run() { "$SLUICE" run -m "$SMALL" -p 'The old lighthouse keeper said' -n 12 -c 128 --temp 0 --ignore-eos --ram-budget 256M --json "$@"; }
+same() { # sentence, flags
+    sentence=$1
+    shift
+    works "$sentence" run "$@"
+    if [ "$(json "$TMP/out" tokens)" = "$(json "$TMP/plain.json" tokens)" ]; then ok "with the processor's tokens"; else not_ok "with the processor's tokens" "$(cat "$TMP/out")"; fi
+}
+
+run >"$TMP/plain.json" 2>"$TMP/err"
+[ "$(json "$TMP/plain.json" backend)" = cpu ] && ok "the processor computes by default" || not_ok "the processor computes by default"
+same "a device computes where one is named" --device emulated --vram-budget 64M
+[ "$(json "$TMP/out" backend)" = emulated ] && ok "and says so" || not_ok "and says so" "$(cat "$TMP/out")"
+vram=$(json "$TMP/out" memory.peak_vram_bytes)
+[ "$vram" -gt 0 ] && [ "$vram" -le 67108864 ] && [ "$(json "$TMP/out" memory.vram_budget_bytes)" = 67108864 ] &&
+    ok "within the VRAM budget" || not_ok "within the VRAM budget" "$vram"
+[ "$(json "$TMP/out" memory.peak_rss_bytes)" -le 268435456 ] && ok "and the RAM budget" || not_ok "and the RAM budget"
+same "no weight may stay on it" --device emulated --vram-budget 64M -ngl 0
+same "drafts are checked on it" --device emulated --vram-budget 64M --draft 4 --drafter lookup
+
+fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64K
+fails "one that is not there says what is free" 3 '64.00 MiB free' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated:memory=64M --vram-budget 1G
+fails "a VRAM budget wants a device" 2 '--vram-budget has no meaning without a device' "$SLUICE" run -m "$SMALL" -p x --vram-budget 1G
+fails "so does a number of layers" 2 '-ngl has no meaning' "$SLUICE" run -m "$SMALL" -p x -ngl 2
+fails "SparQ on a named device is refused" 2 '--device emulated: SparQ' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8
+fails "sparse decoding is" 2 'sparse decoding' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
+fails "a cache that spills is" 2 '--kv-spill' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-spill "$TMP"
+works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8
+grep -q 'no GPU is used: SparQ' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"
+fails "a device that is lost is said" 1 'fallen off the bus' "$SLUICE" run -m "$SMALL" -p x -n 9 -c 128 --device emulated:memory=256M,lost=20
+finish
