@@ -80,7 +80,7 @@ void *sl_bundles_staging(sl_bundles *b, size_t *bytes);
 /* Takes the tier over, also when it fails. */
 SL_MUST_USE sl_status sl_bundles_attach(sl_bundles *b, sl_tier *tier, sl_error *err);
 void sl_bundles_trace(sl_bundles *b, sl_trace *trace); /* reads and waits go to it from now on; nothing is in flight */
-void sl_bundles_destroy(sl_bundles *b); /* NULL is fine; waits for reads in flight */
+void sl_bundles_destroy(sl_bundles *b);                /* NULL is fine; waits for reads in flight */
 
 /* Begins to read what of these places (ascending) is absent. Never waits. May do less than asked (no room, or the stage's last reads are
  * still on their way), and a read of it may fail: fetch makes up for both. More than one call for a layer adds up. */

@@ -24,8 +24,8 @@ struct sl_bundles {
     sli_admission *admission; /* likewise */
     sl_tier *tier;
     uint32_t in_flight;
-    sl_error failure;  /* of the last read that failed */
-    sl_trace *trace;   /* NULL: nobody looks; the same of the record */
+    sl_error failure; /* of the last read that failed */
+    sl_trace *trace;  /* NULL: nobody looks; the same of the record */
     sl_record *record;
     sl_bundles_stats stats;
     uint8_t *slots, *staging;

@@ -38,7 +38,7 @@ struct sl_pager {
     uint32_t small_left; /* of those, small ones */
     bool small_failed;
     uint64_t small_traced[SLI_BURST_MAX];
-    sl_trace *trace;   /* NULL: nobody looks; the same of the record */
+    sl_trace *trace; /* NULL: nobody looks; the same of the record */
     sl_record *record;
     sl_error failure; /* of the last read that failed */
     sl_pager_stats stats;

@@ -34,9 +34,9 @@ static sli_division usual_placement(double resident)
     const double shares[SLI_PART_COUNT] = {[SLI_PART_ATTENTION] = 0.25, [SLI_PART_FFN] = 0.7, [SLI_PART_HEAD] = 0.05};
     for (int i = 0; i < SLI_PART_COUNT; i++)
         p.part[i] = (sli_part_division){.bytes = (uint64_t)(4e9 * shares[i]),
-                                         .resident_bytes = (uint64_t)(resident * shares[i]),
-                                         .operations = 4e9 * shares[i] / 18 * 64,
-                                         .type = SL_TYPE_Q4_0};
+                                        .resident_bytes = (uint64_t)(resident * shares[i]),
+                                        .operations = 4e9 * shares[i] / 18 * 64,
+                                        .type = SL_TYPE_Q4_0};
     p.request_bytes = MIB;
     p.kv_position_bytes = 100000;
     p.price.staging_bytes = 32 * MIB;
@@ -258,14 +258,14 @@ static void a_machine_file_that_is_wrong_is_told_what_would_be_right(void **stat
 static sli_bundle_division bundles(double kept, double cached)
 {
     return (sli_bundle_division){.layers = 2,
-                                  .count = 2048,
-                                  .stride = 4096,
-                                  .alignment = 512,
-                                  .gap_bytes = 8192,
-                                  .kept_max = (uint32_t)(kept * 2048),
-                                  .policy = SL_BUNDLES_FREQUENT,
-                                  .kept_share = kept,
-                                  .cached_share = cached};
+                                 .count = 2048,
+                                 .stride = 4096,
+                                 .alignment = 512,
+                                 .gap_bytes = 8192,
+                                 .kept_max = (uint32_t)(kept * 2048),
+                                 .policy = SL_BUNDLES_FREQUENT,
+                                 .kept_share = kept,
+                                 .cached_share = cached};
 }
 
 static sli_bundle_trial try_bundles(double kept, double cached)

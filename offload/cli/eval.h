@@ -47,7 +47,7 @@ typedef struct cli_eval {
     json_t *warnings;
     cli_tasks tasks;
     cli_eval_mode modes[CLI_EVAL_MODES];
-    char how[CLI_EVAL_MODES][200]; /* "coarse 0.5, 8 drafted, threshold 0.1" */
+    char how[CLI_EVAL_MODES][256]; /* "coarse 0.5, 8 drafted, threshold 0.1" */
     uint32_t context;
     const char *isa;
     double seconds;

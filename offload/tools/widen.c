@@ -60,8 +60,8 @@ static sl_status check_tensor(const widening *w, const sl_gguf_tensor *t, sl_err
         return sl_fail(err, SL_FORMAT, "%s: tensor \"%.*s\" has %u dimensions, want %d", path, length, t->name.data, t->dims,
                        role->matrix ? 2 : 1);
     if (!sl_quantize_knows(t->type))
-        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor \"%.*s\" is %s; widening knows F32, F16, BF16, Q4_0, Q4_1, Q5_0 and Q8_0", path, length,
-                       t->name.data, sl_format_of(t->type)->name);
+        return sl_fail(err, SL_UNSUPPORTED, "%s: tensor \"%.*s\" is %s; widening knows F32, F16, BF16, Q4_0, Q4_1, Q5_0 and Q8_0", path,
+                       length, t->name.data, sl_format_of(t->type)->name);
     const sl_format *target = sl_format_of(target_type(w, t, role));
     if (t->shape[0] % target->block_elements != 0)
         return sl_fail(err, SL_UNSUPPORTED, "%s: tensor \"%.*s\" has rows of %llu elements, %s wants a multiple of %u", path, length,
