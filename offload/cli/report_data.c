@@ -121,7 +121,7 @@ static void name_of(const cli_report_data *r, const json_t *v, char out[PLOT_TEX
         snprintf(drafts, sizeof drafts, ", draft %.20s", draft);
     if (r->several_models)
         snprintf(model, sizeof model, ", %.60s", text_of(v, "model_type", text_of(v, "model_filename", "model")));
-    snprintf(out, PLOT_TEXT, "%.40s%s%s%s", text_of(v, "program", "sluice"), sets, drafts, model);
+    snprintf(out, PLOT_TEXT, "%.30s%.40s%.30s%.59s", text_of(v, "program", "sluice"), sets, drafts, model);
 }
 
 /* The spread of a row: its samples, or its standard deviation. */
