@@ -104,8 +104,8 @@ static sl_status place_units(const sl_model *model, uint32_t layers, uint64_t ro
     *resident_bytes = 0;
     if (units->count == 0)
         return SL_OK;
-    sl_placement_unit *list = malloc(units->count * sizeof *list);
-    sl_place *place = malloc(units->count * sizeof *place);
+    sl_placement_unit *list = malloc((units->count + 1) * sizeof *list);
+    sl_place *place = malloc((units->count + 1) * sizeof *place);
     sl_placement_layer *table = malloc((model->layers + 1) * sizeof *table);
     sl_placement placed;
     sl_status status = SL_OK;

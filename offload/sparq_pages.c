@@ -4,6 +4,7 @@
 #include "offload/select.h"
 #include "offload/sparq.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -49,6 +50,7 @@ static work work_of(const sl_engine *e, const sl_attention *row)
 {
     work w;
     sl_layout l = {.base = (uint8_t *)row->scratch + sl_attention_scratch_bytes(row->head_dim, row->group)};
+    assert(l.base != NULL);
     lay_out(e, &l, &w);
     return w;
 }

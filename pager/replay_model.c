@@ -24,7 +24,7 @@ static bool add(sl_replay *r, sli_access access, const uint32_t *list)
         r->access = grown;
         r->capacity = capacity;
     }
-    if (list != NULL && r->listed + access.count > r->list_capacity) {
+    if (list != NULL && r->listed + access.count >= r->list_capacity) {
         size_t capacity = 2 * r->list_capacity + access.count + 65536;
         uint32_t *grown = realloc(r->list, capacity * sizeof *grown);
         if (grown == NULL)
@@ -87,7 +87,7 @@ static bool find_next(sl_replay *r)
             unit_next[a->number] = (uint32_t)i;
         } else if (a->op == SL_RECORD_FETCH) {
             uint32_t *coming = r->coming + (size_t)a->number * r->places_max, now = --fetch[a->number];
-            for (size_t k = a->first; k < a->first + a->count; k++) {
+            for (size_t k = a->first; r->list != NULL && k < a->first + a->count; k++) {
                 r->next[k] = coming[r->list[k]];
                 coming[r->list[k]] = now;
             }

@@ -100,7 +100,7 @@ static sl_status parse(made *m, sl_record_file *out, sl_error *err)
 
 static sl_replay *ready(made *m, sl_record_file *file)
 {
-    sl_replay *replay;
+    sl_replay *replay = NULL;
     sl_error err = {0};
     if (parse(m, file, &err) != SL_OK || sl_replay_open(file, &replay, &err) != SL_OK)
         fail_msg("%s", err.message);
@@ -238,7 +238,7 @@ static void record_run(const char *model_path, const char *path, uint64_t record
 {
     sl_error err = {0};
     sl_engine *engine;
-    sl_session *session;
+    sl_session *session = NULL;
     sl_result result;
     sl_engine_options options = {
         .model_path = model_path, .ram_budget_bytes = 1024 * MIB, .context = 128, .threads = 1, .record_bytes = record_bytes};

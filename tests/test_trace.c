@@ -139,7 +139,7 @@ static void an_engine_shows_every_read_and_token(void **state)
     char *path = tiny_path("trace.gguf");
     sl_error err = {0};
     sl_engine *engine;
-    sl_session *session;
+    sl_session *session = NULL;
     sl_result result;
     sl_engine_stats stats;
     seen s = {0};

@@ -91,11 +91,17 @@ static sl_status take_rate(const cli_args *args, sli_prune_options *out, sl_erro
 
 static sl_status take_layers(const cli_args *args, sli_prune_options *out, sl_error *err)
 {
-    int used = 0;
+    char *dash, *end = NULL;
     if (args->layers == NULL)
         return SL_OK;
-    if (sscanf(args->layers, "%9u-%9u%n", &out->first_layer, &out->last_layer, &used) != 2 || args->layers[used] != '\0')
+    unsigned long first = strtoul(args->layers, &dash, 10), last = 0;
+    bool numbers = strspn(args->layers, "0123456789-") == strlen(args->layers) && dash > args->layers && dash[0] == '-';
+    if (numbers)
+        last = strtoul(dash + 1, &end, 10);
+    if (!numbers || end == dash + 1 || *end != '\0' || dash[1] == '-' || first > UINT32_MAX || last > UINT32_MAX)
         return sl_fail(err, SL_INVALID, "--layers %s: it must be A-B, such as 0-3", args->layers);
+    out->first_layer = (uint32_t)first;
+    out->last_layer = (uint32_t)last;
     out->some_layers = true;
     return SL_OK;
 }

@@ -370,7 +370,7 @@ sl_status cli_report_open(cli_report_data *r, sl_error *err)
                           .x = {"memory budget", PLOT_BYTES, .from_zero = true}, .y = {"tokens/s", .log = true}},
         [REPORT_QUALITY] = {PLOT_XY, "quality", "Perplexity by density",
                             "Perplexity against the share of the neurons that is kept; lower is better, the dashed line is dense.",
-                            .x = {"kept share of the neurons"}, .y = {"perplexity", .log = true}},
+                            .x = {.label = "kept share of the neurons"}, .y = {"perplexity", .log = true}},
         [REPORT_REQUESTS] = {PLOT_XY, "requests", "Read bandwidth by request size",
                              "Bytes per second that the disk gives, against the size of a request, by engine and requests in flight.",
                              .x = {"request", PLOT_BYTES, .log = true}, .y = {"bandwidth a second", PLOT_BYTES, .from_zero = true}},
@@ -378,10 +378,10 @@ sl_status cli_report_open(cli_report_data *r, sl_error *err)
                              "Tokens per second against bytes read for each token; the line is what the disk alone would allow.",
                              .x = {"read for each token", PLOT_BYTES, .log = true}, .y = {"tokens/s", .log = true}},
         [REPORT_BREAKDOWN] = {PLOT_STACK, "breakdown", "Where a token's time goes",
-                              "Milliseconds of a token, divided into computing, waiting for reads, and neither.", .x = {"run"},
+                              "Milliseconds of a token, divided into computing, waiting for reads, and neither.", .x = {.label = "run"},
                               .y = {"ms a token", .from_zero = true}},
         [REPORT_TASKS] = {PLOT_DOTS, "tasks", "Right answers by kind of item",
-                          "Per cent of the items answered right, by mode; lines are the middle 95 per cent.", .x = {"kind"},
+                          "Per cent of the items answered right, by mode; lines are the middle 95 per cent.", .x = {.label = "kind"},
                           .y = {"per cent right", .from_zero = true}}};
     memcpy(r->plots, plots, sizeof plots);
     return r->values != NULL && r->facts != NULL && r->notes != NULL ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a report");

@@ -38,7 +38,7 @@ static float step_s(const sli_auxiliary *a, size_t i)
     for (int n = 0; n < S_STEPS; n++) {
         float pull = slope * a->z[i], step = ((a->mg[i] - s) + pull * (a->p[i] - value * a->z[i])) / (1.0f + pull * pull);
         bool better = false;
-        for (int half = 0; half <= S_HALVES && !better; half++, step *= 0.5f) {
+        for (int half = 0; half <= S_HALVES && !better; half++) {
             float next_slope, next = act(a->act, s + step, &next_slope), next_gap = s_gap(a, i, s + step, next);
             better = next_gap < gap;
             if (better) {
@@ -47,6 +47,7 @@ static float step_s(const sli_auxiliary *a, size_t i)
                 slope = next_slope;
                 gap = next_gap;
             }
+            step *= 0.5f;
         }
         if (!better)
             break;
