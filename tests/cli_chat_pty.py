@@ -19,6 +19,7 @@ FOLDER = tempfile.mkdtemp(prefix="sluice-chat.", dir=os.environ.get("TMPDIR", "/
 MODEL = os.path.join(FOLDER, "tiny.gguf")
 SLOW = os.path.join(FOLDER, "slow.gguf")  # one whose answers last
 STATE = os.path.join(FOLDER, "state")
+IUTF8 = 0o40000  # Python has no name for it
 PATIENCE = 60  # seconds for what should take none
 failed = False
 
@@ -44,6 +45,9 @@ class Terminal:
         command = [SLUICE, "chat", "-m", model, "--chat-template", "chatml", "--temp", "0", "-c", context, *flags]
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            modes = termios.tcgetattr(0)
+            modes[0] |= IUTF8  # as terminals have it: what is typed before the editor reads is erased by characters, too
+            termios.tcsetattr(0, termios.TCSANOW, modes)
             os.execve(command[0], command, environment)
         self.resize(24, 80)
         self.seen = ""
