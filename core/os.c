@@ -2,7 +2,11 @@
 #include "core/os_private.h"
 #include "core/procfs.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -199,4 +203,35 @@ unsigned sli_cpu_quota_from(const char *root)
             least = cpus > 0 ? (unsigned)cpus : 1;
     } while (sli_cgroup_up(&group));
     return least;
+}
+
+int sl_nameless_file(const char *folder, int flags)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
+    /* With O_DIRECT EINVAL means that this is refused, and a second try would leave an empty file. */
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && (errno != EINVAL || (flags & O_DIRECT) != 0)))
+        return fd;
+    char name[PATH_MAX];
+    if (snprintf(name, sizeof name, "%s/.sluice-XXXXXX", folder) >= (int)sizeof name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    fd = mkostemp(name, O_CLOEXEC | flags);
+    if (fd >= 0)
+        unlink(name);
+    return fd;
+}
+
+int sl_nameless_file_beside(const char *path, int flags)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 1 : slash == path ? 1 : (size_t)(slash - path);
+    if (length >= sizeof folder) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(folder, slash == NULL ? "." : path, length);
+    folder[length] = '\0';
+    return sl_nameless_file(folder, flags);
 }

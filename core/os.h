@@ -31,6 +31,11 @@ uint64_t sl_cgroup_peak_bytes(void); /* the cgroup's own peak; 0 where it can't 
 uint64_t sl_memlock_limit_bytes(void);
 uint64_t sl_open_files_limit(void); /* UINT64_MAX: none */
 
+/* A file of the folder that never had a name, or, where the file system knows no such thing, has lost it at once: it goes with its last descriptor. Opened to
+ * read and write, with `flags` (O_DIRECT); -1 with errno. Beside: in the folder of this file. */
+int sl_nameless_file(const char *folder, int flags);
+int sl_nameless_file_beside(const char *path, int flags);
+
 /* Zeroed anonymous pages, 2 MiB aligned and advised for huge pages when `bytes` is at least that; else page aligned. Returned memory is
  * rounded up: sl_pages_round says to what, so that it can be priced first. NULL when the system refuses. */
 void *sl_pages_alloc(size_t bytes);

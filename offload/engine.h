@@ -338,7 +338,7 @@ typedef struct sli_io {
     uint64_t bytes_read, requests, wait_ns;
 } sli_io;
 sli_io sli_engine_io(const sl_engine *engine);
-sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and values, of this session and earlier ones */
+sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and values, of the open conversation and of earlier ones */
 
 /* Prices an engine that was opened with plan_only anew, as if it had been opened with this budget and this density (0: as it is). On
  * failure there is no price any more. */

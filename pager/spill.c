@@ -44,26 +44,9 @@ static sl_status explain(const char *folder, bool buffered, int reason, sl_error
     return sl_fail(err, SL_IO, "--kv-spill %s: no file can be made in this folder: %s", folder, strerror(reason));
 }
 
-/* A file that never had a name, or, where the file system knows no such thing, has lost it at once. */
-static int make_nameless(const char *folder, int flags)
-{
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC | flags, 0600);
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
-        return fd;
-    char name[4096];
-    if (snprintf(name, sizeof name, "%s/.sluice-kv-XXXXXX", folder) >= (int)sizeof name) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    fd = mkostemp(name, O_CLOEXEC | flags);
-    if (fd >= 0)
-        unlink(name);
-    return fd;
-}
-
 static sl_status open_file(const char *folder, bool buffered, int *fd, sl_error *err)
 {
-    *fd = make_nameless(folder, buffered ? 0 : O_DIRECT);
+    *fd = sl_nameless_file(folder, buffered ? 0 : O_DIRECT);
     return *fd >= 0 ? SL_OK : explain(folder, buffered, errno, err);
 }
 

@@ -1,5 +1,6 @@
 /* offload/calibrate/observe.c: see observe.h. */
 #include "offload/calibrate/observe.h"
+#include "core/os.h"
 #include "offload/engine.h"
 
 #include <errno.h>
@@ -40,22 +41,8 @@ uint32_t sli_observe_rows(uint32_t tokens, uint32_t context)
 
 static sl_status open_spool(const char *beside, int *out, sl_error *err)
 {
-    const char *slash = strrchr(beside, '/');
-    size_t length = slash == NULL ? 0 : (size_t)(slash - beside) + 1;
-    char *path = malloc(length + sizeof "./.sluice-calibrate-XXXXXX");
-    if (path == NULL)
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for a path");
-    memcpy(path, beside, length);
-    memcpy(path + length, ".sluice-calibrate-XXXXXX", sizeof ".sluice-calibrate-XXXXXX");
-    int file = mkstemp(path);
-    sl_status status = SL_OK;
-    if (file < 0)
-        status = sl_fail(err, SL_IO, "%s: cannot make a temporary file: %s", path, strerror(errno));
-    else
-        unlink(path);
-    free(path);
-    *out = file;
-    return status;
+    *out = sl_nameless_file_beside(beside, 0);
+    return *out >= 0 ? SL_OK : sl_fail(err, SL_IO, "%s: cannot make a temporary file beside it: %s", beside, strerror(errno));
 }
 
 static off_t offset_of(const sli_observation *o, uint32_t layer, uint32_t row)

@@ -10,26 +10,15 @@
 
 static sl_status open_file(sli_spool *spool, const char *beside, sl_error *err)
 {
-    static const char name[] = ".sluice-prune-XXXXXX";
-    const char *slash = strrchr(beside, '/');
-    size_t length = slash == NULL ? 0 : (size_t)(slash - beside) + 1;
-    char *path = malloc(length + sizeof name);
-    sl_status status = SL_OK;
-    if (path == NULL)
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for a path");
-    memcpy(path, beside, length);
-    memcpy(path + length, name, sizeof name);
-    spool->fd = mkstemp(path);
+    spool->fd = sl_nameless_file_beside(beside, 0);
     if (spool->fd < 0)
-        status = sl_fail(err, SL_IO, "%s: cannot make a temporary file: %s", path, strerror(errno));
-    else
-        unlink(path);
+        return sl_fail(err, SL_IO, "%s: cannot make a temporary file beside it: %s", beside, strerror(errno));
     off_t bytes = (off_t)sli_spool_bytes(spool->rows, spool->cols);
-    int full = status == SL_OK ? posix_fallocate(spool->fd, 0, bytes) : 0;
+    int full = posix_fallocate(spool->fd, 0, bytes);
     if (full != 0)
-        status = sl_fail(err, SL_IO, "%s: cannot hold %llu bytes of activations: %s", path, (unsigned long long)bytes, strerror(full));
-    free(path);
-    return status;
+        return sl_fail(err, SL_IO, "%s: the folder cannot hold %llu bytes of activations: %s", beside, (unsigned long long)bytes,
+                       strerror(full));
+    return SL_OK;
 }
 
 sl_status sli_spool_open(uint32_t rows, uint32_t cols, bool in_memory, const char *beside, sli_spool *out, sl_error *err)

@@ -3,6 +3,7 @@
  * A folder gets a temporary file that has no name by the time anything is in it, so that nothing is left of it however the program ends.
  * It is read through /proc/self/fd. All reads are O_DIRECT ones, so the page cache, in which the file has just been written, is not asked;
  * that what was written has reached the disk is fdatasync's part. */
+#include "core/os.h"
 #include "offload/tools/doctor.h"
 #include "offload/tools/read_bench.h"
 
@@ -41,23 +42,6 @@ typedef struct bench {
 
 /* ---- the temporary file ---- */
 
-/* -1 with errno. */
-static int make_nameless(const char *folder)
-{
-    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL))
-        return fd;
-    char name[4096];
-    if (snprintf(name, sizeof name, "%s/sluice-doctor.XXXXXX", folder) >= (int)sizeof name) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    fd = mkostemp(name, O_CLOEXEC);
-    if (fd >= 0)
-        unlink(name);
-    return fd;
-}
-
 static bool write_step(int fd, const char *data)
 {
     for (size_t done = 0; done < STEP_BYTES;) {
@@ -91,7 +75,7 @@ static sl_status make_temporary(bench *b, int *fd, sl_error *err)
     struct statvfs info;
     if (statvfs(folder, &info) == 0 && (uint64_t)info.f_bavail * info.f_frsize < TEMPORARY_BYTES + SPARE_BYTES)
         return sl_fail(err, SL_IO, "%s: no room for a temporary file of 256 MiB", folder);
-    *fd = make_nameless(folder);
+    *fd = sl_nameless_file(folder, 0);
     if (*fd < 0)
         return sl_fail(err, SL_IO, "%s: no temporary file can be made: %s", folder, strerror(errno));
     SL_TRY(fill(b, *fd, err));
