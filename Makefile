@@ -95,6 +95,7 @@ ISA_dotprod := -march=armv8.2-a+dotprod
 else
 ISA_avx2   := -mavx2 -mfma -mf16c -mbmi2
 ISA_avx512 := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni $(ISA_avx2) -mprefer-vector-width=512
+ISA_amx    := $(ISA_avx512) -mamx-tile -mamx-int8
 endif
 EXAMPLE_FLAGS = $(filter-out -I.,$(ALLCFLAGS)) -I$(BUILD)/include
 isa_of      = $(ISA_$(lastword $(subst _, ,$(basename $(notdir $(1))))))

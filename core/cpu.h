@@ -13,6 +13,7 @@ typedef enum sl_isa {
     SL_ISA_SCALAR = 0,   /* the reference: slow, and what all others must equal */
     SL_ISA_AVX2,         /* AVX2, FMA, F16C */
     SL_ISA_AVX512,       /* AVX-512 F, BW, VL, DQ and VNNI */
+    SL_ISA_AMX,          /* those, and AMX's tiles of bytes */
     SL_ISA_NEON,         /* what every 64-bit ARM has */
     SL_ISA_NEON_DOTPROD, /* with the dot products of bytes, SDOT */
     SL_ISA_COUNT

@@ -50,6 +50,8 @@ SLI_DECLARE_KERNELS(dotprod);
 void sli_matmul_blocks_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 void sli_matmul_super_avx2(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 void sli_matmul_super_avx512(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
+/* AMX has products of its own; all else it takes from AVX-512. */
+void sli_matmul_amx(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride);
 /* Likewise rows_avx512.c's. */
 void sli_dot_rows_super_avx512(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);
 

@@ -59,30 +59,25 @@ static const sl_kernels avx2_kernels = {
     .softmax = sli_softmax_avx2,
 };
 
+/* What both sets with AVX-512 have alike: all but the products of many rows. */
+#define AVX512_ENTRIES                                                                                                                     \
+    .quantize = sli_quantize_avx512, .pack = sli_pack_avx2, .dot_rows = sli_dot_rows_avx512, .matmul_columns = sli_matmul_columns_avx512,  \
+    .dot_signs = sli_dot_signs_avx512, .dequantize_row = sli_dequantize_row_ref, .dequantize_panel_row = sli_dequantize_panel_row_ref,     \
+    .rms_norm = sli_rms_norm_avx512, .add = sli_add_avx512, .scale = sli_scale_avx512, .glu = sli_glu_avx512, .rope = sli_rope_avx512,     \
+    .kv_store_k = sli_kv_store_k_avx512, .kv_store_v = sli_kv_store_v_avx512, .kv_copy_k = sli_kv_copy_k_ref,                              \
+    .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_avx512, .attention = sli_attention_avx512,    \
+    .key_scores = sli_key_scores_avx512, .softmax = sli_softmax_avx512
+
 static const sl_kernels avx512_kernels = {
     .isa = SL_ISA_AVX512,
-    .quantize = sli_quantize_avx512,
-    .pack = sli_pack_avx2,
     .matmul = sli_matmul_avx512,
-    .dot_rows = sli_dot_rows_avx512,
-    .matmul_columns = sli_matmul_columns_avx512,
-    .dot_signs = sli_dot_signs_avx512,
-    .dequantize_row = sli_dequantize_row_ref,
-    .dequantize_panel_row = sli_dequantize_panel_row_ref,
-    .rms_norm = sli_rms_norm_avx512,
-    .add = sli_add_avx512,
-    .scale = sli_scale_avx512,
-    .glu = sli_glu_avx512,
-    .rope = sli_rope_avx512,
-    .kv_store_k = sli_kv_store_k_avx512,
-    .kv_store_v = sli_kv_store_v_avx512,
-    .kv_copy_k = sli_kv_copy_k_ref,
-    .kv_copy_v = sli_kv_copy_v_ref,
-    .kv_turn_k = sli_kv_turn_k_ref,
-    .kv_sum_v = sli_kv_sum_v_avx512,
-    .attention = sli_attention_avx512,
-    .key_scores = sli_key_scores_avx512,
-    .softmax = sli_softmax_avx512,
+    AVX512_ENTRIES,
+};
+
+static const sl_kernels amx_kernels = {
+    .isa = SL_ISA_AMX,
+    .matmul = sli_matmul_amx,
+    AVX512_ENTRIES,
 };
 #elif defined(__aarch64__)
 /* What both NEON sets have alike: all but where bytes are multiplied. */
@@ -117,6 +112,7 @@ const sl_kernels *sl_kernels_for(sl_isa isa)
 #if defined(__x86_64__)
     case SL_ISA_AVX2: return &avx2_kernels;
     case SL_ISA_AVX512: return &avx512_kernels;
+    case SL_ISA_AMX: return &amx_kernels;
 #elif defined(__aarch64__)
     case SL_ISA_NEON: return &neon_kernels;
     case SL_ISA_NEON_DOTPROD: return &neon_dotprod_kernels;

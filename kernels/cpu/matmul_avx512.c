@@ -19,22 +19,6 @@ INLINE size_t block_quant_bytes(uint32_t type)
     return sli_layout_of(type).words * (size_t)WORD;
 }
 
-/* Whether a block has five bits a weight. */
-INLINE bool is_five(uint32_t type)
-{
-    return type == SL_TYPE_Q5_0 || type == SL_TYPE_Q5_1;
-}
-
-/* Bits 4w .. 4w + 3 of every lane as sixteens in its four bytes, on top of `nibbles`: a shuffle puts the byte with them into all bytes of the lane. */
-INLINE __m512i add_fifth_bits(__m512i nibbles, __m512i bits, int w)
-{
-    const int lane = 0x01010101 * (w / 2);
-    const __m128i of_lanes = _mm_setr_epi32(lane, lane + 0x04040404, lane + 0x08080808, lane + 0x0c0c0c0c);
-    const __m512i select = _mm512_set1_epi32((int)(w % 2 ? 0x80402010u : 0x08040201u));
-    __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, _mm512_broadcast_i32x4(of_lanes)), select);
-    return _mm512_mask_add_epi8(nibbles, set, nibbles, _mm512_set1_epi8(16));
-}
-
 /* Sums of nibbles, of five bits, or of the table's values plus 128, which words of nibbles stand for. */
 INLINE void dot_nibbles(uint32_t type, int panels, int rows, const uint8_t *quants, size_t panel_bytes, const int8_t (*q)[SL_ACT_BLOCK],
                         __m512i isum[MAX_ROWS][MAX_PANELS])
@@ -246,19 +230,31 @@ static void step_bf16(const sli_float_step *s)
     multiply_float_segment(SL_TYPE_BF16, s);
 }
 
+sli_quant_step_fn sli_step_avx512(uint32_t type)
+{
+    switch (type) {
+    case SL_TYPE_Q4_0: return step_q4_0;
+    case SL_TYPE_Q4_1: return step_q4_1;
+    case SL_TYPE_Q5_0: return step_q5_0;
+    case SL_TYPE_Q5_1: return step_q5_1;
+    case SL_TYPE_IQ4_NL: return step_iq4_nl;
+    case SL_TYPE_Q8_0: return step_q8_0;
+    default: return NULL;
+    }
+}
+
 void sli_matmul_avx512(uint32_t type, const uint8_t *panels, uint32_t out_rows, const sl_acts *x, float *out, size_t out_stride)
 {
     switch (type) {
-    case SL_TYPE_Q4_0: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q4_0); break;
-    case SL_TYPE_Q4_1: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q4_1); break;
-    case SL_TYPE_Q5_0: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q5_0); break;
-    case SL_TYPE_Q5_1: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q5_1); break;
-    case SL_TYPE_IQ4_NL: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_iq4_nl); break;
-    case SL_TYPE_Q8_0: sli_walk_quantized(type, panels, out_rows, x, out, out_stride, step_q8_0); break;
     case SL_TYPE_F32: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f32); break;
     case SL_TYPE_F16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_f16); break;
     case SL_TYPE_BF16: sli_walk_float(type, panels, out_rows, x, out, out_stride, step_bf16); break;
-    default: sli_matmul_super_avx512(type, panels, out_rows, x, out, out_stride); break;
+    default:
+        if (sli_step_avx512(type) != NULL)
+            sli_walk_quantized(type, panels, out_rows, x, out, out_stride, sli_step_avx512(type));
+        else
+            sli_matmul_super_avx512(type, panels, out_rows, x, out, out_stride);
+        break;
     }
 }
 #endif

@@ -69,6 +69,22 @@ INLINE __m512i look_up_values(__m512i indices)
     return _mm512_shuffle_epi8(_mm512_xor_si512(values, _mm512_set1_epi8((char)0x80)), indices);
 }
 
+/* Whether a block has five bits a weight. */
+INLINE bool is_five(uint32_t type)
+{
+    return type == SL_TYPE_Q5_0 || type == SL_TYPE_Q5_1;
+}
+
+/* Bits 4w .. 4w + 3 of every lane as sixteens in its four bytes, on top of `nibbles`: a shuffle puts the byte with them into all bytes of the lane. */
+INLINE __m512i add_fifth_bits(__m512i nibbles, __m512i bits, int w)
+{
+    const int lane = 0x01010101 * (w / 2);
+    const __m128i of_lanes = _mm_setr_epi32(lane, lane + 0x04040404, lane + 0x08080808, lane + 0x0c0c0c0c);
+    const __m512i select = _mm512_set1_epi32((int)(w % 2 ? 0x80402010u : 0x08040201u));
+    __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(bits, _mm512_broadcast_i32x4(of_lanes)), select);
+    return _mm512_mask_add_epi8(nibbles, set, nibbles, _mm512_set1_epi8(16));
+}
+
 /* Adds a segment's sums to the totals of rows [row, row + rows). */
 INLINE void add_to_totals(int panels, int rows, const sli_quant_step *s, size_t row, __m512 acc[MAX_ROWS][MAX_PANELS])
 {
@@ -143,5 +159,10 @@ INLINE void prefetch_block(uint32_t type, int panels, prefetch *next, size_t pan
     else
         prefetch_parts(type, panels, &next->tile, b, panel_bytes, false);
 }
+
+/* ---- steps ---- */
+
+/* The step of a format whose blocks have 32 elements, in AVX-512 alone; NULL for the others. */
+sli_quant_step_fn sli_step_avx512(uint32_t type);
 
 #endif

@@ -459,7 +459,7 @@ const cli_flag cli_flags[] = {
      0,
      0,
      "SET",
-     "scalar, avx2, avx512, neon or neon-dotprod (default: the best that runs here)"},
+     "scalar, avx2, avx512, amx, neon or neon-dotprod (default: the best that runs here)"},
     {{"--io-engine"}, TEXT, ENGINE | SWEPT | PLAN, AT(io_engine), 0, 0, "ENGINE", "auto, uring or pread (default auto)"},
     {{"--io-depth"}, COUNT, ENGINE | SWEPT | PLAN, AT(io_depth), 1, 1024, "N", "reads in flight (default: the engine's)"},
     {{"--throttle"}, SIZE, ENGINE | SWEPT | PLAN, AT(throttle_Bps), 0, 0, "SIZE", "read at most SIZE per second, to act as a slower disk"},
