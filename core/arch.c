@@ -9,6 +9,10 @@
     {                                                                                                                                      \
         SL_OP_RMS_NORM, dst, src, weight, SL_ROLE_NONE, SL_SLICE_ALL                                                                       \
     }
+#define BIASED_NORM(dst, src, weight)                                                                                                      \
+    {                                                                                                                                      \
+        SL_OP_LAYER_NORM, dst, src, weight, weight##_BIAS, SL_SLICE_ALL                                                                    \
+    }
 #define HEAD_NORM(buffer, weight)                                                                                                          \
     {                                                                                                                                      \
         SL_OP_HEAD_NORM, buffer, buffer, weight, SL_ROLE_NONE, SL_SLICE_ALL                                                                \
@@ -117,6 +121,27 @@ static const sl_op phi3_layer[] = {
     END,
 };
 
+/* Pre-norm, with biases wherever one can be, and a feed-forward without a gate. Positions come with the embedding. */
+static const sl_op opt_layer[] = {
+    BIASED_NORM(SL_BUF_NORMED, SL_BUF_RESIDUAL, SL_ROLE_ATTN_NORM),
+    QKV_BIASED,
+    OPERATION(SL_OP_ATTENTION, SL_BUF_ATTENDED, SL_BUF_Q),
+    BIASED(SL_BUF_NORMED, SL_BUF_ATTENDED, SL_ROLE_ATTN_OUT),
+    ADD_TO_RESIDUAL,
+    BIASED_NORM(SL_BUF_NORMED, SL_BUF_RESIDUAL, SL_ROLE_FFN_NORM),
+    BIASED(SL_BUF_UP, SL_BUF_NORMED, SL_ROLE_FFN_UP),
+    OPERATION(SL_OP_RELU, SL_BUF_UP, SL_BUF_UP),
+    BIASED(SL_BUF_NORMED, SL_BUF_UP, SL_ROLE_FFN_DOWN),
+    ADD_TO_RESIDUAL,
+    END,
+};
+
+static const sl_op opt_head[] = {
+    BIASED_NORM(SL_BUF_NORMED, SL_BUF_RESIDUAL, SL_ROLE_OUTPUT_NORM),
+    PRODUCT(SL_BUF_LOGITS, SL_BUF_NORMED, SL_ROLE_OUTPUT),
+    END,
+};
+
 /* ---- the table ---- */
 
 static const sl_arch architectures[] = {
@@ -157,6 +182,13 @@ static const sl_arch architectures[] = {
      .layer = phi3_layer,
      .head = plain_head,
      .ignored_keys = plain_ignored},
+    {.name = "opt",
+     .learned_positions = true,
+     .layer_norms = true,
+     .without_output_norm = "norms that follow each block instead of coming before it, as in OPT-350m",
+     .layer = opt_layer,
+     .head = opt_head,
+     .ignored_keys = plain_ignored},
 };
 
 const sl_arch *sl_arch_find(sl_str name)
@@ -169,5 +201,5 @@ const sl_arch *sl_arch_find(sl_str name)
 
 const char *sl_arch_names(void)
 {
-    return "llama, qwen2, qwen3, gemma3, phi3";
+    return "llama, qwen2, qwen3, gemma3, phi3, opt";
 }

@@ -9,7 +9,9 @@
 /* Names of tensors; "%u" is the layer. */
 static const char *const role_names[SL_ROLE_COUNT] = {
     [SL_ROLE_TOKEN_EMBD] = "token_embd.weight",
+    [SL_ROLE_POSITION_EMBD] = "position_embd.weight",
     [SL_ROLE_OUTPUT_NORM] = "output_norm.weight",
+    [SL_ROLE_OUTPUT_NORM_BIAS] = "output_norm.bias",
     [SL_ROLE_OUTPUT] = "output.weight",
     [SL_ROLE_ROPE_FREQS] = "rope_freqs.weight",
     [SL_ROLE_ATTN_NORM] = "blk.%u.attn_norm.weight",
@@ -29,6 +31,11 @@ static const char *const role_names[SL_ROLE_COUNT] = {
     [SL_ROLE_FFN_UP] = "blk.%u.ffn_up.weight",
     [SL_ROLE_FFN_DOWN] = "blk.%u.ffn_down.weight",
     [SL_ROLE_FFN_POST_NORM] = "blk.%u.post_ffw_norm.weight",
+    [SL_ROLE_ATTN_NORM_BIAS] = "blk.%u.attn_norm.bias",
+    [SL_ROLE_ATTN_OUT_BIAS] = "blk.%u.attn_output.bias",
+    [SL_ROLE_FFN_NORM_BIAS] = "blk.%u.ffn_norm.bias",
+    [SL_ROLE_FFN_UP_BIAS] = "blk.%u.ffn_up.bias",
+    [SL_ROLE_FFN_DOWN_BIAS] = "blk.%u.ffn_down.bias",
 };
 
 static bool of_layer(sl_tensor_role role)
@@ -92,7 +99,11 @@ static const char *const used_keys[] = {
     "attention.head_count_kv",
     "attention.key_length",
     "attention.value_length",
-    "attention.layer_norm_rms_epsilon",
+    NULL,
+};
+
+/* Used only by architectures that turn queries and keys. */
+static const char *const rope_keys[] = {
     "rope.dimension_count",
     "rope.freq_base",
     "rope.scaling.type",
@@ -107,6 +118,11 @@ static const char *const used_keys[] = {
 static const char *const window_keys[] = {"attention.sliding_window", "attention.sliding_window_pattern", NULL};
 static const char *const window_rope_keys[] = {"rope.freq_base_swa", NULL};
 
+static const char *epsilon_key(const sl_arch *arch)
+{
+    return arch->layer_norms ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+}
+
 static bool listed(const char *const *list, sl_str name)
 {
     for (; *list != NULL; list++)
@@ -117,7 +133,8 @@ static bool listed(const char *const *list, sl_str name)
 
 static bool knows_key(const sl_arch *arch, sl_str name)
 {
-    return listed(used_keys, name) || listed(arch->ignored_keys, name) || (arch->windows && listed(window_keys, name)) ||
+    return listed(used_keys, name) || sl_str_equal(name, epsilon_key(arch)) || listed(arch->ignored_keys, name) ||
+           (!arch->learned_positions && listed(rope_keys, name)) || (arch->windows && listed(window_keys, name)) ||
            (arch->window_rope_base > 0 && listed(window_rope_keys, name));
 }
 
@@ -143,6 +160,8 @@ static sl_status read_rope_scaling(key_reader *r, sl_model *model)
 {
     char key[128];
     sl_str type = {"linear", 6};
+    if (model->arch->learned_positions)
+        return SL_OK;
     model->rope_scale = read_f32(r, "rope.scaling.factor", read_f32(r, "rope.scale_linear", 1.0f));
     SL_TRY(r->status);
     full_key(r, "rope.scaling.type", key);
@@ -212,9 +231,11 @@ static sl_status read_keys(const sl_gguf *gguf, sl_model *model, sl_error *err)
                        sl_gguf_path(gguf), model->heads, model->kv_heads);
     model->head_dim = read_u32(&r, "attention.key_length", 16, SL_HEAD_DIM_MAX, model->d / model->heads);
     uint32_t value_dim = read_u32(&r, "attention.value_length", 16, SL_HEAD_DIM_MAX, model->head_dim);
-    model->rope_dim = read_u32(&r, "rope.dimension_count", 2, SL_HEAD_DIM_MAX, model->head_dim);
-    model->rms_eps = read_f32(&r, "attention.layer_norm_rms_epsilon", NAN);
-    model->rope_base = read_f32(&r, "rope.freq_base", 10000.0f);
+    model->norm_eps = read_f32(&r, epsilon_key(model->arch), NAN);
+    if (!model->arch->learned_positions) {
+        model->rope_dim = read_u32(&r, "rope.dimension_count", 2, SL_HEAD_DIM_MAX, model->head_dim);
+        model->rope_base = read_f32(&r, "rope.freq_base", 10000.0f);
+    }
     SL_TRY(r.status);
     if (value_dim != model->head_dim || model->head_dim % 16 != 0 || model->head_dim == 0 || model->head_dim > SL_HEAD_DIM_MAX)
         return sl_fail(err, SL_UNSUPPORTED, "%s: heads of %u key and %u value components; they must be equal, a multiple of 16, at most %d",
@@ -255,7 +276,7 @@ uint32_t sl_model_width(const sl_model *model, sl_buffer buffer)
     case SL_BUF_ATTENDED: return q;
     case SL_BUF_K:
     case SL_BUF_V: return kv;
-    case SL_BUF_GATE:
+    case SL_BUF_GATE: return model->gated ? model->ff : 0;
     case SL_BUF_UP: return model->ff;
     case SL_BUF_LOGITS: return model->vocab;
     case SL_BUF_COUNT: break;
@@ -310,12 +331,21 @@ static sl_status check_op(const sl_gguf *gguf, const sl_model *model, const sl_o
 {
     const sl_gguf_tensor *weight = sl_model_tensor(model, op->weight, layer), *bias = sl_model_tensor(model, op->bias, layer);
     uint32_t out = sl_model_width(model, op->dst), all_rows;
-    if (op->kind == SL_OP_RMS_NORM || op->kind == SL_OP_HEAD_NORM)
-        return check_vector(gguf, weight, op->kind == SL_OP_RMS_NORM ? out : model->head_dim, err);
-    if (op->kind != SL_OP_MATMUL)
-        return SL_OK;
-    sl_model_slice(model, op, &all_rows);
-    SL_TRY(check_matrix(gguf, weight, sl_model_width(model, op->src), all_rows, err));
+    switch (op->kind) {
+    case SL_OP_RMS_NORM:
+    case SL_OP_LAYER_NORM: SL_TRY(check_vector(gguf, weight, out, err)); break;
+    case SL_OP_HEAD_NORM: SL_TRY(check_vector(gguf, weight, model->head_dim, err)); break;
+    case SL_OP_MATMUL:
+        sl_model_slice(model, op, &all_rows);
+        SL_TRY(check_matrix(gguf, weight, sl_model_width(model, op->src), all_rows, err));
+        break;
+    case SL_OP_END:
+    case SL_OP_ROPE:
+    case SL_OP_ATTENTION:
+    case SL_OP_GLU:
+    case SL_OP_RELU:
+    case SL_OP_ADD: break;
+    }
     return bias == NULL ? SL_OK : check_vector(gguf, bias, out, err);
 }
 
@@ -337,6 +367,8 @@ static role_use use_of(const sl_arch *arch, sl_tensor_role role)
 {
     if (role == SL_ROLE_TOKEN_EMBD)
         return ROLE_NEEDED;
+    if (role == SL_ROLE_POSITION_EMBD)
+        return arch->learned_positions ? ROLE_NEEDED : ROLE_UNUSED;
     if (role == SL_ROLE_OUTPUT)
         return ROLE_OPTIONAL;
     if (role == SL_ROLE_ROPE_FREQS)
@@ -352,6 +384,9 @@ static sl_status claim(const sl_gguf *gguf, sl_model *model, sl_tensor_role role
         return SL_OK;
     snprintf(name, sizeof name, role_names[role], layer);
     const sl_gguf_tensor *tensor = sl_gguf_find_tensor(gguf, name);
+    if (tensor == NULL && role == SL_ROLE_OUTPUT_NORM && model->arch->without_output_norm != NULL)
+        return sl_fail(err, SL_UNSUPPORTED, "%s: has no %s; so this %s model has %s, which is not supported", sl_gguf_path(gguf), name,
+                       model->arch->name, model->arch->without_output_norm);
     if (tensor == NULL && use == ROLE_NEEDED)
         return sl_fail(err, SL_FORMAT, "%s: tensor %s is missing; architecture %s needs it", sl_gguf_path(gguf), name, model->arch->name);
     model->tensors[slot_of(role, layer)] = tensor;
@@ -375,6 +410,19 @@ static sl_status name_unclaimed(const sl_gguf *gguf, const sl_model *model, sl_e
     return SL_OK;
 }
 
+/* Checkpoints of OPT have two more rows than positions, the first two, which no token ever uses: a file leaves them out. */
+static sl_status check_positions(const sl_gguf *gguf, const sl_model *model, sl_error *err)
+{
+    const sl_gguf_tensor *t = sl_model_tensor(model, SL_ROLE_POSITION_EMBD, 0);
+    if (t == NULL)
+        return SL_OK;
+    if (t->shape[0] == model->d && t->shape[1] == (uint64_t)model->context + 2)
+        return sl_fail(err, SL_FORMAT,
+                       "%s: tensor %.*s has %u rows for %u positions; the first two, which are never used, must be left out",
+                       sl_gguf_path(gguf), (int)t->name.length, t->name.data, model->context + 2, model->context);
+    return check_matrix(gguf, t, model->d, model->context, err);
+}
+
 static sl_status claim_tensors(const sl_gguf *gguf, sl_model *model, sl_error *err)
 {
     size_t claimed = 0;
@@ -392,6 +440,7 @@ static sl_status claim_tensors(const sl_gguf *gguf, sl_model *model, sl_error *e
         return bad_shape(gguf, embd, model->d, 32000, err);
     model->vocab = (uint32_t)embd->shape[1];
     SL_TRY(check_matrix(gguf, embd, model->d, model->vocab, err));
+    SL_TRY(check_positions(gguf, model, err));
     if (model->tensors[SL_ROLE_ROPE_FREQS] != NULL)
         SL_TRY(check_vector(gguf, model->tensors[SL_ROLE_ROPE_FREQS], model->rope_dim / 2, err));
     for (uint32_t layer = 0; layer < model->layers; layer++)
@@ -416,6 +465,8 @@ sl_status sl_model_open(const sl_gguf *gguf, sl_model **out, sl_error *err)
     if (model == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the model's description");
     model->arch = arch;
+    for (const sl_op *op = arch->layer; op->kind != SL_OP_END; op++)
+        model->gated = model->gated || op->kind == SL_OP_GLU;
     sl_status status = check_keys(gguf, arch, err);
     if (status == SL_OK)
         status = read_keys(gguf, model, err);

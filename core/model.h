@@ -17,7 +17,9 @@ typedef enum sl_tensor_role {
     SL_ROLE_NONE = 0, /* "no tensor here" in a program */
     /* of the model */
     SL_ROLE_TOKEN_EMBD,
+    SL_ROLE_POSITION_EMBD,
     SL_ROLE_OUTPUT_NORM,
+    SL_ROLE_OUTPUT_NORM_BIAS,
     SL_ROLE_OUTPUT, /* absent: tied, the embedding is used */
     SL_ROLE_ROPE_FREQS,
     /* of a layer */
@@ -38,6 +40,11 @@ typedef enum sl_tensor_role {
     SL_ROLE_FFN_UP, /* where there is no gate: both in one matrix */
     SL_ROLE_FFN_DOWN,
     SL_ROLE_FFN_POST_NORM,
+    SL_ROLE_ATTN_NORM_BIAS,
+    SL_ROLE_ATTN_OUT_BIAS,
+    SL_ROLE_FFN_NORM_BIAS,
+    SL_ROLE_FFN_UP_BIAS,
+    SL_ROLE_FFN_DOWN_BIAS,
     SL_ROLE_COUNT
 } sl_tensor_role;
 
@@ -49,7 +56,7 @@ typedef enum sl_buffer {
     SL_BUF_K,
     SL_BUF_V,
     SL_BUF_ATTENDED, /* query heads */
-    SL_BUF_GATE,     /* ff */
+    SL_BUF_GATE,     /* ff; nothing where feed-forwards have no gate */
     SL_BUF_UP,       /* ff */
     SL_BUF_LOGITS,   /* vocabulary */
     SL_BUF_COUNT
@@ -57,13 +64,15 @@ typedef enum sl_buffer {
 
 typedef enum sl_op_kind {
     SL_OP_END = 0,
-    SL_OP_RMS_NORM,  /* dst = rms_norm(src) * weight; dst may be src */
-    SL_OP_HEAD_NORM, /* each head of dst = rms_norm(that head) * weight */
-    SL_OP_MATMUL,    /* dst = weight . src (+ bias) */
-    SL_OP_ROPE,      /* dst is turned by its position */
-    SL_OP_ATTENTION, /* K and V are stored, then dst = attention(src) */
-    SL_OP_GLU,       /* dst = act(src) * UP */
-    SL_OP_ADD,       /* dst += src */
+    SL_OP_RMS_NORM,   /* dst = rms_norm(src) * weight; dst may be src */
+    SL_OP_LAYER_NORM, /* dst = layer_norm(src) * weight (+ bias); dst may be src */
+    SL_OP_HEAD_NORM,  /* each head of dst = rms_norm(that head) * weight */
+    SL_OP_MATMUL,     /* dst = weight . src (+ bias) */
+    SL_OP_ROPE,       /* dst is turned by its position */
+    SL_OP_ATTENTION,  /* K and V are stored, then dst = attention(src) */
+    SL_OP_GLU,        /* dst = act(src) * UP */
+    SL_OP_RELU,       /* dst = relu(dst) */
+    SL_OP_ADD,        /* dst += src */
 } sl_op_kind;
 
 /* Which rows of its weight a product multiplies with: some files lay several matrices in one, one after the other. */
@@ -87,12 +96,15 @@ typedef enum sl_activation { SL_ACTIVATION_SILU, SL_ACTIVATION_GELU_TANH } sl_ac
 
 /* The tensors that an architecture has are those that its programs name: weights must be there, biases may. */
 typedef struct sl_arch {
-    const char *name;      /* general.architecture, the prefix of its keys */
-    bool rope_halves;      /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
-    bool rope_factors;     /* rope_freqs.weight may be there */
-    bool embedding_scaled; /* rows of the embedding times sqrt(d) */
-    bool windows;          /* the file may say how many positions a query sees */
-    sl_activation activation;
+    const char *name;                /* general.architecture, the prefix of its keys */
+    bool rope_halves;                /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
+    bool rope_factors;               /* rope_freqs.weight may be there */
+    bool embedding_scaled;           /* rows of the embedding times sqrt(d) */
+    bool windows;                    /* the file may say how many positions a query sees */
+    bool learned_positions;          /* a row of position_embd.weight is added to each token's; else queries and keys are turned */
+    bool layer_norms;                /* the key of the norms' epsilon is layer_norm_epsilon, not layer_norm_rms_epsilon */
+    sl_activation activation;        /* of the gate, where there is one */
+    const char *without_output_norm; /* what a file without an output norm is, where files of that kind are known; NULL: broken */
     uint32_t window_period;          /* the last of every window_period layers sees all the same; 0: none does */
     uint32_t share_layers;           /* a model of so many layers divides scores by sqrt(d / heads), not by sqrt(head_dim); 0: none does */
     double window_rope_base;         /* rotary base of layers with a window; 0: the file's, as the others */
@@ -107,8 +119,9 @@ typedef struct sl_arch {
 typedef struct sl_model {
     const sl_arch *arch;
     uint32_t layers, d, ff, heads, kv_heads, head_dim, vocab, context;
-    uint32_t rope_dim;
-    float rms_eps;
+    uint32_t rope_dim; /* 0: positions are learned */
+    float norm_eps;
+    bool gated; /* feed-forwards have a gate */
     float embedding_scale, attention_scale;
     /* angle = position / rope_scale * base^(-2i/rope_dim) / factor_i; without scale and factors where the window has a base of its own */
     double rope_base, rope_scale;
@@ -129,7 +142,7 @@ uint32_t sl_model_width(const sl_model *model, sl_buffer buffer); /* floats per 
 /* The first row of its weight that a product uses (as many as its dst is wide), and how many the whole weight has. */
 uint32_t sl_model_slice(const sl_model *model, const sl_op *op, uint32_t *all_rows);
 
-/* Bytes of a layer's gate, up and down (fused: in one tensor). */
+/* Bytes of a layer's gate, up and down (fused: in one tensor; without a gate: of the others). */
 uint64_t sl_model_ffn_bytes(const sl_model *model, uint32_t layer);
 
 /* Positions that a layer's queries see, 0: all. */

@@ -25,6 +25,7 @@ const char *sl_trace_name_text(sl_trace_name name)
         [SL_TRACE_ROPE] = "rope",
         [SL_TRACE_ADD] = "add",
         [SL_TRACE_GLU] = "glu",
+        [SL_TRACE_RELU] = "relu",
         [SL_TRACE_PROJECTION] = "projection",
         [SL_TRACE_ATTENTION] = "attention",
         [SL_TRACE_FFN] = "ffn",

@@ -33,6 +33,7 @@ typedef enum sl_trace_name {
     SL_TRACE_ROPE,
     SL_TRACE_ADD,
     SL_TRACE_GLU,
+    SL_TRACE_RELU,
     SL_TRACE_PROJECTION,
     SL_TRACE_ATTENTION,
     SL_TRACE_FFN,

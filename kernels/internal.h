@@ -22,9 +22,11 @@
     void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
     void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);                \
     void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                       \
+    void sli_layer_norm_##isa_name(const float *x, const float *w, const float *b, uint32_t n, float eps, float *out);                     \
     void sli_add_##isa_name(float *acc, const float *x, size_t n);                                                                         \
     void sli_scale_##isa_name(float *x, float factor, size_t n);                                                                           \
     void sli_glu_##isa_name(sl_glu act, const float *gate, const float *up, size_t n, float *out);                                         \
+    void sli_relu_##isa_name(float *x, size_t n);                                                                                          \
     void sli_rope_##isa_name(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos,               \
                              const float *sin);                                                                                            \
     void sli_kv_store_k_##isa_name(uint32_t type, uint8_t *page, uint32_t index, const float *k, uint32_t head_dim);                       \

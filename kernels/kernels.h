@@ -23,6 +23,8 @@
  *     j = k mod 4 accumulates acc_j = fma(w_k, x_k, acc_j) in order from +0; the segment is (acc_0 + acc_1) + (acc_2 + acc_3).
  * D4  Sums over a vector (RMS norm): 16 lanes, lane j = i mod 16, acc_j = fma(x_i, x_i, acc_j); then halves are folded: lane j += lane
  *     j + 8, then + 4, + 2, + 1. RMS norm: y_i = (x_i * (1 / sqrtf(sum / n + eps))) * w_i, every operation rounded to fp32.
+ *     Layer norm: mean = (the sum of x, in lanes and folded likewise) / n, t_i = x_i - mean, sum as above over t, y_i = (t_i * (1 / sqrtf(sum / n + eps))) * w_i,
+ *     with biases fma(t_i * (1 / sqrtf(sum / n + eps)), w_i, b_i).
  * D5  Attention of a query at position p over stored keys and values 0..p (or the last `window` of them), in pages of 64 positions
  *     aligned to position 0, in order. K and V are read as stored and widened to fp32 (q8_0, q4_0: d * q, fp32). With q'_c = q_c * scale:
  *         s_i = sequential fma over components c = 0.. : acc = fma(q'_c, k_ic, acc) from +0; positions that are not visible: no part
@@ -34,6 +36,7 @@
  *     A row of a tree (sl_attention_tree) sees its own path only, and counts by where it stands on that: these are the bits that its path gives as
  *     a chain, wherever the path's keys and values lie.
  * D6  exp is kernels/exp.h's polynomial; silu(x) = x / (1 + exp(-x)); gelu_tanh(x) = x / (1 + exp(-2u)), see there. GLU: act(gate) * up.
+ *     relu(x) = +0 where x < 0, else x.
  * D7  Rotary: pairs (x0, x1), c = cos, s = sin from the caller's table: y0 = fma(x0, c, -(x1 * s)), y1 = fma(x0, s, x1 * c).
  *
  * D8  A feed-forward over a set of neurons is the dense one with the other neurons' activations left out: D1 sees zeros in their place, and
@@ -159,10 +162,12 @@ typedef struct sl_kernels {
     void (*dequantize_row)(uint32_t type, const uint8_t *row, uint32_t cols, float *out);
     void (*dequantize_panel_row)(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);
 
-    void (*rms_norm)(const float *x, const float *w, uint32_t n, float eps, float *out); /* one row (D4); out may be x */
-    void (*add)(float *acc, const float *x, size_t n);                                   /* acc += x */
+    void (*rms_norm)(const float *x, const float *w, uint32_t n, float eps, float *out);                   /* one row (D4); out may be x */
+    void (*layer_norm)(const float *x, const float *w, const float *b, uint32_t n, float eps, float *out); /* likewise; b may be NULL */
+    void (*add)(float *acc, const float *x, size_t n);                                                     /* acc += x */
     void (*scale)(float *x, float factor, size_t n);
     void (*glu)(sl_glu act, const float *gate, const float *up, size_t n, float *out); /* D6; out may be gate */
+    void (*relu)(float *x, size_t n);                                                  /* D6, in place */
     /* One row of `heads` heads; only the first rope_dim components of a head turn; cos, sin: [rope_dim / 2] of its position (D7). */
     void (*rope)(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos, const float *sin);
 

@@ -25,6 +25,8 @@ static const char *undone(const sl_engine *e)
         return "drafts from what is in memory (--drafter model)";
     if (e->packed != NULL)
         return "a packed file";
+    if (e->model->arch->layer_norms)
+        return "a model with layer norms"; /* its learned positions and its relu come with them */
     return e->model->head_dim % HEAD_DIM_STEP != 0 ? "heads that are no multiple of 16 wide" : NULL;
 }
 

@@ -216,7 +216,7 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, s
                              .head_dim = m->head_dim,
                              .rope_dim = m->rope_dim,
                              .rope = m->arch->rope_halves ? SL_ROPE_HALVES : SL_ROPE_PAIRS,
-                             .eps = m->rms_eps,
+                             .eps = m->norm_eps,
                              .q = memory->buffers[SL_BUF_Q],
                              .k = memory->buffers[SL_BUF_K],
                              .v = memory->buffers[SL_BUF_V],
@@ -252,7 +252,7 @@ static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_
     sl_device_ptr weight = vector_of(p, entry, false), dst = buffer_of(p, op->dst), src = buffer_of(p, op->src);
     switch (op->kind) {
     case SL_OP_RMS_NORM: {
-        sl_device_norm norm = {p->row_count, width, m->rms_eps, src, weight, dst, NULL};
+        sl_device_norm norm = {p->row_count, width, m->norm_eps, src, weight, dst, NULL};
         return device->kernels->rms_norm(device, &norm, err);
     }
     case SL_OP_HEAD_NORM: *(op->dst == SL_BUF_Q ? &p->q_norm : &p->k_norm) = weight; return SL_OK;
@@ -263,6 +263,8 @@ static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_
     }
     case SL_OP_ADD: return device->kernels->add(device, dst, src, (uint64_t)p->row_count * width, err);
     case SL_OP_ATTENTION: return attend(p, op, layer, err);
+    case SL_OP_LAYER_NORM: /* of models that are refused when a device is chosen */
+    case SL_OP_RELU: break;
     case SL_OP_ROPE: /* with attention */
     case SL_OP_MATMUL:
     case SL_OP_END: return SL_OK;

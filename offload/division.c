@@ -61,17 +61,16 @@ static void add_matrices(const sl_engine *e, sli_division *out)
             add_matrix(e, sli_units_head(u, e->model, op), &out->part[SLI_PART_HEAD], &largest[SLI_PART_HEAD]);
 }
 
-/* A tied embedding is the head, and counted there. */
+/* A tied embedding is the head, and counted there. Learned positions are always read. */
 static void add_embedding(const sl_engine *e, sli_division *out)
 {
-    const sli_matrix *m = &e->units.embedding;
-    out->embedding_row_bytes = m->row_bytes;
+    const sli_matrix *m = &e->units.embedding, *positions = &e->units.positions;
     sli_part_division *p = &out->part[SLI_PART_EMBEDDING];
-    p->type = m->type;
-    if (m->unit_count == 0)
-        p->bytes = (uint64_t)m->rows * m->row_bytes;
     const sli_part_division *head = &out->part[SLI_PART_HEAD];
-    out->embedding_read = m->unit_count == 0 || head->resident_bytes < head->bytes;
+    bool read = m->unit_count == 0 || head->resident_bytes < head->bytes;
+    p->type = m->type;
+    p->bytes = (m->unit_count == 0 ? (uint64_t)m->rows * m->row_bytes : 0) + (uint64_t)positions->rows * positions->row_bytes;
+    out->embedding_row_bytes = (read ? m->row_bytes : 0) + positions->row_bytes;
 }
 
 static void add_bundles(const sl_engine *e, sli_division *out)

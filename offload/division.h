@@ -30,13 +30,13 @@ typedef struct sli_bundle_division {
 
 typedef struct sli_division {
     sli_part_division part[SLI_PART_COUNT];
-    bool embedding_read; /* rows of the embedding are read one by one (it is not the head's matrix, or does not stay) */
     bool packed;
     sli_bundle_division bundles;
     uint64_t vector_bytes;  /* norms and biases */
     uint64_t request_bytes; /* the usual read of a dense pass */
     uint32_t io_alignment;  /* to which it is widened */
-    uint64_t embedding_row_bytes;
+    uint64_t
+        embedding_row_bytes; /* that a token reads: of the embedding (unless it stays, as the head's matrix) and of learned positions */
     uint32_t layers, d, ff, vocab, context, batch, threads, draft_max;
     uint64_t kv_position_bytes; /* keys and values of one position, all layers */
     double draft_share;         /* of the neurons, for drafts from what is in memory; 0: none */

@@ -136,6 +136,9 @@ static sl_status choose_sparsity(sl_engine *e, sl_error *err)
 {
     if (e->options.sparsity == SL_SPARSITY_OFF)
         return SL_OK;
+    if (!e->model->gated)
+        return sl_fail(err, SL_UNSUPPORTED, "%s: the feed-forwards of a %s model have no gate; --sparsity knows only gated ones", e->path,
+                       e->model->arch->name);
     if (e->options.density == 0)
         e->options.density = 0.5;
     if (!(e->options.density > 0 && e->options.density <= 1))
@@ -441,6 +444,8 @@ static sl_status load_rope(sl_engine *e, const float *factors, sl_error *err)
 {
     const sl_model *m = e->model;
     uint32_t half = m->rope_dim / 2;
+    if (half == 0)
+        return SL_OK;
     e->rope_step = malloc((size_t)sl_model_rope_tables(m) * half * sizeof *e->rope_step);
     if (e->rope_step == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the rotary table");

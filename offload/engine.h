@@ -60,6 +60,7 @@ typedef struct sli_units {
     size_t largest_panel_bytes;
     bool *in_vram;        /* [count]: stays on the device, in a pass after the first */
     sli_matrix embedding; /* unit_count 0 when it is not part of a pass (not tied) */
+    sli_matrix positions; /* learned ones, whose rows are read as they are needed; rows 0: there are none */
 } sli_units;
 
 /* Cuts all matrices into units of about unit_bytes. */
@@ -227,7 +228,7 @@ typedef struct sli_scratch {
     sl_acts acts;                 /* quantised source of the current products */
     sl_device_pass *device_pass;  /* on its way to the device, where that computes */
     float *rope_cos, *rope_sin;   /* [table][rows of the pass][rope_dim / 2] */
-    uint8_t *embed_rows;          /* rows of the embedding as they lie in the file, [SLI_EMBED_READS] */
+    uint8_t *embed_rows;          /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
     uint8_t *thread_memory;       /* [threads][thread_bytes]: packed panels, or attention scratch */
     size_t thread_bytes;
 } sli_scratch;

@@ -32,7 +32,7 @@ typedef struct row_job {
     const pass *pass;
     const sl_op *op;
     uint32_t layer, rows;
-    const float *weight;
+    const float *weight, *bias;
     float *dst, *src;
     uint32_t first_head, heads; /* KV heads that attention is at */
     uint32_t row;               /* that it is at, where pages are fetched for it */
@@ -73,7 +73,7 @@ static void run_head_norms(const row_job *j, float *heads, size_t width)
 {
     const sl_model *m = model_of(j->pass);
     for (size_t at = 0; at < width; at += m->head_dim)
-        j->pass->engine->kernels->rms_norm(heads + at, j->weight, m->head_dim, m->rms_eps, heads + at);
+        j->pass->engine->kernels->rms_norm(heads + at, j->weight, m->head_dim, m->norm_eps, heads + at);
 }
 
 static void run_row(const row_job *j, uint32_t row)
@@ -82,8 +82,10 @@ static void run_row(const row_job *j, uint32_t row)
     const sl_kernels *k = j->pass->engine->kernels;
     size_t n = sl_model_width(m, j->op->dst), at = row * n;
     switch (j->op->kind) {
-    case SL_OP_RMS_NORM: k->rms_norm(j->src + at, j->weight, (uint32_t)n, m->rms_eps, j->dst + at); break;
+    case SL_OP_RMS_NORM: k->rms_norm(j->src + at, j->weight, (uint32_t)n, m->norm_eps, j->dst + at); break;
+    case SL_OP_LAYER_NORM: k->layer_norm(j->src + at, j->weight, j->bias, (uint32_t)n, m->norm_eps, j->dst + at); break;
     case SL_OP_HEAD_NORM: run_head_norms(j, j->dst + at, n); break;
+    case SL_OP_RELU: k->relu(j->dst + at, n); break;
     case SL_OP_GLU:
         k->glu(m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH, j->src + at, buffer_of(j->pass, SL_BUF_UP) + at,
                n, j->dst + at);
@@ -326,7 +328,7 @@ static void guess_bundles(const pass *p, const sl_op *ops, const float *const *v
     if (norm == NULL)
         return;
     float *normed = buffer_of(p, SL_BUF_NORMED);
-    p->engine->kernels->rms_norm(buffer_of(p, SL_BUF_RESIDUAL), norm, m->d, m->rms_eps, normed);
+    p->engine->kernels->rms_norm(buffer_of(p, SL_BUF_RESIDUAL), norm, m->d, m->norm_eps, normed);
     sli_ffn ffn = {p->engine, &ops[at], &matrices[at], &vectors[at * 2], layer, 0, 1, true, false};
     sli_ffn_guess(&ffn, normed);
 }
@@ -358,7 +360,7 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
             i += n;
             continue;
         }
-        row_job job = {.pass = p, .op = &ops[i], .layer = layer, .rows = rows, .weight = vectors[i * 2]};
+        row_job job = {.pass = p, .op = &ops[i], .layer = layer, .rows = rows, .weight = vectors[i * 2], .bias = vectors[i * 2 + 1]};
         job.dst = buffer_of(p, ops[i].dst);
         job.src = buffer_of(p, ops[i].src);
         if (ops[i].kind == SL_OP_ATTENTION)
@@ -389,7 +391,7 @@ static void fill_rope_table(const pass *p, uint32_t table)
 
 static void fill_rope_tables(const pass *p)
 {
-    for (uint32_t table = 0; table < sl_model_rope_tables(model_of(p)); table++)
+    for (uint32_t table = 0; model_of(p)->rope_dim > 0 && table < sl_model_rope_tables(model_of(p)); table++)
         fill_rope_table(p, table);
 }
 
@@ -417,18 +419,48 @@ static bool embed_resident(const pass *p, sl_token token, float *out)
     return true;
 }
 
-/* Rows that are not resident are read, several at once, into memory set aside for it. */
+/* Reads some rows of a matrix, several at once, into memory set aside for it. */
+static sl_status read_rows(const pass *p, const sli_matrix *m, const uint32_t *wanted, uint32_t count, sl_error *err)
+{
+    uint64_t offsets[SLI_EMBED_READS];
+    for (uint32_t i = 0; i < count; i++)
+        offsets[i] = m->offset + (uint64_t)wanted[i] * m->row_bytes;
+    return sl_pager_read_small(p->engine->pager, m->file, offsets, count, m->row_bytes, p->engine->scratch.embed_rows, err);
+}
+
+static void take_read_row(const pass *p, const sli_matrix *m, uint32_t index, float *out)
+{
+    p->engine->kernels->dequantize_row(m->type, p->engine->scratch.embed_rows + (size_t)index * m->row_bytes, m->cols, out);
+}
+
+/* Rows of the embedding that are not resident. */
 static sl_status embed_absent(const pass *p, const uint32_t *rows, uint32_t count, sl_error *err)
 {
     const sli_matrix *e = &p->engine->units.embedding;
-    uint64_t offsets[SLI_EMBED_READS];
-    uint8_t *raw = p->engine->scratch.embed_rows;
+    uint32_t wanted[SLI_EMBED_READS];
     for (uint32_t i = 0; i < count; i++)
-        offsets[i] = e->offset + (uint64_t)(uint32_t)p->tokens[rows[i]] * e->row_bytes;
-    SL_TRY(sl_pager_read_small(p->engine->pager, e->file, offsets, count, e->row_bytes, raw, err));
+        wanted[i] = (uint32_t)p->tokens[rows[i]];
+    SL_TRY(read_rows(p, e, wanted, count, err));
     for (uint32_t i = 0; i < count; i++)
-        p->engine->kernels->dequantize_row(e->type, raw + (size_t)i * e->row_bytes, e->cols,
-                                           buffer_of(p, SL_BUF_RESIDUAL) + (size_t)rows[i] * e->cols);
+        take_read_row(p, e, i, buffer_of(p, SL_BUF_RESIDUAL) + (size_t)rows[i] * e->cols);
+    return SL_OK;
+}
+
+/* Learned positions are added to what the tokens are. Their rows are read as they are needed: a model has few, and each pass wants as many as it has rows. */
+static sl_status add_positions(const pass *p, sl_error *err)
+{
+    const sli_matrix *m = &p->engine->units.positions;
+    float *position = buffer_of(p, SL_BUF_NORMED); /* not in use yet */
+    for (uint32_t row = 0; m->rows > 0 && row < p->rows; row += SLI_EMBED_READS) {
+        uint32_t wanted[SLI_EMBED_READS], count = p->rows - row < SLI_EMBED_READS ? p->rows - row : SLI_EMBED_READS;
+        for (uint32_t i = 0; i < count; i++)
+            wanted[i] = position_of(p, row + i);
+        SL_TRY(read_rows(p, m, wanted, count, err));
+        for (uint32_t i = 0; i < count; i++) {
+            take_read_row(p, m, i, position);
+            p->engine->kernels->add(buffer_of(p, SL_BUF_RESIDUAL) + (size_t)(row + i) * m->cols, position, m->cols);
+        }
+    }
     return SL_OK;
 }
 
@@ -445,7 +477,7 @@ static sl_status embed(const pass *p, sl_error *err)
     }
     if (model_of(p)->arch->embedding_scaled)
         p->engine->kernels->scale(buffer_of(p, SL_BUF_RESIDUAL), model_of(p)->embedding_scale, (size_t)p->rows * model_of(p)->d);
-    return SL_OK;
+    return add_positions(p, err);
 }
 
 /* ---- the plan ---- */

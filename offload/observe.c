@@ -15,11 +15,13 @@ sl_trace_name sli_trace_name_of(const sl_op *op, bool in_layer)
     case SL_OP_ROPE: return SL_TRACE_ROPE;
     case SL_OP_ADD: return SL_TRACE_ADD;
     case SL_OP_GLU: return SL_TRACE_GLU;
+    case SL_OP_RELU: return SL_TRACE_RELU;
     case SL_OP_MATMUL:
         if (op->weight == SL_ROLE_FFN_GATE || op->weight == SL_ROLE_FFN_UP || op->weight == SL_ROLE_FFN_DOWN)
             return SL_TRACE_FFN;
         return in_layer ? SL_TRACE_PROJECTION : SL_TRACE_HEAD;
     case SL_OP_RMS_NORM:
+    case SL_OP_LAYER_NORM:
     case SL_OP_HEAD_NORM:
     case SL_OP_END: break;
     }

@@ -371,8 +371,7 @@ void sli_plan_predict(const sli_division *placement, const sli_bundle_trial *tri
     else
         predict_plain(&p, out);
     out->kv_bytes = kv_read_bytes(&p);
-    if (placement->embedding_read)
-        out->part_read_bytes[SLI_PART_EMBEDDING] = (double)placement->embedding_row_bytes;
+    out->part_read_bytes[SLI_PART_EMBEDDING] = (double)placement->embedding_row_bytes;
     for (int i = 0; i < SLI_PART_COUNT; i++)
         out->read_bytes += out->part_read_bytes[i];
     out->cached_share = trial != NULL ? trial->cached_share : 0;

@@ -27,6 +27,14 @@ static void lay_halves(sl_layout *l, const sl_model *model, size_t rows, float *
     l->used = end;
 }
 
+/* Rows of the embedding, or of learned positions, that are read at once. */
+static size_t read_rows_bytes(const sl_model *model)
+{
+    const sl_gguf_tensor *positions = sl_model_tensor(model, SL_ROLE_POSITION_EMBD, 0);
+    size_t token = sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d);
+    return SLI_EMBED_READS * max_size(token, positions == NULL ? 0 : sl_row_bytes(positions->type, model->d));
+}
+
 /* What goes to the device and comes back; its own memory holds the rest. */
 static void lay_out_for_device(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
 {
@@ -36,7 +44,7 @@ static void lay_out_for_device(sl_layout *l, const sl_model *model, const sli_sc
     s->rope_cos = sl_layout_place(l, rope_bytes);
     s->rope_sin = sl_layout_place(l, rope_bytes);
     s->device_pass = sl_layout_place(l, sizeof *s->device_pass);
-    s->embed_rows = sl_layout_place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
+    s->embed_rows = sl_layout_place(l, read_rows_bytes(model));
 }
 
 static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
@@ -57,7 +65,7 @@ static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape
     size_t rope_bytes = sl_model_rope_tables(model) * rows * model->rope_dim / 2 * sizeof(float);
     s->rope_cos = sl_layout_place(l, rope_bytes);
     s->rope_sin = sl_layout_place(l, rope_bytes);
-    s->embed_rows = sl_layout_place(l, SLI_EMBED_READS * sl_row_bytes(sl_model_tensor(model, SL_ROLE_TOKEN_EMBD, 0)->type, model->d));
+    s->embed_rows = sl_layout_place(l, read_rows_bytes(model));
     s->thread_bytes = max_size(SLI_PACK_PANELS * ((shape->largest_panel_bytes + 63) & ~(size_t)63),
                                sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads) + shape->attend_bytes);
     if (shape->bundled)

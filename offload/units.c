@@ -119,6 +119,15 @@ uint32_t sli_units_of_pass(const sl_model *model, const sl_packed *packed, const
     return n;
 }
 
+static void find_positions(const sl_model *model, const sl_packed *packed, sli_units *u)
+{
+    const sl_gguf_tensor *tensor = sl_model_tensor(model, SL_ROLE_POSITION_EMBD, 0);
+    if (tensor == NULL)
+        return;
+    u->positions = matrix_of(packed, tensor, 0, model->context, SL_PANEL_ROWS);
+    u->positions.unit_count = 0;
+}
+
 /* A tied embedding is the head's matrix and may be resident; else its rows are read from the file as they are needed. */
 static void find_embedding(const sl_model *model, const sl_packed *packed, sli_units *u)
 {
@@ -145,6 +154,7 @@ sl_status sli_units_build(const sl_model *model, const sl_packed *packed, uint32
         goto fail;
     walk(model, packed, unit_bytes, out);
     find_embedding(model, packed, out);
+    find_positions(model, packed, out);
     return SL_OK;
 fail:
     sli_units_free(out);

@@ -22,7 +22,7 @@ from gguf import GGUFReader
 from gguf.quants import dequantize
 
 TOP = 5
-ARCHITECTURES = "llama", "qwen2", "qwen3", "gemma3", "phi3"
+ARCHITECTURES = "llama", "qwen2", "qwen3", "gemma3", "phi3", "opt"
 
 
 class File:
@@ -52,6 +52,11 @@ class File:
 
 def rms_norm(x, weight, epsilon):
     return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + epsilon) * weight
+
+
+def layer_norm(x, weight, bias, epsilon):
+    centred = x - np.mean(x, axis=-1, keepdims=True)
+    return rms_norm(centred, weight, epsilon) + bias
 
 
 def silu(x):
@@ -167,6 +172,9 @@ class Layer:
         y = x @ self.weight(name).T
         return y + self.file.tensor(f"{self.prefix}{name}.bias") if self.has(f"{name}.bias") else y
 
+    def layer_norm(self, name, x, epsilon):
+        return layer_norm(x, self.weight(name), self.file.tensor(f"{self.prefix}{name}.bias"), epsilon)
+
     def norm_if(self, name, x, epsilon):
         return rms_norm(x, self.weight(name), epsilon) if self.has(f"{name}.weight") else x
 
@@ -187,9 +195,27 @@ def feed_forward(layer, h, activation, neurons):
     return layer.product("ffn_down", neurons(activation(gate) * up))
 
 
+def opt_logits_of(file, tokens, neurons, attend):
+    """As logits_of, for OPT: learned positions, layer norms before each block, biases everywhere, and a feed-forward of relu without a gate."""
+    heads, epsilon = file.param("attention.head_count"), file.param("attention.layer_norm_epsilon")
+    size = file.param("embedding_length") // heads
+    embedding = file.tensor("token_embd.weight")
+    x = embedding[tokens] + file.tensor("position_embd.weight")[: len(tokens)]
+    for number in range(file.param("block_count")):
+        layer = Layer(file, number)
+        q, k, v = query_key_value(layer, layer.layer_norm("attn_norm", x, epsilon), heads, heads, size)
+        x = x + layer.product("attn_output", attend(q, k, v, 0).reshape(len(tokens), -1))
+        activations = np.maximum(layer.product("ffn_up", layer.layer_norm("ffn_norm", x, epsilon)), 0)
+        x = x + layer.product("ffn_down", neurons(number, activations))
+    head = file.tensor("output.weight") if file.has("output.weight") else embedding
+    return layer_norm(x, file.tensor("output_norm.weight"), file.tensor("output_norm.bias"), epsilon) @ head.T
+
+
 def logits_of(file, tokens, neurons=lambda layer, activations: activations, attend=attention):
     """The logits after each token, [position, vocabulary]. `neurons` may change a feed-forward's activations [position, neuron], and `attend`
     be another attention."""
+    if file.arch == "opt":
+        return opt_logits_of(file, tokens, neurons, attend)
     width, heads = file.param("embedding_length"), file.param("attention.head_count")
     kv_heads = file.param("attention.head_count_kv", heads)
     size = file.param("attention.key_length", width // heads)

@@ -64,6 +64,14 @@ static void norms_and_sums_match(const sl_kernels *kernels)
         kernels->rms_norm(got, y, n, 1e-5f, got);
         assert_same_bits(got, want, n, "rms_norm in place");
 
+        const float *bias = i % 3 > 0 ? y : NULL;
+        kernels->layer_norm(x, y, bias, n, 1e-5f, got);
+        reference()->layer_norm(x, y, bias, n, 1e-5f, want);
+        assert_same_bits(got, want, n, "layer_norm");
+        memcpy(got, x, n * sizeof *x);
+        kernels->layer_norm(got, y, bias, n, 1e-5f, got);
+        assert_same_bits(got, want, n, "layer_norm in place");
+
         memcpy(got, x, n * sizeof *x);
         memcpy(want, x, n * sizeof *x);
         kernels->add(got, y, n);
@@ -92,6 +100,53 @@ static void rms_norm_is_what_its_name_says(void **state)
     reference()->rms_norm(x, w, 100, 1e-5f, y);
     for (int i = 0; i < 100; i++)
         assert_true(fabs(y[i] - x[i] / sqrt(sum / 100 + 1e-5) * w[i]) < 1e-6);
+}
+
+static void layer_norm_is_what_its_name_says(void **state)
+{
+    (void)state;
+    float x[100], w[100], b[100], y[100];
+    double mean = 0.0, sum = 0.0;
+    fill(x, 100, 1);
+    fill(w, 100, 2);
+    fill(b, 100, 3);
+    for (int i = 0; i < 100; i++)
+        mean += (double)(x[i] += 2.0f) / 100;
+    for (int i = 0; i < 100; i++)
+        sum += (x[i] - mean) * (x[i] - mean);
+    reference()->layer_norm(x, w, b, 100, 1e-5f, y);
+    for (int i = 0; i < 100; i++)
+        assert_true(fabs(y[i] - ((x[i] - mean) / sqrt(sum / 100 + 1e-5) * w[i] + b[i])) < 4e-6);
+    reference()->layer_norm(x, w, NULL, 100, 1e-5f, y);
+    for (int i = 0; i < 100; i++)
+        assert_true(fabs(y[i] - (x[i] - mean) / sqrt(sum / 100 + 1e-5) * w[i]) < 4e-6);
+}
+
+/* A negative zero stays one and what is no number too, wherever it lies in a register. */
+static void relu_matches(const sl_kernels *kernels)
+{
+    static float got[MAX_LENGTH], want[MAX_LENGTH];
+    for (size_t i = 0; i < LENGTHS; i++) {
+        uint32_t n = lengths[i];
+        fill(want, n, n);
+        for (uint32_t j = 0; j < n; j += 5)
+            want[j] = j % 4 == 0 ? -0.0f : j % 4 == 1 ? 0.0f : j % 4 == 2 ? NAN : -INFINITY;
+        memcpy(got, want, n * sizeof *got);
+        reference()->relu(want, n);
+        kernels->relu(got, n);
+        assert_same_bits(got, want, n, "relu");
+    }
+}
+
+static void relu_equals_the_reference(void **state)
+{
+    (void)state;
+    float x[] = {-1.5f, 2.5f, -0.0f, 0.0f, -INFINITY, INFINITY, NAN};
+    const float want[] = {0.0f, 2.5f, -0.0f, 0.0f, 0.0f, INFINITY};
+    reference()->relu(x, 7);
+    assert_same_bits(x, want, 6, "relu");
+    assert_true(isnan(x[6]));
+    for_each_isa(relu_matches);
 }
 
 static void glu_matches(const sl_kernels *kernels)
@@ -310,6 +365,8 @@ int main(void)
         cmocka_unit_test(exp_is_defined_at_the_edges),
         cmocka_unit_test(norms_and_sums_equal_the_reference),
         cmocka_unit_test(rms_norm_is_what_its_name_says),
+        cmocka_unit_test(layer_norm_is_what_its_name_says),
+        cmocka_unit_test(relu_equals_the_reference),
         cmocka_unit_test(glu_equals_the_reference),
         cmocka_unit_test(glu_is_what_its_name_says),
         cmocka_unit_test(rope_equals_the_reference),

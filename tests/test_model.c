@@ -237,7 +237,7 @@ static void a_complete_file_is_taken_and_described(void **state)
     assert_int_equal(m->rope_dim, HEAD_DIM);
     assert_int_equal(m->vocab, VOCAB);
     assert_int_equal(m->context, 512);
-    assert_true(m->rope_base == 10000.0 && m->rope_scale == 1.0 && m->rms_eps == 1e-5f);
+    assert_true(m->rope_base == 10000.0 && m->rope_scale == 1.0 && m->norm_eps == 1e-5f);
     assert_int_equal(sl_model_width(m, SL_BUF_Q), HEADS * HEAD_DIM);
     assert_int_equal(sl_model_width(m, SL_BUF_V), KV_HEADS * HEAD_DIM);
     assert_int_equal(sl_model_width(m, SL_BUF_UP), FF);
@@ -471,6 +471,82 @@ static void norms_of_heads_have_a_heads_size(void **state)
     check_refused(&f, SL_FORMAT, "tensor blk.0.post_ffw_norm.weight is missing; architecture gemma3 needs it");
 }
 
+/* ---- OPT ---- */
+
+static void as_opt(description *f)
+{
+    *f = (description){0};
+    add_text(f, "general.architecture", "opt");
+    add_number(f, "opt.context_length", 512);
+    add_number(f, "opt.embedding_length", D);
+    add_number(f, "opt.block_count", LAYERS);
+    add_number(f, "opt.feed_forward_length", FF);
+    add_number(f, "opt.attention.head_count", HEADS);
+    add_real(f, "opt.attention.layer_norm_epsilon", 1e-5f);
+    add_tensor(f, "token_embd.weight", SL_TYPE_Q8_0, D, VOCAB);
+    add_tensor(f, "position_embd.weight", SL_TYPE_F16, D, 512);
+    add_tensor(f, "output_norm.weight", SL_TYPE_F32, D, 0);
+    add_tensor(f, "output_norm.bias", SL_TYPE_F32, D, 0);
+    for (unsigned layer = 0; layer < LAYERS; layer++) {
+        static const char *const names[] = {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_up", "ffn_down"};
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            bool norm = strstr(names[i], "norm") != NULL, up = strcmp(names[i], "ffn_up") == 0;
+            char name[NAME_MAX];
+            snprintf(name, sizeof name, "blk.%u.%s.weight", layer, names[i]);
+            add_tensor(f, name, norm ? SL_TYPE_F32 : SL_TYPE_Q4_0, strcmp(names[i], "ffn_down") == 0 ? FF : D, norm ? 0 : up ? FF : D);
+            snprintf(name, sizeof name, "blk.%u.%s.bias", layer, names[i]);
+            add_tensor(f, name, SL_TYPE_F32, up ? FF : D, 0);
+        }
+    }
+}
+
+static void opt_has_learned_positions_biases_and_no_gate(void **state)
+{
+    (void)state;
+    description f;
+    as_opt(&f);
+    opened o = open_model(&f);
+    assert_false(o.model->gated);
+    assert_true(o.model->tied);
+    assert_int_equal(o.model->rope_dim, 0);
+    assert_int_equal(o.model->kv_heads, HEADS);
+    assert_int_equal(sl_model_width(o.model, SL_BUF_GATE), 0);
+    assert_int_equal(sl_model_width(o.model, SL_BUF_UP), FF);
+    assert_int_equal(sl_model_tensor(o.model, SL_ROLE_POSITION_EMBD, 0)->shape[1], 512);
+    assert_non_null(sl_model_tensor(o.model, SL_ROLE_FFN_UP_BIAS, 1));
+    close_model(o);
+    find_tensor(&f, "blk.1.ffn_down.bias")->shape[0] = FF;
+    check_refused(&f, SL_FORMAT, "tensor blk.1.ffn_down.bias is ");
+}
+
+static void opt_with_norms_behind_its_blocks_is_refused_by_what_it_is(void **state)
+{
+    (void)state;
+    description f;
+    as_opt(&f);
+    find_tensor(&f, "output_norm.weight")->name[0] = '\0';
+    find_tensor(&f, "output_norm.bias")->name[0] = '\0';
+    check_refused(&f, SL_UNSUPPORTED,
+                  "has no output_norm.weight; so this opt model has norms that follow each block instead of coming before it");
+}
+
+static void positions_of_opt_are_as_many_as_its_context_has(void **state)
+{
+    (void)state;
+    description f;
+    as_opt(&f);
+    find_tensor(&f, "position_embd.weight")->shape[1] = 514;
+    check_refused(&f, SL_FORMAT,
+                  "position_embd.weight has 514 rows for 512 positions; the first two, which are never used, must be left out");
+    find_tensor(&f, "position_embd.weight")->shape[1] = 513;
+    check_refused(&f, SL_FORMAT, "tensor position_embd.weight is ");
+    find_tensor(&f, "position_embd.weight")->name[0] = '\0';
+    check_refused(&f, SL_FORMAT, "tensor position_embd.weight is missing; architecture opt needs it");
+    as_opt(&f);
+    add_real(&f, "opt.rope.freq_base", 10000.0f);
+    check_refused(&f, SL_UNSUPPORTED, "key opt.rope.freq_base is not known");
+}
+
 /* ---- what is refused ---- */
 
 static void an_architecture_that_is_not_in_the_table_is_refused(void **state)
@@ -479,7 +555,7 @@ static void an_architecture_that_is_not_in_the_table_is_refused(void **state)
     description f;
     right_file(&f);
     find_key(&f, "general.architecture")->text = "mamba";
-    check_refused(&f, SL_UNSUPPORTED, "architecture \"mamba\" is not known; known: llama, qwen2, qwen3, gemma3, phi3");
+    check_refused(&f, SL_UNSUPPORTED, "architecture \"mamba\" is not known; known: llama, qwen2, qwen3, gemma3, phi3, opt");
     find_key(&f, "general.architecture")->text = "llam";
     check_refused(&f, SL_UNSUPPORTED, "\"llam\"");
     find_key(&f, "general.architecture")->text = "";
@@ -721,6 +797,9 @@ int main(void)
         cmocka_unit_test(gemma3_has_its_windows_by_period_or_as_the_file_says),
         cmocka_unit_test(keys_of_gemma_that_change_the_arithmetic_otherwise_are_refused),
         cmocka_unit_test(norms_of_heads_have_a_heads_size),
+        cmocka_unit_test(opt_has_learned_positions_biases_and_no_gate),
+        cmocka_unit_test(opt_with_norms_behind_its_blocks_is_refused_by_what_it_is),
+        cmocka_unit_test(positions_of_opt_are_as_many_as_its_context_has),
         cmocka_unit_test(an_architecture_that_is_not_in_the_table_is_refused),
         cmocka_unit_test(a_key_of_the_architecture_that_nobody_knows_is_refused),
         cmocka_unit_test(each_key_that_is_needed_is_missed_by_name),

@@ -267,6 +267,18 @@ static void iq4_xs_weights_compute_what_the_oracle_does(void **state)
     check_random("tiny-256", SL_TYPE_IQ4_XS, quantised_weights);
 }
 
+static void opt_of_f32_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-opt", SL_TYPE_F32, float_weights);
+}
+
+static void opt_of_q8_0_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_random("tiny-opt", SL_TYPE_Q8_0, quantised_weights);
+}
+
 /* Each has what the others and the random ones have not: how many query heads share a key head, rotary factors, linear scaling, biases,
  * heads that are wider than their share, widths that are a multiple of nothing. */
 static const struct odd_model {
@@ -529,6 +541,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(q5_k_weights_compute_what_the_oracle_does),
         cmocka_unit_test(q6_k_weights_compute_what_the_oracle_does),
         cmocka_unit_test(iq4_xs_weights_compute_what_the_oracle_does),
+        cmocka_unit_test(opt_of_f32_computes_what_the_oracle_does),
+        cmocka_unit_test(opt_of_q8_0_computes_what_the_oracle_does),
         cmocka_unit_test(smollm2_computes_what_the_oracle_does),
         cmocka_unit_test(gemma3_270m_computes_what_the_oracle_does),
         cmocka_unit_test(a_key_head_for_each_query_head_computes_what_the_oracle_does),

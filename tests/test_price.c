@@ -56,7 +56,8 @@ static shape *make_shape(const char *name, uint32_t type)
                     .rope_dim = from->d / from->heads,
                     .vocab = from->vocab,
                     .context = from->context,
-                    .tied = from->tied};
+                    .tied = from->tied,
+                    .gated = true};
     size_t of_layer = SL_ROLE_COUNT - SL_ROLE_ATTN_NORM, slots = SL_ROLE_ATTN_NORM + m->layers * of_layer;
     s->tensors = calloc(slots, sizeof *s->tensors);
     m->tensors = calloc(slots, sizeof *m->tensors);

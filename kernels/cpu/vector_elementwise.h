@@ -10,21 +10,41 @@
 
 #define SUM_LANES 16 /* of a sum (D4) */
 
-static float sum_of_squares(const float *x, uint32_t n)
+static float sum_of(const float *x, uint32_t n)
+{
+    vf acc[SUM_VECS] = {0};
+    uint32_t i = 0;
+    for (; i + SUM_LANES <= n; i += SUM_LANES) {
+#pragma GCC unroll 4
+        for (uint32_t v = 0; v < SUM_VECS; v++)
+            acc[v] += vf_load(x + i + v * LANES);
+    }
+    /* acc + 0 is acc, which is never -0: the missing elements may be zeros. */
+    float tail[SUM_LANES] = {0};
+    for (uint32_t j = 0; i + j < n; j++)
+        tail[j] = x[i + j];
+#pragma GCC unroll 4
+    for (uint32_t v = 0; v < SUM_VECS; v++)
+        acc[v] += vf_load(tail + v * LANES);
+    return fold_sum(acc);
+}
+
+/* Of x less the mean; x - 0 is x. */
+static inline float sum_of_squares(const float *x, float mean, uint32_t n)
 {
     vf acc[SUM_VECS] = {0};
     uint32_t i = 0;
     for (; i + SUM_LANES <= n; i += SUM_LANES) {
 #pragma GCC unroll 4
         for (uint32_t v = 0; v < SUM_VECS; v++) {
-            vf part = vf_load(x + i + v * LANES);
+            vf part = vf_load(x + i + v * LANES) - vf_splat(mean);
             acc[v] = vf_fma(part, part, acc[v]);
         }
     }
     /* fma(0, 0, acc) is acc: the missing elements may be zeros. */
     float tail[SUM_LANES] = {0};
     for (uint32_t j = 0; i + j < n; j++)
-        tail[j] = x[i + j];
+        tail[j] = x[i + j] - mean;
 #pragma GCC unroll 4
     for (uint32_t v = 0; v < SUM_VECS; v++) {
         vf part = vf_load(tail + v * LANES);
@@ -35,12 +55,27 @@ static float sum_of_squares(const float *x, uint32_t n)
 
 void SLI_NAME(rms_norm)(const float *x, const float *w, uint32_t n, float eps, float *out)
 {
-    float inverse = 1.0f / sqrtf(sum_of_squares(x, n) / (float)n + eps);
+    float inverse = 1.0f / sqrtf(sum_of_squares(x, 0.0f, n) / (float)n + eps);
     uint32_t i = 0;
     for (; i + LANES <= n; i += LANES)
         vf_store(out + i, (vf_load(x + i) * vf_splat(inverse)) * vf_load(w + i));
     for (; i < n; i++)
         out[i] = (x[i] * inverse) * w[i];
+}
+
+/* With b NULL there are no biases. */
+void SLI_NAME(layer_norm)(const float *x, const float *w, const float *b, uint32_t n, float eps, float *out)
+{
+    float mean = sum_of(x, n) / (float)n, inverse = 1.0f / sqrtf(sum_of_squares(x, mean, n) / (float)n + eps);
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vf scaled = (vf_load(x + i) - vf_splat(mean)) * vf_splat(inverse);
+        vf_store(out + i, b != NULL ? vf_fma(scaled, vf_load(w + i), vf_load(b + i)) : scaled * vf_load(w + i));
+    }
+    for (; i < n; i++) {
+        float scaled = (x[i] - mean) * inverse;
+        out[i] = b != NULL ? fmaf(scaled, w[i], b[i]) : scaled * w[i];
+    }
 }
 
 void SLI_NAME(add)(float *acc, const float *x, size_t n)
@@ -93,6 +128,18 @@ void SLI_NAME(glu)(sl_glu act, const float *gate, const float *up, size_t n, flo
         GLU_LOOP(silu);
     else
         GLU_LOOP(gelu_tanh);
+}
+
+void SLI_NAME(relu)(float *x, size_t n)
+{
+    const vf zero = vf_splat(0.0f);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vf part = vf_load(x + i);
+        vf_store(x + i, vf_select_less(part, zero, zero, part));
+    }
+    for (; i < n; i++)
+        x[i] = x[i] < 0 ? 0.0f : x[i];
 }
 
 /* Neighbours are a pair: a register holds LANES / 2 of them. y = x_even * (c, s, c, s..) -/+ x_odd * (s, c, s, c..). */

@@ -1,5 +1,5 @@
-/* kernels/ref/elementwise.c: what happens to a vector between two products (D4, D6, D7): norm, addition, scaling, gated units, rotary
- * positions. This is the definition in executable form; the vector kernels equal it bit for bit. */
+/* kernels/ref/elementwise.c: what happens to a vector between two products (D4, D6, D7): norms, addition, scaling, gated units and relu,
+ * rotary positions. This is the definition in executable form; the vector kernels equal it bit for bit. */
 #include "kernels/exp.h"
 #include "kernels/internal.h"
 
@@ -22,6 +22,21 @@ void sli_rms_norm_ref(const float *x, const float *w, uint32_t n, float eps, flo
     float inverse = 1.0f / sqrtf(fold_lanes(lanes) / (float)n + eps);
     for (uint32_t i = 0; i < n; i++)
         out[i] = (x[i] * inverse) * w[i];
+}
+
+void sli_layer_norm_ref(const float *x, const float *w, const float *b, uint32_t n, float eps, float *out)
+{
+    float sums[LANES] = {0}, squares[LANES] = {0};
+    for (uint32_t i = 0; i < n; i++)
+        sums[i % LANES] += x[i];
+    float mean = fold_lanes(sums) / (float)n;
+    for (uint32_t i = 0; i < n; i++)
+        squares[i % LANES] = fmaf(x[i] - mean, x[i] - mean, squares[i % LANES]);
+    float inverse = 1.0f / sqrtf(fold_lanes(squares) / (float)n + eps);
+    for (uint32_t i = 0; i < n; i++) {
+        float scaled = (x[i] - mean) * inverse;
+        out[i] = b != NULL ? fmaf(scaled, w[i], b[i]) : scaled * w[i];
+    }
 }
 
 void sli_add_ref(float *acc, const float *x, size_t n)
@@ -51,6 +66,12 @@ void sli_glu_ref(sl_glu act, const float *gate, const float *up, size_t n, float
 {
     for (size_t i = 0; i < n; i++)
         out[i] = (act == SL_GLU_SILU ? silu(gate[i]) : gelu_tanh(gate[i])) * up[i];
+}
+
+void sli_relu_ref(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] < 0 ? 0.0f : x[i];
 }
 
 void sli_rope_ref(sl_rope kind, float *x, uint32_t heads, uint32_t head_dim, uint32_t rope_dim, const float *cos, const float *sin)

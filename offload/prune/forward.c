@@ -106,7 +106,7 @@ static uint32_t width_of(const sli_forward *f, sl_buffer b)
 static void norm_heads(const sli_forward *f, const float *weight, float *x, size_t width)
 {
     for (size_t at = 0; at < width; at += f->model->head_dim)
-        f->kernels->rms_norm(x + at, weight, f->model->head_dim, f->model->rms_eps, x + at);
+        f->kernels->rms_norm(x + at, weight, f->model->head_dim, f->model->norm_eps, x + at);
 }
 
 static void turn_row(const job *j, float *x, uint32_t row)
@@ -117,6 +117,12 @@ static void turn_row(const job *j, float *x, uint32_t row)
                         m->head_dim, m->rope_dim, j->f->rope_cos + at, j->f->rope_sin + at);
 }
 
+/* NULL: the layer has none. */
+static const float *bias_of(const sli_forward *f, const sl_op *op)
+{
+    return sl_model_tensor(f->model, op->bias, f->layer->index) != NULL ? f->layer->at[op->bias] : NULL;
+}
+
 static void run_row(const job *j, uint32_t row)
 {
     const sli_forward *f = j->f;
@@ -125,8 +131,10 @@ static void run_row(const job *j, uint32_t row)
     float *dst = f->buffers[j->op->dst] + (size_t)row * j->width;
     const float *src = f->buffers[j->op->src] + (size_t)row * j->width;
     switch (j->op->kind) {
-    case SL_OP_RMS_NORM: f->kernels->rms_norm(src, weight, j->width, m->rms_eps, dst); break;
+    case SL_OP_RMS_NORM: f->kernels->rms_norm(src, weight, j->width, m->norm_eps, dst); break;
+    case SL_OP_LAYER_NORM: f->kernels->layer_norm(src, weight, bias_of(f, j->op), j->width, m->norm_eps, dst); break;
     case SL_OP_HEAD_NORM: norm_heads(f, weight, dst, j->width); break;
+    case SL_OP_RELU: f->kernels->relu(dst, j->width); break;
     case SL_OP_GLU:
         f->kernels->glu(m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH, src,
                         f->buffers[SL_BUF_UP] + (size_t)row * j->width, j->width, dst);
@@ -203,8 +211,7 @@ static void attend_share(void *arg, unsigned index, unsigned count)
 static void run_product(const sli_forward *f, const sl_op *op, uint32_t rows)
 {
     uint32_t m = sli_layer_rows(f->layer, op->weight), n = sli_layer_cols(f->layer, op->weight);
-    bool biased = op->bias != SL_ROLE_NONE && sl_model_tensor(f->model, op->bias, f->layer->index) != NULL;
-    const float *bias = biased ? f->layer->at[op->bias] : NULL;
+    const float *bias = bias_of(f, op);
     float *out = f->buffers[op->dst];
     sli_linear_multiply(f->linear, rows, m, n, 1.0f, (sli_factor){f->buffers[op->src], n, false},
                         (sli_factor){f->layer->at[op->weight], n, true}, 0.0f, out, m);

@@ -11,15 +11,16 @@ const sl_tensor_role sli_prune_roles[SLI_PRUNE_MATRICES] = {SL_ROLE_ATTN_Q,   SL
                                                             SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
 
 /* The roles of a layer's vectors. */
-static const sl_tensor_role vectors[] = {SL_ROLE_ATTN_NORM,      SL_ROLE_ATTN_Q_BIAS, SL_ROLE_ATTN_Q_NORM,
-                                         SL_ROLE_ATTN_K_BIAS,    SL_ROLE_ATTN_K_NORM, SL_ROLE_ATTN_V_BIAS,
-                                         SL_ROLE_ATTN_POST_NORM, SL_ROLE_FFN_NORM,    SL_ROLE_FFN_POST_NORM};
+static const sl_tensor_role vectors[] = {SL_ROLE_ATTN_NORM,     SL_ROLE_ATTN_Q_BIAS,    SL_ROLE_ATTN_Q_NORM,    SL_ROLE_ATTN_K_BIAS,
+                                         SL_ROLE_ATTN_K_NORM,   SL_ROLE_ATTN_V_BIAS,    SL_ROLE_ATTN_POST_NORM, SL_ROLE_FFN_NORM,
+                                         SL_ROLE_FFN_POST_NORM, SL_ROLE_ATTN_NORM_BIAS, SL_ROLE_ATTN_OUT_BIAS,  SL_ROLE_FFN_NORM_BIAS,
+                                         SL_ROLE_FFN_UP_BIAS,   SL_ROLE_FFN_DOWN_BIAS};
 
 sl_status sli_layer_check(const sl_model *model, const char *path, sl_error *err)
 {
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (int i = 0; i < SLI_PRUNE_MATRICES; i++)
-            if (sl_model_tensor(model, sli_prune_roles[i], layer) == NULL)
+            if (sl_model_tensor(model, sli_prune_roles[i], layer) == NULL && (model->gated || sli_prune_roles[i] != SL_ROLE_FFN_GATE))
                 return sl_fail(err, SL_UNSUPPORTED,
                                "%s: layer %u of this %s model has no separate query, key, value, output, gate, up and down matrices; "
                                "prune knows only models that do",

@@ -1,4 +1,4 @@
-/* offload/prune/layer.h: one layer of a model in memory as floats: its seven matrices and its vectors.
+/* offload/prune/layer.h: one layer of a model in memory as floats: its seven matrices (six where there is no gate) and its vectors.
  *
  * Matrices are [rows][cols] as in the file. A layer whose neurons were removed has smaller feed-forward matrices than there is room for.
  *
@@ -31,7 +31,7 @@ typedef struct sli_layer {
     size_t piece_bytes;
 } sli_layer;
 
-/* SL_UNSUPPORTED for a model whose layers are not made of the seven matrices. */
+/* SL_UNSUPPORTED for a model whose layers are not made of those matrices. */
 SL_MUST_USE sl_status sli_layer_check(const sl_model *model, const char *path, sl_error *err);
 uint64_t sli_layer_price(const sl_model *model);
 SL_MUST_USE sl_status sli_layer_create(const sl_model *model, const sl_kernels *kernels, sli_layer *out, sl_error *err);

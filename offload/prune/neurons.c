@@ -86,7 +86,8 @@ static void take_costs(sli_neurons *n)
         else if (n->choice == SLI_NEURONS_WANDA)
             n->costs[i] *= n->hessian->diagonal[i];
         else
-            n->costs[i] = sqrt(n->costs[i]) * row_norm(l->at[SL_ROLE_FFN_GATE] + i * d, d) * row_norm(l->at[SL_ROLE_FFN_UP] + i * d, d);
+            n->costs[i] = sqrt(n->costs[i]) * row_norm(l->at[SL_ROLE_FFN_UP] + i * d, d) *
+                          (l->model->gated ? row_norm(l->at[SL_ROLE_FFN_GATE] + i * d, d) : 1);
         if (n->gone[i])
             n->costs[i] = INFINITY;
     }
@@ -180,8 +181,11 @@ static void compact(sli_neurons *n)
     for (size_t i = 0; i < l->ff; i++) {
         if (n->gone[i])
             continue;
-        memmove(l->at[SL_ROLE_FFN_GATE] + kept * d, l->at[SL_ROLE_FFN_GATE] + i * d, d * sizeof(float));
+        if (l->model->gated)
+            memmove(l->at[SL_ROLE_FFN_GATE] + kept * d, l->at[SL_ROLE_FFN_GATE] + i * d, d * sizeof(float));
         memmove(l->at[SL_ROLE_FFN_UP] + kept * d, l->at[SL_ROLE_FFN_UP] + i * d, d * sizeof(float));
+        if (l->at[SL_ROLE_FFN_UP_BIAS] != NULL)
+            l->at[SL_ROLE_FFN_UP_BIAS][kept] = l->at[SL_ROLE_FFN_UP_BIAS][i];
         kept++;
     }
     for (size_t row = 0; row < d; row++)

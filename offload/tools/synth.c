@@ -11,19 +11,24 @@
 
 /* tiny: rows of 128 and 160, so that no length is a multiple of 256 and one is not even of 64; tiny-256: all are, for super-blocks. */
 static const sl_synth_shape shapes[] = {
-    {"tiny", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, true},
-    {"tiny-untied", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, false},
-    {"tiny-256", 2, 256, 512, 8, 4, 384, 512, 1e4f, 1e-5f, false},
-    {"smollm2-135m", 30, 576, 1536, 9, 3, 49152, 8192, 1e5f, 1e-5f, true},
-    {"smollm2-360m", 32, 960, 2560, 15, 5, 49152, 8192, 1e5f, 1e-5f, true},
-    {"tinyllama-1.1b", 22, 2048, 5632, 32, 4, 32000, 2048, 1e4f, 1e-5f, false},
-    {"smollm2-1.7b", 24, 2048, 8192, 32, 32, 49152, 8192, 1.3e5f, 1e-5f, true},
-    {"llama-7b", 32, 4096, 11008, 32, 32, 32000, 4096, 1e4f, 1e-5f, false},
-    {"llama3-8b", 32, 4096, 14336, 32, 8, 128256, 8192, 5e5f, 1e-5f, false},
-    {"llama-13b", 40, 5120, 13824, 40, 40, 32000, 4096, 1e4f, 1e-5f, false},
-    {"llama-30b", 60, 6656, 17920, 52, 52, 32000, 2048, 1e4f, 1e-6f, false},
-    {"llama-70b", 80, 8192, 28672, 64, 8, 32000, 4096, 1e4f, 1e-5f, false},
-    {"llama3-70b", 80, 8192, 28672, 64, 8, 128256, 8192, 5e5f, 1e-5f, false},
+    {"tiny", "llama", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, true},
+    {"tiny-untied", "llama", 2, 128, 160, 4, 2, 384, 512, 1e4f, 1e-5f, false},
+    {"tiny-256", "llama", 2, 256, 512, 8, 4, 384, 512, 1e4f, 1e-5f, false},
+    {"smollm2-135m", "llama", 30, 576, 1536, 9, 3, 49152, 8192, 1e5f, 1e-5f, true},
+    {"smollm2-360m", "llama", 32, 960, 2560, 15, 5, 49152, 8192, 1e5f, 1e-5f, true},
+    {"tinyllama-1.1b", "llama", 22, 2048, 5632, 32, 4, 32000, 2048, 1e4f, 1e-5f, false},
+    {"smollm2-1.7b", "llama", 24, 2048, 8192, 32, 32, 49152, 8192, 1.3e5f, 1e-5f, true},
+    {"llama-7b", "llama", 32, 4096, 11008, 32, 32, 32000, 4096, 1e4f, 1e-5f, false},
+    {"llama3-8b", "llama", 32, 4096, 14336, 32, 8, 128256, 8192, 5e5f, 1e-5f, false},
+    {"llama-13b", "llama", 40, 5120, 13824, 40, 40, 32000, 4096, 1e4f, 1e-5f, false},
+    {"llama-30b", "llama", 60, 6656, 17920, 52, 52, 32000, 2048, 1e4f, 1e-6f, false},
+    {"llama-70b", "llama", 80, 8192, 28672, 64, 8, 32000, 4096, 1e4f, 1e-5f, false},
+    {"llama3-70b", "llama", 80, 8192, 28672, 64, 8, 128256, 8192, 5e5f, 1e-5f, false},
+    {"tiny-opt", "opt", 2, 128, 160, 4, 4, 384, 512, 0, 1e-5f, true}, /* learned positions */
+    {"opt-125m", "opt", 12, 768, 3072, 12, 12, 50272, 2048, 0, 1e-5f, true},
+    {"opt-1.3b", "opt", 24, 2048, 8192, 32, 32, 50272, 2048, 0, 1e-5f, true},
+    {"opt-6.7b", "opt", 32, 4096, 16384, 32, 32, 50272, 2048, 0, 1e-5f, true},
+    {"opt-30b", "opt", 48, 7168, 28672, 56, 56, 50272, 2048, 0, 1e-5f, true},
 };
 enum { SHAPE_COUNT = sizeof(shapes) / sizeof(shapes[0]) };
 
@@ -46,11 +51,18 @@ static uint32_t type_for(uint32_t type, uint64_t columns)
     }
 }
 
-/* Norm weights are near 1, each another, so that a forgotten one shows. */
-static void random_norm(uint64_t elements, uint64_t state, float *out)
+/* Norm weights are near 1 and biases near 0, each another, so that a forgotten one shows. */
+static void random_vector(const char *name, uint64_t elements, uint64_t state, float *out)
 {
+    size_t length = strlen(name);
+    float first = length > 5 && strcmp(name + length - 5, ".bias") == 0 ? -0.1f : 0.9f;
     for (uint64_t i = 0; i < elements; i++)
-        out[i] = 0.9f + 0.2f * sli_unit(sli_random_next(&state));
+        out[i] = first + 0.2f * sli_unit(sli_random_next(&state));
+}
+
+static bool is_opt(const sl_synth_shape *shape)
+{
+    return strcmp(shape->arch, "opt") == 0;
 }
 
 /* ---- the file ---- */
@@ -76,10 +88,9 @@ static sl_status declare_tensor(synth *s, const char *name, uint64_t columns, ui
 
 static sl_status fill_tensor(synth *s, const char *name, uint64_t columns, uint64_t rows, sl_error *err)
 {
-    (void)name;
     uint64_t tensor = s->tensor++;
     if (!rows) {
-        random_norm(columns, sli_random_row(s->options->seed, tensor, 0), s->floats);
+        random_vector(name, columns, sli_random_row(s->options->seed, tensor, 0), s->floats);
         return sli_tool_put(&s->output, s->floats, columns * sizeof(*s->floats), err);
     }
     uint32_t type = type_for(s->options->type, columns);
@@ -91,38 +102,64 @@ static sl_status fill_tensor(synth *s, const char *name, uint64_t columns, uint6
     return SL_OK;
 }
 
+/* A tensor of a layer; OPT has a bias beside everything. */
+typedef struct layer_tensor {
+    const char *name;
+    uint64_t columns, rows;
+} layer_tensor;
+
+static sl_status visit_layer(synth *s, tensor_visit visit, uint32_t layer, sl_error *err)
+{
+    const sl_synth_shape *h = s->shape;
+    uint64_t kv = (uint64_t)h->d / h->heads * h->kv_heads;
+    const layer_tensor tensors[] = {
+        {"attn_norm", h->d, 0}, {"attn_q", h->d, h->d},    {"attn_k", h->d, kv},    {"attn_v", h->d, kv},      {"attn_output", h->d, h->d},
+        {"ffn_norm", h->d, 0},  {"ffn_gate", h->d, h->ff}, {"ffn_up", h->d, h->ff}, {"ffn_down", h->ff, h->d},
+    };
+    for (size_t i = 0; i < sizeof(tensors) / sizeof(tensors[0]); i++) {
+        const layer_tensor *t = &tensors[i];
+        char name[64];
+        if (is_opt(h) && strcmp(t->name, "ffn_gate") == 0)
+            continue;
+        snprintf(name, sizeof(name), "blk.%u.%s.weight", layer, t->name);
+        SL_TRY(visit(s, name, t->columns, t->rows, err));
+        snprintf(name, sizeof(name), "blk.%u.%s.bias", layer, t->name);
+        if (is_opt(h))
+            SL_TRY(visit(s, name, t->rows ? t->rows : t->columns, 0, err));
+    }
+    return SL_OK;
+}
+
 /* All tensors of the model, in file order. rows 0: a vector. */
 static sl_status visit_tensors(synth *s, tensor_visit visit, sl_error *err)
 {
     const sl_synth_shape *h = s->shape;
-    uint64_t kv = (uint64_t)h->d / h->heads * h->kv_heads;
-    const struct {
-        const char *name;
-        uint64_t columns, rows;
-    } layer[] = {
-        {"attn_norm", h->d, 0}, {"attn_q", h->d, h->d},    {"attn_k", h->d, kv},    {"attn_v", h->d, kv},      {"attn_output", h->d, h->d},
-        {"ffn_norm", h->d, 0},  {"ffn_gate", h->d, h->ff}, {"ffn_up", h->d, h->ff}, {"ffn_down", h->ff, h->d},
-    };
     SL_TRY(visit(s, "token_embd.weight", h->d, h->vocab, err));
-    for (uint32_t l = 0; l < h->layers; l++) {
-        for (size_t i = 0; i < sizeof(layer) / sizeof(layer[0]); i++) {
-            char name[64];
-            snprintf(name, sizeof(name), "blk.%u.%s.weight", l, layer[i].name);
-            SL_TRY(visit(s, name, layer[i].columns, layer[i].rows, err));
-        }
-    }
+    if (is_opt(h))
+        SL_TRY(visit(s, "position_embd.weight", h->d, h->context, err));
+    for (uint32_t l = 0; l < h->layers; l++)
+        SL_TRY(visit_layer(s, visit, l, err));
     SL_TRY(visit(s, "output_norm.weight", h->d, 0, err));
+    if (is_opt(h))
+        SL_TRY(visit(s, "output_norm.bias", h->d, 0, err));
     return h->tied ? SL_OK : visit(s, "output.weight", h->d, h->vocab, err);
+}
+
+/* "llama.block_count" */
+static const char *key_of(const synth *s, const char *name, char out[96])
+{
+    snprintf(out, 96, "%s.%s", s->shape->arch, name);
+    return out;
 }
 
 static sl_status write_values(const synth *s, sl_error *err)
 {
     sl_gguf_writer *w = s->output.writer;
     const sl_synth_shape *h = s->shape;
-    char name[64];
+    char name[64], key[96];
     uint32_t file_type;
     snprintf(name, sizeof(name), "random %s", h->name);
-    SL_TRY(sl_gguf_write_str(w, "general.architecture", "llama", err));
+    SL_TRY(sl_gguf_write_str(w, "general.architecture", h->arch, err));
     SL_TRY(sl_gguf_write_str(w, "general.name", name, err));
     if (sli_file_type_of(s->options->type, &file_type))
         SL_TRY(sl_gguf_write_u32(w, "general.file_type", file_type, err));
@@ -131,15 +168,19 @@ static sl_status write_values(const synth *s, sl_error *err)
         const char *key;
         uint32_t value;
     } numbers[] = {
-        {"llama.vocab_size", h->vocab},           {"llama.context_length", h->context},
-        {"llama.embedding_length", h->d},         {"llama.block_count", h->layers},
-        {"llama.feed_forward_length", h->ff},     {"llama.rope.dimension_count", h->d / h->heads},
-        {"llama.attention.head_count", h->heads}, {"llama.attention.head_count_kv", h->kv_heads},
+        {"vocab_size", h->vocab},           {"context_length", h->context},           {"embedding_length", h->d},
+        {"block_count", h->layers},         {"feed_forward_length", h->ff},           {"rope.dimension_count", h->d / h->heads},
+        {"attention.head_count", h->heads}, {"attention.head_count_kv", h->kv_heads},
     };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        SL_TRY(sl_gguf_write_u32(w, numbers[i].key, numbers[i].value, err));
-    SL_TRY(sl_gguf_write_f32(w, "llama.attention.layer_norm_rms_epsilon", h->epsilon, err));
-    SL_TRY(sl_gguf_write_f32(w, "llama.rope.freq_base", h->rope_base, err));
+        if (!is_opt(h) || strcmp(numbers[i].key, "rope.dimension_count") != 0)
+            SL_TRY(sl_gguf_write_u32(w, key_of(s, numbers[i].key, key), numbers[i].value, err));
+    if (is_opt(h)) {
+        SL_TRY(sl_gguf_write_f32(w, key_of(s, "attention.layer_norm_epsilon", key), h->epsilon, err));
+    } else {
+        SL_TRY(sl_gguf_write_f32(w, key_of(s, "attention.layer_norm_rms_epsilon", key), h->epsilon, err));
+        SL_TRY(sl_gguf_write_f32(w, key_of(s, "rope.freq_base", key), h->rope_base, err));
+    }
     return sli_synth_vocabulary(w, h->vocab, err);
 }
 

@@ -9,7 +9,7 @@
 #include "offload/tools/tool.h"
 
 typedef struct sl_synth_shape {
-    const char *name;
+    const char *name, *arch;
     uint32_t layers, d, ff, heads, kv_heads, vocab, context;
     float rope_base, epsilon;
     bool tied; /* the embedding is the head, too */
@@ -19,7 +19,7 @@ typedef struct sl_synth_shape {
 const sl_synth_shape *sl_synth_shape_at(size_t index);
 
 typedef struct sl_synth_options {
-    const char *shape; /* "tiny", "llama-7b", ... */
+    const char *shape; /* "tiny", "llama-7b", "opt-6.7b", ... */
     const char *path;  /* written; an existing file is replaced when all is done */
     uint32_t type;     /* of all matrices; norms are F32 */
     uint64_t seed;
