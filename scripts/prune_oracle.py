@@ -107,6 +107,31 @@ def sparsellm(x, gate, up, down, iterations, density):
         s = move_s(s, z, p, x @ gate.T)
 
 
+def best_z(p, m):
+    """Of (z - m)^2 + (p - relu(z))^2 the best z that is not negative, and the best of the others: the better of the two."""
+    gap = lambda z: (z - m) ** 2 + (p - np.maximum(z, 0)) ** 2
+    active, silent = np.maximum((p + m) / 2, 0), np.minimum(m, 0)
+    return np.where(gap(active) <= gap(silent), active, silent)
+
+
+def sparsellm_relu(x, up, bias, down, iterations, density):
+    """For OPT's feed-forwards: relu, no gate. The biases of down are outside of all this."""
+    z = x @ up.T + bias
+    p = np.maximum(z, 0)
+    y = p @ down.T
+    hx = damped(x)
+    for iteration in range(iterations):
+        hp = damped(p)
+        if iteration > 0:
+            up = up + (z - bias - x @ up.T).T @ x @ np.linalg.inv(hx)
+            down = down + (y - p @ down.T).T @ p @ np.linalg.inv(hp)
+        up, down = sparsegpt(up, hx, density), sparsegpt(down, hp, density)
+        if iteration + 1 == iterations:
+            return up, down
+        p = np.linalg.solve(down.T @ down + np.eye(down.shape[1]), (y @ down + np.maximum(z, 0)).T).T
+        z = best_z(p, x @ up.T + bias)
+
+
 def show(name, matrix):
     print(name, *matrix.shape, *(f"{value:.7g}" for value in matrix.flat))
 
@@ -120,6 +145,9 @@ def main():
     gate, up = draws(4, ff * d, 0.5).reshape(ff, d), draws(5, ff * d, 0.5).reshape(ff, d)
     down = draws(6, d * ff, 0.5).reshape(d, ff)
     for name, matrix in zip(("gate", "up", "down"), sparsellm(x, gate, up, down, 2, 0.5)):
+        show(name, matrix)
+    bias = draws(7, ff, 0.5)
+    for name, matrix in zip(("relu-up", "relu-down"), sparsellm_relu(x, up, bias, down, 2, 0.5)):
         show(name, matrix)
 
 

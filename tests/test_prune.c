@@ -249,8 +249,8 @@ static golden read_golden(const char *wanted)
     return g;
 }
 
-/* The same masks but for one in a thousand, and where they agree the same values. */
-static void check_golden(const char *name, const float *w)
+/* The same masks but for one in a thousand, and where they agree the same values. Gives how many masks differ. */
+static size_t check_golden(const char *name, const float *w)
 {
     golden g = read_golden(name);
     size_t count = (size_t)g.rows * g.cols, other = 0;
@@ -264,6 +264,7 @@ static void check_golden(const char *name, const float *w)
     assert_true(other * 1000 <= count);
     assert_true(worst < 1e-4);
     free(g.at);
+    return other;
 }
 
 static void draw(uint64_t seed, float scale, size_t count, float *out)
@@ -343,44 +344,53 @@ static void sparsegpt_gives_what_numpy_gives(void **state)
     give_back(&a);
 }
 
+/* Without a gate under the very same masks, so that there values alone are compared. */
 static bool check_second_iteration(void *ctx, const sli_sparsellm_report *report)
 {
     const sli_layer *layer = ctx;
-    if (report->iteration == 1) {
+    if (report->iteration != 1)
+        return true;
+    if (layer->model->gated) {
         check_golden("gate", layer->at[SL_ROLE_FFN_GATE]);
         check_golden("up", layer->at[SL_ROLE_FFN_UP]);
         check_golden("down", layer->at[SL_ROLE_FFN_DOWN]);
+    } else {
+        assert_int_equal(check_golden("relu-up", layer->at[SL_ROLE_FFN_UP]), 0);
+        assert_int_equal(check_golden("relu-down", layer->at[SL_ROLE_FFN_DOWN]), 0);
     }
     return true;
 }
 
-static void sparsellm_s_second_iteration_is_numpy_s(void **state)
+/* What SparseLLM's second iteration gives, the first that refits. */
+static void check_sparsellm(bool gated)
 {
-    (void)state;
     enum { D = 32, FF = 48, SEEN = 200 };
     arena a = {0};
     sli_linear *linear;
     sl_threads *threads;
     sl_error err = {0};
-    if (no_blas())
-        skip();
     assert_int_equal(sli_linear_open(2, &linear, &err), SL_OK);
     assert_int_equal(sl_threads_create(2, &threads, &err), SL_OK);
     sli_hessian hx = hessian_of(&a, linear, D), hp = hessian_of(&a, linear, FF);
-    sl_gguf_tensor gate = {.shape = {D, FF, 1, 1}}, down = {.shape = {FF, D, 1, 1}};
+    sl_gguf_tensor gate = {.shape = {D, FF, 1, 1}}, down = {.shape = {FF, D, 1, 1}}, bias = {.shape = {FF, 1, 1, 1}};
     const sl_gguf_tensor *tensors[SL_ROLE_COUNT] = {0};
-    tensors[SL_ROLE_FFN_GATE] = tensors[SL_ROLE_FFN_UP] = &gate;
+    tensors[SL_ROLE_FFN_GATE] = gated ? &gate : NULL;
+    tensors[SL_ROLE_FFN_UP] = &gate;
+    tensors[SL_ROLE_FFN_UP_BIAS] = gated ? NULL : &bias;
     tensors[SL_ROLE_FFN_DOWN] = &down;
-    sl_model model = {.layers = 1, .d = D, .ff = FF, .tensors = tensors};
+    sl_model model = {.layers = 1, .d = D, .ff = FF, .gated = gated, .tensors = tensors};
     sli_layer layer = {.model = &model, .ff = FF};
-    for (sl_tensor_role role = SL_ROLE_FFN_GATE; role <= SL_ROLE_FFN_DOWN; role++) {
+    for (sl_tensor_role role = gated ? SL_ROLE_FFN_GATE : SL_ROLE_FFN_UP; role <= SL_ROLE_FFN_DOWN; role++) {
         layer.at[role] = take(&a, D * FF * sizeof(float));
         draw(4 + role - SL_ROLE_FFN_GATE, 0.5f, D * FF, layer.at[role]);
     }
+    layer.at[SL_ROLE_FFN_UP_BIAS] = take(&a, FF * sizeof(float));
+    draw(7, 0.5f, FF, layer.at[SL_ROLE_FFN_UP_BIAS]);
     sli_sparsellm s = {.gpt = sparsegpt_of(&a, linear, threads, FF),
                        .kernels = sl_kernels_for(SL_ISA_SCALAR),
                        .act = SL_GLU_SILU,
-                       .rule = {.density = 0.5},
+                       .gated = gated,
+                       .rules = {{.density = 0.5}, {.density = 0.5}, {.density = 0.5}},
                        .d = D,
                        .ff = FF,
                        .rows = SEEN,
@@ -389,9 +399,11 @@ static void sparsellm_s_second_iteration_is_numpy_s(void **state)
                        .p_hessian = &hp,
                        .go_on = check_second_iteration,
                        .ctx = &layer};
-    const uint32_t cols[SLI_SPARSELLM_SPOOLS] = {D, D, FF, FF, FF};
-    for (int i = 0; i < SLI_SPARSELLM_SPOOLS; i++)
-        assert_int_equal(sli_spool_open(SEEN, cols[i], true, "", &s.spools[i], &err), SL_OK);
+    for (int i = 0; i < SLI_SPARSELLM_SPOOLS; i++) {
+        uint32_t cols = sli_sparsellm_spool_cols(D, FF, gated, (sli_sparsellm_spool)i);
+        if (cols > 0)
+            assert_int_equal(sli_spool_open(SEEN, cols, true, "", &s.spools[i], &err), SL_OK);
+    }
     assert_int_equal(sli_sparsellm_create(&s, &err), SL_OK);
     float *x = take(&a, SEEN * D * sizeof *x);
     draw_inputs(3, SEEN, D, x);
@@ -406,6 +418,22 @@ static void sparsellm_s_second_iteration_is_numpy_s(void **state)
     sl_threads_destroy(threads);
     sli_linear_close(linear);
     give_back(&a);
+}
+
+static void sparsellm_s_second_iteration_is_numpy_s(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    check_sparsellm(true);
+}
+
+static void sparsellm_s_second_iteration_without_a_gate_is_numpy_s(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    check_sparsellm(false);
 }
 
 /* ---- auxiliaries ---- */
@@ -442,6 +470,40 @@ static void no_update_of_an_auxiliary_raises_the_objective(void **state)
     sl_threads_destroy(threads);
 }
 
+/* The closed form against a search: no z near or far has a smaller gap. */
+static void without_a_gate_the_best_z_is_found_in_both_cases(void **state)
+{
+    (void)state;
+    enum { COUNT = 2000 };
+    static float z[COUNT], p[COUNT], q[COUNT], mu[COUNT];
+    double partial[2 * SLI_AUXILIARY_SUMS];
+    size_t negative = 0;
+    sl_error err = {0};
+    sl_threads *threads;
+    uint64_t random = 6;
+    assert_int_equal(sl_threads_create(2, &threads, &err), SL_OK);
+    sli_auxiliary a = {.count = COUNT, .z = z, .p = p, .q = q, .mu = mu, .threads = threads, .partial = partial};
+    for (int i = 0; i < COUNT; i++) {
+        z[i] = 6 * random_float(&random);
+        p[i] = 6 * random_float(&random);
+        mu[i] = 6 * random_float(&random);
+    }
+    double before = sli_auxiliary_gap(&a);
+    sli_auxiliary_update_z(&a);
+    assert_true(sli_auxiliary_gap(&a) < before);
+    for (int i = 0; i < COUNT; i++) {
+        double best = pow((double)z[i] - mu[i], 2) + pow((double)p[i] - fmax(z[i], 0), 2);
+        negative += z[i] < 0;
+        for (double other = -7; other < 7; other += 0.01)
+            assert_true(best <= pow(other - mu[i], 2) + pow(p[i] - fmax(other, 0), 2) + 1e-5);
+    }
+    assert_true(negative > COUNT / 4 && negative < COUNT * 3 / 4);
+    sli_auxiliary_product(&a);
+    for (int i = 0; i < COUNT; i++)
+        assert_true(q[i] == (z[i] > 0 ? z[i] : 0));
+    sl_threads_destroy(threads);
+}
+
 /* ---- whole models ---- */
 
 typedef struct watched {
@@ -449,6 +511,8 @@ typedef struct watched {
     uint32_t iterations;
     double stop_at; /* 0: never */
     double error[8], objective_before;
+    double density[8]; /* of layers */
+    uint64_t weights, zeros;
 } watched;
 
 static void on_note(void *ctx, const char *line)
@@ -461,6 +525,14 @@ static bool on_progress(void *ctx, double done)
 {
     watched *w = ctx;
     return w->stop_at == 0 || done < w->stop_at;
+}
+
+static void on_pruned(void *ctx, uint32_t layer, uint64_t weights, uint64_t zeros)
+{
+    watched *w = ctx;
+    w->density[layer % 8] = 1 - (double)zeros / (double)weights;
+    w->weights += weights;
+    w->zeros += zeros;
 }
 
 static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *r)
@@ -508,6 +580,7 @@ static void set_up(setting *s, const char *arch, uint32_t type, sli_prune_method
                                      .threads = 2,
                                      .progress = on_progress,
                                      .note = on_note,
+                                     .pruned = on_pruned,
                                      .iterated = on_iteration};
 }
 
@@ -568,7 +641,8 @@ static void count_file(const char *path, size_t *zeros, size_t *weights)
     assert_int_equal(sl_model_open(file, &model, &err), SL_OK);
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (int i = 0; i < SLI_PRUNE_MATRICES; i++)
-            count_tensor(path, sl_model_tensor(model, sli_prune_roles[i], layer), zeros, weights);
+            if (sl_model_tensor(model, sli_prune_roles[i], layer) != NULL)
+                count_tensor(path, sl_model_tensor(model, sli_prune_roles[i], layer), zeros, weights);
     sl_model_close(model);
     sl_gguf_close(file);
 }
@@ -596,13 +670,13 @@ static void zeros_are_there_after_reload_in_every_type_and_by_every_method(void 
         }
 }
 
-static void every_architecture_with_seven_matrices_is_pruned_and_runs(void **state)
+static void every_architecture_with_matrices_of_its_own_is_pruned_and_runs(void **state)
 {
     (void)state;
-    static const char *const archs[] = {"llama", "qwen2", "qwen3", "gemma3"};
+    static const char *const archs[] = {"llama", "qwen2", "qwen3", "gemma3", "opt"};
     if (no_blas())
         skip();
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof archs / sizeof *archs; i++) {
         setting s;
         sl_engine *engine;
         sl_error err = {0};
@@ -616,6 +690,45 @@ static void every_architecture_with_seven_matrices_is_pruned_and_runs(void **sta
         sl_engine_close(engine);
         tear_down(&s);
     }
+}
+
+static void one_threshold_over_all_layers_keeps_the_asked_share_by_every_method(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    for (int method = SLI_PRUNE_MAGNITUDE; method <= SLI_PRUNE_SPARSELLM; method++) {
+        setting s;
+        size_t zeros, weights;
+        set_up(&s, method % 2 == 0 ? "opt" : NULL, SL_TYPE_F32, (sli_prune_method)method);
+        s.options.rates = SLI_PRUNE_RATES_GLOBAL;
+        s.options.rule.density = 0.6;
+        prune_well(&s);
+        count_file(s.out, &zeros, &weights);
+        assert_true(zeros == s.watched.zeros && weights == s.watched.weights);
+        assert_true(fabs(1 - (double)zeros / (double)weights - 0.6) < 0.01);
+        assert_true(fabs(s.watched.density[0] - s.watched.density[1]) > 1e-4); /* layers differ */
+        assert_non_null(strstr(s.watched.notes, "one threshold for all layers"));
+        tear_down(&s);
+    }
+}
+
+static void one_threshold_is_refused_where_layers_must_be_alike(void **state)
+{
+    (void)state;
+    setting s;
+    sl_error err;
+    set_up(&s, NULL, SL_TYPE_F16, SLI_PRUNE_MAGNITUDE);
+    s.options.rates = SLI_PRUNE_RATES_GLOBAL;
+    s.options.rule = (sli_prune_rule){0.5, 2, 4};
+    s.options.pattern = "2:4";
+    assert_int_equal(prune(&s, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "--rates global goes with --density"));
+    s.options.rule = (sli_prune_rule){.density = 0};
+    s.options.neurons = 0.5;
+    assert_int_equal(prune(&s, &err), SL_INVALID);
+    assert_int_equal(access(s.out, F_OK), -1);
+    tear_down(&s);
 }
 
 static void a_packed_or_fused_model_is_refused(void **state)
@@ -741,14 +854,14 @@ static void neurons_are_taken_out_in_blocks_and_the_file_shrinks(void **state)
     if (no_blas())
         skip();
     for (int method = SLI_PRUNE_MAGNITUDE; method <= SLI_PRUNE_SPARSEGPT; method++)
-        for (int no_refit = 0; no_refit < 2; no_refit++) {
+        for (int no_refit = 0; no_refit < 4; no_refit++) { /* and half of them without a gate */
             setting s;
             struct stat before, after;
             sl_engine *engine;
             sl_error err = {0};
-            set_up(&s, NULL, SL_TYPE_Q4_1, (sli_prune_method)method); /* no zero has to survive */
+            set_up(&s, no_refit < 2 ? NULL : "opt", SL_TYPE_Q4_1, (sli_prune_method)method); /* no zero has to survive */
             s.options.neurons = 0.7;
-            s.options.no_refit = no_refit;
+            s.options.no_refit = no_refit % 2;
             prune_well(&s);
             assert_int_equal(s.result.neurons_after, 64);
             assert_int_equal(stat(s.in, &before), 0);
@@ -774,9 +887,13 @@ int main(void)
         cmocka_unit_test(sparsegpt_loses_less_than_leaving_the_others_as_they_are),
         cmocka_unit_test(sparsegpt_gives_what_numpy_gives),
         cmocka_unit_test(sparsellm_s_second_iteration_is_numpy_s),
+        cmocka_unit_test(sparsellm_s_second_iteration_without_a_gate_is_numpy_s),
         cmocka_unit_test(no_update_of_an_auxiliary_raises_the_objective),
+        cmocka_unit_test(without_a_gate_the_best_z_is_found_in_both_cases),
         cmocka_unit_test(zeros_are_there_after_reload_in_every_type_and_by_every_method),
-        cmocka_unit_test(every_architecture_with_seven_matrices_is_pruned_and_runs),
+        cmocka_unit_test(every_architecture_with_matrices_of_its_own_is_pruned_and_runs),
+        cmocka_unit_test(one_threshold_over_all_layers_keeps_the_asked_share_by_every_method),
+        cmocka_unit_test(one_threshold_is_refused_where_layers_must_be_alike),
         cmocka_unit_test(a_packed_or_fused_model_is_refused),
         cmocka_unit_test(a_type_without_an_exact_zero_is_refused_with_those_that_work),
         cmocka_unit_test(a_run_that_was_stopped_goes_on_behind_its_last_layer),

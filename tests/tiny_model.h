@@ -108,12 +108,18 @@ static inline const char *tiny_arch(const tiny_model *m)
     return m->arch != NULL ? m->arch : "llama";
 }
 
+static inline bool tiny_is_opt(const tiny_model *m)
+{
+    return strcmp(tiny_arch(m), "opt") == 0;
+}
+
 static inline sl_status tiny_layer(tiny_writer *w, uint32_t layer, sl_error *err)
 {
     const tiny_model *m = w->model;
     uint32_t q = m->heads * m->head_dim, kv = m->kv_heads * m->head_dim;
     bool fused = strcmp(tiny_arch(m), "phi3") == 0, post_norms = strcmp(tiny_arch(m), "gemma3") == 0;
-    bool apart = !fused, biases = m->biases, head_norms = post_norms || strcmp(tiny_arch(m), "qwen3") == 0;
+    bool opt = tiny_is_opt(m), apart = !fused, gate = apart && !opt, biases = m->biases || opt,
+         head_norms = post_norms || strcmp(tiny_arch(m), "qwen3") == 0;
     const struct {
         bool there;
         const char *name;
@@ -121,6 +127,7 @@ static inline sl_status tiny_layer(tiny_writer *w, uint32_t layer, sl_error *err
         float middle, spread;
     } tensors[] = {
         {true, "attn_norm.weight", m->d, 0, 1.0f, 0.1f},
+        {opt, "attn_norm.bias", m->d, 0, 0, 0.2f},
         {fused, "attn_qkv.weight", m->d, q + 2 * kv, 0, 2},
         {apart, "attn_q.weight", m->d, q, 0, 2},
         {biases, "attn_q.bias", q, 0, 0, 0.5f},
@@ -131,11 +138,15 @@ static inline sl_status tiny_layer(tiny_writer *w, uint32_t layer, sl_error *err
         {apart, "attn_v.weight", m->d, kv, 0, 2},
         {biases, "attn_v.bias", kv, 0, 0, 0.5f},
         {true, "attn_output.weight", q, m->d, 0, 2},
+        {opt, "attn_output.bias", m->d, 0, 0, 0.2f},
         {post_norms, "post_attention_norm.weight", m->d, 0, 0.5f, 0.1f},
         {true, "ffn_norm.weight", m->d, 0, 1.0f, 0.1f},
-        {apart, "ffn_gate.weight", m->d, m->ff, 0, 2},
+        {opt, "ffn_norm.bias", m->d, 0, 0, 0.2f},
+        {gate, "ffn_gate.weight", m->d, m->ff, 0, 2},
         {true, "ffn_up.weight", m->d, fused ? 2 * m->ff : m->ff, 0, 2},
+        {opt, "ffn_up.bias", m->ff, 0, 0, 0.5f},
         {true, "ffn_down.weight", m->ff, m->d, 0, 2},
+        {opt, "ffn_down.bias", m->d, 0, 0, 0.2f},
         {post_norms, "post_ffw_norm.weight", m->d, 0, 0.5f, 0.1f},
     };
     for (size_t i = 0; i < sizeof tensors / sizeof *tensors; i++) {
@@ -158,11 +169,15 @@ static inline sl_status tiny_tensors(tiny_writer *w, bool filling, sl_error *err
     w->matrices = 0;
     w->tensors = 0;
     SL_TRY(tiny_tensor(w, "token_embd.weight", m->d, m->vocab, 0, spread, err));
+    if (tiny_is_opt(m))
+        SL_TRY(tiny_tensor(w, "position_embd.weight", m->d, m->context, 0, spread, err));
     if (m->rope_factors)
         SL_TRY(tiny_tensor(w, "rope_freqs.weight", m->head_dim / 2, 0, 4.0f, 3.0f, err));
     for (uint32_t layer = 0; layer < m->layers; layer++)
         SL_TRY(tiny_layer(w, layer, err));
     SL_TRY(tiny_tensor(w, "output_norm.weight", m->d, 0, 2.0f, 0.1f, err));
+    if (tiny_is_opt(m))
+        SL_TRY(tiny_tensor(w, "output_norm.bias", m->d, 0, 0, 0.2f, err));
     if (m->head_copies_embedding)
         w->matrices = w->tensors = 0;
     return m->tied ? SL_OK : tiny_tensor(w, "output.weight", m->d, m->vocab, 0, spread, err);
@@ -196,7 +211,7 @@ static inline sl_status tiny_values(sl_gguf_writer *w, const tiny_model *m, sl_e
                    {"attention.head_count_kv", m->kv_heads, false},
                    {"attention.key_length", m->head_dim, false},
                    {"attention.value_length", m->head_dim, false},
-                   {"rope.dimension_count", m->head_dim, false},
+                   {"rope.dimension_count", tiny_is_opt(m) ? 0 : m->head_dim, true},
                    {"attention.sliding_window", m->window, true},
                    {"attention.sliding_window_pattern", m->window_period, true}};
     char key[96];
@@ -204,8 +219,9 @@ static inline sl_status tiny_values(sl_gguf_writer *w, const tiny_model *m, sl_e
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].value != 0 || !numbers[i].may_lack)
             SL_TRY(tiny_number(w, m, numbers[i].name, numbers[i].value, err));
-    SL_TRY(tiny_real(w, m, "attention.layer_norm_rms_epsilon", 1e-5f, err));
-    SL_TRY(tiny_real(w, m, "rope.freq_base", m->window > 0 ? 1e6f : 10000.0f, err));
+    SL_TRY(tiny_real(w, m, tiny_is_opt(m) ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 1e-5f, err));
+    if (!tiny_is_opt(m))
+        SL_TRY(tiny_real(w, m, "rope.freq_base", m->window > 0 ? 1e6f : 10000.0f, err));
     if (m->rope_linear > 0) {
         snprintf(key, sizeof key, "%s.rope.scaling.type", tiny_arch(m));
         SL_TRY(sl_gguf_write_str(w, key, "linear", err));

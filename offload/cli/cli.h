@@ -35,7 +35,7 @@ typedef struct cli_args {
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
         *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
-        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers;
+        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers, *rates;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes, vram_budget_bytes;

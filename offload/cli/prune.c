@@ -11,7 +11,7 @@
 
 typedef struct pruning {
     const cli_args *args;
-    json_t *warnings, *iterations;
+    json_t *warnings, *iterations, *layers;
     sli_prune_result result;
     uint64_t started_ns;
     double first_share; /* of the work, that an earlier run had done; below 0 before the first step */
@@ -38,6 +38,13 @@ static void on_note(void *ctx, const char *line)
     cli_note(p->warnings, line);
 }
 
+static void on_pruned(void *ctx, uint32_t layer, uint64_t weights, uint64_t zeros)
+{
+    pruning *p = ctx;
+    double kept = weights > 0 ? 1 - (double)zeros / (double)weights : 1;
+    json_array_append_new(p->layers, json_pack("{s:i, s:f}", "layer", (int)layer, "density", kept));
+}
+
 static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *r)
 {
     pruning *p = ctx;
@@ -46,12 +53,15 @@ static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *
     fprintf(stderr, "layer %u, iteration %u: objective ", layer, r->iteration + 1);
     if (r->iteration > 0)
         fprintf(stderr, "%.6f, refit %.6f, ", r->before_refit, o[SLI_SPARSELLM_REFIT]);
-    fprintf(stderr, "pruned %.6f, p %.6f, z %.6f, s %.6f; output error %.6f\n", o[SLI_SPARSELLM_PRUNED], o[SLI_SPARSELLM_P],
-            o[SLI_SPARSELLM_Z], o[SLI_SPARSELLM_S], r->output_error);
-    json_array_append_new(p->iterations, json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "layer", (int)layer, "iteration",
-                                                   (int)r->iteration + 1, "before_refit", r->before_refit, "refit", o[SLI_SPARSELLM_REFIT],
-                                                   "pruned", o[SLI_SPARSELLM_PRUNED], "p", o[SLI_SPARSELLM_P], "z", o[SLI_SPARSELLM_Z], "s",
-                                                   o[SLI_SPARSELLM_S], "output_error", r->output_error));
+    fprintf(stderr, "pruned %.6f, p %.6f, z %.6f", o[SLI_SPARSELLM_PRUNED], o[SLI_SPARSELLM_P], o[SLI_SPARSELLM_Z]);
+    if (r->gated)
+        fprintf(stderr, ", s %.6f", o[SLI_SPARSELLM_S]);
+    fprintf(stderr, "; output error %.6f\n", r->output_error);
+    json_array_append_new(p->iterations,
+                          json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:o, s:f}", "layer", (int)layer, "iteration",
+                                    (int)r->iteration + 1, "before_refit", r->before_refit, "refit", o[SLI_SPARSELLM_REFIT], "pruned",
+                                    o[SLI_SPARSELLM_PRUNED], "p", o[SLI_SPARSELLM_P], "z", o[SLI_SPARSELLM_Z], "s",
+                                    r->gated ? json_real(o[SLI_SPARSELLM_S]) : json_null(), "output_error", r->output_error));
 }
 
 /* ---- what was asked for ---- */
@@ -89,6 +99,18 @@ static sl_status take_rate(const cli_args *args, sli_prune_options *out, sl_erro
     return SL_OK;
 }
 
+static sl_status take_rates(const cli_args *args, sli_prune_options *out, sl_error *err)
+{
+    static const char *const names[] = {"layer", "global"};
+    int rates = SLI_PRUNE_RATES_LAYER;
+    if (args->rates != NULL)
+        SL_TRY(cli_one_of("--rates", args->rates, names, 2, &rates, err));
+    if (args->rates != NULL && args->density < 0)
+        return sl_fail(err, SL_INVALID, "--rates goes with --density; a pattern or --neurons leaves every layer the same share");
+    out->rates = (sli_prune_rates)rates;
+    return SL_OK;
+}
+
 static sl_status take_layers(const cli_args *args, sli_prune_options *out, sl_error *err)
 {
     char *dash, *end = NULL;
@@ -123,6 +145,7 @@ static sl_status take_options(const cli_args *args, sli_prune_options *out, sl_e
         return sl_fail(err, SL_INVALID, "prune needs -m FILE and -o FILE");
     SL_TRY(take_method(args, out, err));
     SL_TRY(take_rate(args, out, err));
+    SL_TRY(take_rates(args, out, err));
     SL_TRY(take_layers(args, out, err));
     SL_TRY(take_type(args, out, err));
     bool looks = out->method != SLI_PRUNE_MAGNITUDE || (out->neurons > 0 && !out->no_refit);
@@ -145,6 +168,7 @@ static sl_status work(pruning *p, sl_error *err)
                                  .threads = (uint32_t)args->threads,
                                  .progress = on_progress,
                                  .note = on_note,
+                                 .pruned = on_pruned,
                                  .iterated = on_iteration,
                                  .ctx = p};
     SL_TRY(take_options(args, &options, err));
@@ -164,13 +188,26 @@ static json_t *json_result(const pruning *p)
     const sli_prune_result *r = &p->result;
     struct stat written = {0};
     stat(p->args->output, &written);
-    return json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:f, s:i, s:i, s:b, s:I, s:I, s:f, s:O, s:O}", "file", p->args->output,
+    return json_pack("{s:s, s:s, s:I, s:I, s:i, s:i, s:I, s:I, s:f, s:i, s:i, s:b, s:I, s:I, s:f, s:O, s:O, s:O}", "file", p->args->output,
                      "method", p->args->method, "bytes", (json_int_t)written.st_size, "tokens", (json_int_t)r->tokens, "layers",
                      (int)r->layers, "resumed_layers", (int)r->resumed_layers, "weights", (json_int_t)r->weights, "zeros",
                      (json_int_t)r->zeros, "zeros_share", r->weights > 0 ? (double)r->zeros / (double)r->weights : 0.0, "neurons_before",
                      (int)r->neurons_before, "neurons_after", (int)r->neurons_after, "spilled", (int)r->spilled, "ram_budget_bytes",
-                     (json_int_t)r->budget_bytes, "peak_rss_bytes", (json_int_t)sl_peak_rss_bytes(), "seconds", r->seconds, "iterations",
-                     p->iterations, "warnings", p->warnings);
+                     (json_int_t)r->budget_bytes, "peak_rss_bytes", (json_int_t)sl_peak_rss_bytes(), "seconds", r->seconds, "layer_density",
+                     p->layers, "iterations", p->iterations, "warnings", p->warnings);
+}
+
+/* "density by layer (0-3): 0.412 0.501 0.533 0.554" */
+static void print_layers(const json_t *layers)
+{
+    size_t count = json_array_size(layers);
+    if (count == 0)
+        return;
+    int first = (int)json_integer_value(json_object_get(json_array_get(layers, 0), "layer"));
+    fprintf(stderr, "density by layer (%d-%d):", first, first + (int)count - 1);
+    for (size_t i = 0; i < count; i++)
+        fprintf(stderr, " %.3f", json_real_value(json_object_get(json_array_get(layers, i), "density")));
+    fprintf(stderr, "\n");
 }
 
 static void print_result(const pruning *p)
@@ -190,6 +227,8 @@ static void print_result(const pruning *p)
                 (unsigned long long)r->weights);
     fprintf(stderr, "; %u tokens, %.1f s, peak memory %s of %s%s\n", r->tokens, r->seconds, peak, budget,
             r->spilled ? ", activations in a file" : "");
+    if (r->neurons_after == r->neurons_before)
+        print_layers(p->layers);
 }
 
 static void tell_kept(const pruning *p)
@@ -200,7 +239,12 @@ static void tell_kept(const pruning *p)
 
 int cli_prune(const cli_args *args)
 {
-    pruning p = {.args = args, .warnings = json_array(), .iterations = json_array(), .started_ns = sl_now_ns(), .first_share = -1};
+    pruning p = {.args = args,
+                 .warnings = json_array(),
+                 .iterations = json_array(),
+                 .layers = json_array(),
+                 .started_ns = sl_now_ns(),
+                 .first_share = -1};
     sl_error err = {0};
     int result = CLI_DONE;
     cli_catch_interrupt(NULL);
@@ -216,5 +260,6 @@ int cli_prune(const cli_args *args)
     }
     json_decref(p.warnings);
     json_decref(p.iterations);
+    json_decref(p.layers);
     return result;
 }

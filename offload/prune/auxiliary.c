@@ -55,27 +55,65 @@ static float step_s(const sli_auxiliary *a, size_t i)
     return s;
 }
 
-static void run_share(void *arg, unsigned index, unsigned count)
+/* Of elements [i, end), with a gate; gives their gap, where that is the work. */
+static double run_gated(const sli_auxiliary *a, work what, size_t i, size_t end)
 {
-    const job *j = arg;
-    const sli_auxiliary *a = j->a;
-    size_t end = a->count * (index + 1) / count;
     double sum = 0;
-    for (size_t i = a->count * index / count; i < end; i++) {
+    for (; i < end; i++) {
         float slope, value;
-        if (j->work == UPDATE_S) {
+        if (what == UPDATE_S) {
             a->s[i] = step_s(a, i);
             continue;
         }
         value = act(a->act, a->s[i], &slope);
-        if (j->work == PRODUCT)
+        if (what == PRODUCT)
             a->q[i] = value * a->z[i];
-        else if (j->work == UPDATE_Z)
+        else if (what == UPDATE_Z)
             a->z[i] = (a->mu[i] + value * a->p[i]) / (1.0f + value * value);
         else
             sum += (double)s_gap(a, i, a->s[i], value) + ((double)a->z[i] - a->mu[i]) * ((double)a->z[i] - a->mu[i]);
     }
-    a->partial[index * SLI_AUXILIARY_SUMS] = sum;
+    return sum;
+}
+
+static float relu(float x)
+{
+    return x > 0 ? x : 0;
+}
+
+static double relu_gap(const sli_auxiliary *a, size_t i, float z)
+{
+    double from = (double)z - a->mu[i], to = (double)a->p[i] - relu(z);
+    return from * from + to * to;
+}
+
+static float best_z(const sli_auxiliary *a, size_t i)
+{
+    float active = relu((a->p[i] + a->mu[i]) / 2), silent = a->mu[i] < 0 ? a->mu[i] : 0;
+    return relu_gap(a, i, active) <= relu_gap(a, i, silent) ? active : silent;
+}
+
+/* The same without a gate. */
+static double run_relu(const sli_auxiliary *a, work what, size_t i, size_t end)
+{
+    double sum = 0;
+    for (; i < end; i++) {
+        if (what == PRODUCT)
+            a->q[i] = relu(a->z[i]);
+        else if (what == UPDATE_Z)
+            a->z[i] = best_z(a, i);
+        else if (what == GAP)
+            sum += relu_gap(a, i, a->z[i]);
+    }
+    return sum;
+}
+
+static void run_share(void *arg, unsigned index, unsigned count)
+{
+    const job *j = arg;
+    size_t first = j->a->count * index / count, end = j->a->count * (index + 1) / count;
+    j->a->partial[index * SLI_AUXILIARY_SUMS] = j->a->s != NULL ? run_gated(j->a, j->work, first, end)
+                                                                : run_relu(j->a, j->work, first, end);
 }
 
 static void run(const sli_auxiliary *a, work what)

@@ -4,6 +4,12 @@
  *
  *     gap = (s - mg)^2 + (z - mu)^2 + (p - act(s) z)^2
  *
+ * Where there is no gate, s and mg are NULL, and
+ *
+ *     gap = (z - mu)^2 + (p - relu(z))^2
+ *
+ * whose least z is the better of two: of those that are not negative max(0, (p + mu) / 2), of the others min(0, mu).
+ *
  * Threads: one owner; the elements are divided over the crew, sums are taken in a fixed order. */
 #ifndef SL_OFFLOAD_PRUNE_AUXILIARY_H
 #define SL_OFFLOAD_PRUNE_AUXILIARY_H
@@ -14,7 +20,7 @@
 #define SLI_AUXILIARY_SUMS 8 /* doubles of a thread: a cache line */
 
 typedef struct sli_auxiliary {
-    sl_glu act;
+    sl_glu act; /* of the gate */
     size_t count;
     float *s, *z, *p, *q;
     const float *mg, *mu;
@@ -23,8 +29,8 @@ typedef struct sli_auxiliary {
 } sli_auxiliary;
 
 double sli_auxiliary_gap(const sli_auxiliary *a);    /* summed over all elements */
-void sli_auxiliary_product(const sli_auxiliary *a);  /* q = act(s) z */
+void sli_auxiliary_product(const sli_auxiliary *a);  /* q = act(s) z, or relu(z) */
 void sli_auxiliary_update_z(const sli_auxiliary *a); /* the z of least gap */
-void sli_auxiliary_update_s(const sli_auxiliary *a); /* a few steps of s; no element's gap rises */
+void sli_auxiliary_update_s(const sli_auxiliary *a); /* a few steps of s, where there is one; no element's gap rises */
 
 #endif

@@ -44,7 +44,7 @@ static uint32_t layer_of(sl_str name)
     return i > 4 && i < name.length && name.data[i] == '.' ? layer : NO_LAYER;
 }
 
-/* The role of a matrix that is written anew; SL_ROLE_NONE for what is copied. Where neurons go, gate, up and down; else all seven. */
+/* The role of a tensor that is written anew; SL_ROLE_NONE for what is copied. Where neurons go, gate, up and down, and up's biases; else all matrices. */
 static sl_tensor_role written_role(const sli_prune_output *o, const sl_gguf_tensor *t)
 {
     uint32_t layer = layer_of(t->name);
@@ -53,12 +53,14 @@ static sl_tensor_role written_role(const sli_prune_output *o, const sl_gguf_tens
     for (int i = o->keep_ff < o->model->ff ? 4 : 0; i < SLI_PRUNE_MATRICES; i++)
         if (sl_model_tensor(o->model, sli_prune_roles[i], layer) == t)
             return sli_prune_roles[i];
+    if (o->keep_ff < o->model->ff && sl_model_tensor(o->model, SL_ROLE_FFN_UP_BIAS, layer) == t)
+        return SL_ROLE_FFN_UP_BIAS;
     return SL_ROLE_NONE;
 }
 
 static uint32_t type_of(const sli_prune_output *o, const sl_gguf_tensor *t)
 {
-    return o->type == SLI_PRUNE_SAME_TYPE ? t->type : o->type;
+    return o->type == SLI_PRUNE_SAME_TYPE || t->shape[1] == 1 ? t->type : o->type; /* a vector stays F32 */
 }
 
 sl_status sli_prune_check_types(const sli_prune_output *o, bool zeros, sl_error *err)
@@ -69,7 +71,7 @@ sl_status sli_prune_check_types(const sli_prune_output *o, bool zeros, sl_error 
         if (role == SL_ROLE_NONE)
             continue;
         const sl_format *format = sl_format_of(type_of(o, t));
-        uint64_t cols = role == SL_ROLE_FFN_DOWN ? o->keep_ff : t->shape[0];
+        uint64_t cols = role == SL_ROLE_FFN_DOWN || role == SL_ROLE_FFN_UP_BIAS ? o->keep_ff : t->shape[0];
         if (zeros ? !sli_prune_type_works(type_of(o, t)) : !sl_quantize_knows(type_of(o, t)))
             return sl_fail(err, o->type == SLI_PRUNE_SAME_TYPE ? SL_UNSUPPORTED : SL_INVALID,
                            "%s: tensor \"%.*s\" would be %s, %s; --type " SLI_PRUNE_TYPES " works", sl_gguf_path(o->in),
@@ -110,6 +112,8 @@ static sl_status write_record(sl_gguf_writer *w, const sli_prune_record *r, sl_e
     } else {
         SL_TRY(sl_gguf_write_f32(w, "sluice.prune.density", (float)r->density, err));
     }
+    if (r->global)
+        SL_TRY(sl_gguf_write_str(w, "sluice.prune.rates", "global", err));
     if (r->pattern != NULL)
         SL_TRY(sl_gguf_write_str(w, "sluice.prune.pattern", r->pattern, err));
     SL_TRY(sl_gguf_write_u32(w, "sluice.prune.tokens", r->tokens, err));
@@ -140,7 +144,7 @@ static sl_status declare(sli_prune_output *o, const sl_gguf_tensor *t, sl_error 
     uint64_t shape[4] = {t->shape[0], t->shape[1], t->shape[2], t->shape[3]};
     char name[128];
     snprintf(name, sizeof name, "%.*s", (int)t->name.length, t->name.data);
-    if (role == SL_ROLE_FFN_DOWN)
+    if (role == SL_ROLE_FFN_DOWN || role == SL_ROLE_FFN_UP_BIAS)
         shape[0] = o->keep_ff;
     if (role == SL_ROLE_FFN_GATE || role == SL_ROLE_FFN_UP)
         shape[1] = o->keep_ff;
@@ -315,6 +319,8 @@ static sl_status write_tensor(sli_prune_output *o, const sl_gguf_tensor *t, cons
     sl_tensor_role role = written_role(o, t);
     if (role == SL_ROLE_NONE || from == NULL)
         return copy_tensor(o, t, err);
+    if (role == SL_ROLE_FFN_UP_BIAS)
+        return sl_gguf_writer_data(o->writer, from->at[role], from->ff * sizeof(float), err);
     uint32_t rows = sli_layer_rows(from, role), cols = sli_layer_cols(from, role), type = type_of(o, t);
     for (uint32_t row = 0; row < rows; row++) {
         sl_quantize_row(type, from->at[role] + (size_t)row * cols, cols, o->row);
@@ -329,10 +335,10 @@ static sl_status write_tensor(sli_prune_output *o, const sl_gguf_tensor *t, cons
 
 void sli_prune_output_round(const sli_prune_output *o, sli_layer *layer, sl_tensor_role role)
 {
-    uint32_t rows = sli_layer_rows(layer, role), cols = sli_layer_cols(layer, role);
     const sl_gguf_tensor *t = sl_model_tensor(o->model, role, layer->index);
-    if (written_role(o, t) == SL_ROLE_NONE)
+    if (t == NULL || written_role(o, t) == SL_ROLE_NONE)
         return;
+    uint32_t rows = sli_layer_rows(layer, role), cols = sli_layer_cols(layer, role);
     for (uint32_t row = 0; row < rows; row++) {
         float *w = layer->at[role] + (size_t)row * cols;
         sl_quantize_row(type_of(o, t), w, cols, o->row);

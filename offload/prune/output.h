@@ -16,6 +16,7 @@ typedef struct sli_prune_record {
     const char *method;
     double density;      /* kept share of the weights; 0: see neurons */
     const char *pattern; /* or NULL */
+    bool global;         /* the density is that of all layers together */
     double neurons;      /* kept share; 0: none were removed */
     bool refit;
     uint32_t tokens, first_layer, end_layer;

@@ -7,7 +7,9 @@
 #include <math.h>
 #include <string.h>
 
-static size_t place(sli_sparsellm *s, uint32_t d, uint32_t ff, unsigned threads, uint8_t *base)
+static const sl_tensor_role roles[3] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
+
+static size_t place(sli_sparsellm *s, uint32_t d, uint32_t ff, bool gated, unsigned threads, uint8_t *base)
 {
     sl_layout l = {.base = base};
     size_t narrow = (size_t)SLI_SPARSELLM_TILE * d * sizeof(float), wide = (size_t)SLI_SPARSELLM_TILE * ff * sizeof(float);
@@ -16,39 +18,55 @@ static size_t place(sli_sparsellm *s, uint32_t d, uint32_t ff, unsigned threads,
     s->y = sl_layout_place(&l, narrow);
     s->r = sl_layout_place(&l, narrow);
     s->t = sl_layout_place(&l, narrow);
-    s->s = sl_layout_place(&l, wide);
+    s->s = gated ? sl_layout_place(&l, wide) : NULL;
     s->z = sl_layout_place(&l, wide);
     s->p = sl_layout_place(&l, wide);
-    s->mg = sl_layout_place(&l, wide);
+    s->mg = gated ? sl_layout_place(&l, wide) : NULL;
     s->mu = sl_layout_place(&l, wide);
     s->q = sl_layout_place(&l, wide);
     s->sum = sl_layout_place(&l, matrix);
     s->inverse = sl_layout_place(&l, (size_t)d * d * sizeof(float));
     for (int i = 0; i < 3; i++)
-        s->best[i] = sl_layout_place(&l, matrix);
+        s->best[i] = gated || roles[i] != SL_ROLE_FFN_GATE ? sl_layout_place(&l, matrix) : NULL;
     s->partial = sl_layout_place(&l, threads * SLI_AUXILIARY_SUMS * sizeof(double));
     return l.used;
 }
 
-uint64_t sli_sparsellm_price(uint32_t d, uint32_t ff, unsigned threads)
+uint64_t sli_sparsellm_price(uint32_t d, uint32_t ff, bool gated, unsigned threads)
 {
     sli_sparsellm unused;
-    return sl_pages_round(place(&unused, d, ff, threads, NULL));
+    return sl_pages_round(place(&unused, d, ff, gated, threads, NULL));
 }
 
-uint64_t sli_sparsellm_spool_bytes(uint32_t d, uint32_t ff, uint32_t rows)
+uint32_t sli_sparsellm_spool_cols(uint32_t d, uint32_t ff, bool gated, sli_sparsellm_spool which)
 {
-    return 2 * sli_spool_bytes(rows, d) + 3 * sli_spool_bytes(rows, ff);
+    switch (which) {
+    case SLI_SPARSELLM_X:
+    case SLI_SPARSELLM_Y: return d;
+    case SLI_SPARSELLM_SPOOL_S: return gated ? ff : 0;
+    case SLI_SPARSELLM_SPOOL_Z:
+    case SLI_SPARSELLM_SPOOL_P: return ff;
+    case SLI_SPARSELLM_SPOOLS: break;
+    }
+    return 0;
+}
+
+uint64_t sli_sparsellm_spool_bytes(uint32_t d, uint32_t ff, bool gated, uint32_t rows)
+{
+    uint64_t bytes = 0;
+    for (int which = 0; which < SLI_SPARSELLM_SPOOLS; which++)
+        bytes += sli_spool_bytes(rows, sli_sparsellm_spool_cols(d, ff, gated, (sli_sparsellm_spool)which));
+    return bytes;
 }
 
 sl_status sli_sparsellm_create(sli_sparsellm *s, sl_error *err)
 {
     unsigned threads = sl_threads_count(s->gpt.threads);
-    s->arena_bytes = place(s, s->d, s->ff, threads, NULL);
+    s->arena_bytes = place(s, s->d, s->ff, s->gated, threads, NULL);
     s->arena = sl_pages_alloc(s->arena_bytes);
     if (s->arena == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for SparseLLM");
-    place(s, s->d, s->ff, threads, s->arena);
+    place(s, s->d, s->ff, s->gated, threads, s->arena);
     return SL_OK;
 }
 
@@ -79,7 +97,16 @@ static sl_status store(const sli_sparsellm *s, sli_sparsellm_spool which, uint32
 static sl_status load_all(const sli_sparsellm *s, uint32_t first, uint32_t n, sl_error *err)
 {
     for (int which = 0; which < SLI_SPARSELLM_SPOOLS; which++)
-        SL_TRY(load(s, (sli_sparsellm_spool)which, first, n, err));
+        if (tile_of(s, (sli_sparsellm_spool)which) != NULL)
+            SL_TRY(load(s, (sli_sparsellm_spool)which, first, n, err));
+    return SL_OK;
+}
+
+static sl_status store_auxiliaries(const sli_sparsellm *s, uint32_t first, uint32_t n, sl_error *err)
+{
+    for (int which = SLI_SPARSELLM_SPOOL_S; which < SLI_SPARSELLM_SPOOLS; which++)
+        if (tile_of(s, (sli_sparsellm_spool)which) != NULL)
+            SL_TRY(store(s, (sli_sparsellm_spool)which, first, n, err));
     return SL_OK;
 }
 
@@ -103,10 +130,34 @@ static void take_rest(const sli_sparsellm *s, uint32_t n, const float *x)
     multiply(s, n, SL_ROLE_FFN_DOWN, x, -1.0f, 1.0f, s->r);
 }
 
+/* out[n][ff] = keep * out + factor * (x w' + b), of up's matrix or gate's, which has no biases. */
+static void take_product(const sli_sparsellm *s, uint32_t n, sl_tensor_role role, float factor, float keep, float *out)
+{
+    bool biased = role == SL_ROLE_FFN_UP && sl_model_tensor(s->layer->model, SL_ROLE_FFN_UP_BIAS, s->layer->index) != NULL;
+    const float *bias = s->layer->at[SL_ROLE_FFN_UP_BIAS];
+    multiply(s, n, role, s->x, factor, keep, out);
+    for (size_t row = 0; biased && row < n; row++)
+        for (size_t i = 0; i < s->ff; i++)
+            out[row * s->ff + i] += factor * bias[i];
+}
+
 static void take_products(const sli_sparsellm *s, uint32_t n)
 {
-    multiply(s, n, SL_ROLE_FFN_GATE, s->x, 1.0f, 0.0f, s->mg);
-    multiply(s, n, SL_ROLE_FFN_UP, s->x, 1.0f, 0.0f, s->mu);
+    if (s->gated)
+        take_product(s, n, SL_ROLE_FFN_GATE, 1.0f, 0.0f, s->mg);
+    take_product(s, n, SL_ROLE_FFN_UP, 1.0f, 0.0f, s->mu);
+}
+
+/* out = act(gate) up, or relu(up) */
+static void activate(const sli_sparsellm *s, uint32_t n, const float *gate, const float *up, float *out)
+{
+    size_t count = (size_t)n * s->ff;
+    if (s->gated) {
+        s->kernels->glu(s->act, gate, up, count, out);
+        return;
+    }
+    memcpy(out, up, count * sizeof *out);
+    s->kernels->relu(out, count);
 }
 
 static double squares(const float *x, size_t count)
@@ -140,13 +191,14 @@ static sl_status begin(const sli_sparsellm *s, double *norm, sl_error *err)
     for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
         uint32_t n = tile_rows(s, at);
         SL_TRY(load(s, SLI_SPARSELLM_X, at, n, err));
-        multiply(s, n, SL_ROLE_FFN_GATE, s->x, 1.0f, 0.0f, s->s);
-        multiply(s, n, SL_ROLE_FFN_UP, s->x, 1.0f, 0.0f, s->z);
-        s->kernels->glu(s->act, s->s, s->z, (size_t)n * s->ff, s->p);
+        if (s->gated)
+            take_product(s, n, SL_ROLE_FFN_GATE, 1.0f, 0.0f, s->s);
+        take_product(s, n, SL_ROLE_FFN_UP, 1.0f, 0.0f, s->z);
+        activate(s, n, s->s, s->z, s->p);
         multiply(s, n, SL_ROLE_FFN_DOWN, s->p, 1.0f, 0.0f, s->y);
         *norm += squares(s->y, (size_t)n * s->d);
-        for (int which = SLI_SPARSELLM_Y; which < SLI_SPARSELLM_SPOOLS; which++)
-            SL_TRY(store(s, (sli_sparsellm_spool)which, at, n, err));
+        SL_TRY(store(s, SLI_SPARSELLM_Y, at, n, err));
+        SL_TRY(store_auxiliaries(s, at, n, err));
     }
     return SL_OK;
 }
@@ -168,7 +220,7 @@ static sl_status sum_residuals(const sli_sparsellm *s, sl_tensor_role role, sl_e
         if (down)
             take_rest(s, n, s->p);
         else
-            multiply(s, n, role, s->x, -1.0f, 1.0f, rest);
+            take_product(s, n, role, -1.0f, 1.0f, rest);
         sli_linear_multiply(s->gpt.linear, rows, cols, n, 1.0f, (sli_factor){rest, rows, true}, (sli_factor){x, cols, false}, 1.0f, s->sum,
                             cols);
     }
@@ -244,10 +296,10 @@ static sl_status measure(const sli_sparsellm *s, double *objective, sl_error *er
     return SL_OK;
 }
 
-/* What the pruned matrices really give: act(mg) mu Wd' against y. */
+/* What the pruned matrices really give, act(mg) mu Wd' or relu(mu) Wd', against y. */
 static double true_error(const sli_sparsellm *s, uint32_t n)
 {
-    s->kernels->glu(s->act, s->mg, s->mu, (size_t)n * s->ff, s->q);
+    activate(s, n, s->mg, s->mu, s->q);
     take_rest(s, n, s->q);
     return squares(s->r, (size_t)n * s->d);
 }
@@ -268,21 +320,19 @@ static sl_status update_auxiliaries(const sli_sparsellm *s, const char *what, sl
         double rest = squares(s->r, (size_t)n * s->d); /* neither z nor s changes it */
         sli_auxiliary_update_z(&a);
         report->objective[SLI_SPARSELLM_Z] += rest + sli_auxiliary_gap(&a);
-        sli_auxiliary_update_s(&a);
+        if (s->gated)
+            sli_auxiliary_update_s(&a);
         report->objective[SLI_SPARSELLM_S] += rest + sli_auxiliary_gap(&a);
-        for (int which = SLI_SPARSELLM_SPOOL_S; which < SLI_SPARSELLM_SPOOLS; which++)
-            SL_TRY(store(s, (sli_sparsellm_spool)which, at, n, err));
+        SL_TRY(store_auxiliaries(s, at, n, err));
     }
     return SL_OK;
 }
 
 /* ---- iterations ---- */
 
-static const sl_tensor_role roles[3] = {SL_ROLE_FFN_GATE, SL_ROLE_FFN_UP, SL_ROLE_FFN_DOWN};
-
 static void copy_weights(const sli_sparsellm *s, bool back)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = s->gated ? 0 : 1; i < 3; i++)
         memcpy(back ? s->layer->at[roles[i]] : s->best[i], back ? s->best[i] : s->layer->at[roles[i]],
                (size_t)s->d * s->ff * sizeof(float));
 }
@@ -290,7 +340,8 @@ static void copy_weights(const sli_sparsellm *s, bool back)
 static sl_status refit_all(const sli_sparsellm *s, sli_sparsellm_report *report, sl_error *err)
 {
     SL_TRY(measure(s, &report->before_refit, err));
-    SL_TRY(refit(s, SL_ROLE_FFN_GATE, s->x_hessian, err));
+    if (s->gated)
+        SL_TRY(refit(s, SL_ROLE_FFN_GATE, s->x_hessian, err));
     SL_TRY(refit(s, SL_ROLE_FFN_UP, s->x_hessian, err));
     SL_TRY(refit(s, SL_ROLE_FFN_DOWN, s->p_hessian, err));
     return measure(s, &report->objective[SLI_SPARSELLM_REFIT], err);
@@ -299,13 +350,13 @@ static sl_status refit_all(const sli_sparsellm *s, sli_sparsellm_report *report,
 static sl_status iterate(const sli_sparsellm *s, uint32_t iteration, double norm, const char *what, sli_sparsellm_report *report,
                          sl_error *err)
 {
-    *report = (sli_sparsellm_report){.iteration = iteration};
+    *report = (sli_sparsellm_report){.iteration = iteration, .gated = s->gated};
     SL_TRY(take_p_hessian(s, what, err));
     if (iteration > 0)
         SL_TRY(refit_all(s, report, err));
-    for (int i = 0; i < 3; i++) {
+    for (int i = s->gated ? 0 : 1; i < 3; i++) {
         const sli_hessian *h = roles[i] == SL_ROLE_FFN_DOWN ? s->p_hessian : s->x_hessian;
-        sli_sparsegpt_prune(&s->gpt, h, &s->rule, sli_layer_rows(s->layer, roles[i]), s->layer->at[roles[i]]);
+        sli_sparsegpt_prune(&s->gpt, h, &s->rules[i], sli_layer_rows(s->layer, roles[i]), s->layer->at[roles[i]]);
     }
     SL_TRY(update_auxiliaries(s, what, report, err));
     norm = norm > 0 ? norm : 1;
