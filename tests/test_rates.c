@@ -1,5 +1,6 @@
 /* tests/test_rates.c: what one threshold over all layers keeps of each matrix. */
 #include "offload/prune/rates.h"
+#include "offload/tools/synth_row.h"
 #include "tests/kernels_material.h"
 
 /* One matrix has scores ten times those of the other: what goes is the smaller one's. */
@@ -12,8 +13,8 @@ static void one_threshold_keeps_more_where_scores_are_larger_and_the_asked_share
     sl_error err = {0};
     uint64_t random = 8;
     for (int i = 0; i < COUNT; i++) {
-        w[0][i] = random_float(&random);
-        w[1][i] = 10 * random_float(&random);
+        w[0][i] = (float)(sli_random_next(&random) >> 40) * 0x1p-23f - 1.0f;
+        w[1][i] = 10 * ((float)(sli_random_next(&random) >> 40) * 0x1p-23f - 1.0f);
     }
     for (double density = 0.05; density < 0.97; density += 0.05) {
         assert_int_equal(sli_rates_create(3, &rates, &err), SL_OK); /* the last is never seen */
