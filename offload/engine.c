@@ -137,7 +137,7 @@ static sl_status choose_sparsity(sl_engine *e, sl_error *err)
     if (e->options.sparsity == SL_SPARSITY_OFF)
         return SL_OK;
     if (!e->model->gated)
-        return sl_fail(err, SL_UNSUPPORTED, "%s: the feed-forwards of a %s model have no gate; --sparsity knows only gated ones", e->path,
+        return sl_fail(err, SL_UNSUPPORTED, "%s: feed-forwards of architecture %s have no gate; --sparsity knows only gated ones", e->path,
                        e->model->arch->name);
     if (e->options.density == 0)
         e->options.density = 0.5;

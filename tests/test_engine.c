@@ -2,6 +2,7 @@
  *
  * Logits are compared bit by bit. One configuration is the base; each test changes what must not matter. */
 #include "core/cpu.h"
+#include "kernels/kernels.h"
 #include "tests/tiny_model.h"
 
 #include <pthread.h>
@@ -107,15 +108,15 @@ static void any_thread_count_gives_the_same_logits(void **state)
     forget(path);
 }
 
-/* Windows that begin inside of a batch and before it, two rotary tables, and weights that are slices of a tensor. */
-static void each_architecture_gives_the_same_logits_at_any_batch(void **state)
+/* Windows that begin inside of a batch and before it, two rotary tables, learned positions, and weights that are slices of a tensor. */
+static void each_architecture_gives_the_same_logits_in_any_way_of_running(void **state)
 {
     (void)state;
-    static const char *const archs[] = {"llama", "qwen2", "qwen3", "gemma3", "phi3"};
+    static const char *const archs[] = {"llama", "qwen2", "qwen3", "gemma3", "phi3", "opt"};
     static const uint32_t batches[] = {1, 3, 32};
     for (size_t a = 0; a < sizeof archs / sizeof *archs; a++) {
         tiny_model model = TINY_MODEL;
-        bool windows = a == 0 || a > 2;
+        bool windows = a == 0 || a == 3 || a == 4;
         model.arch = archs[a];
         model.types[0] = SL_TYPE_Q8_0;
         model.window = windows ? 6 : 0;
@@ -128,9 +129,40 @@ static void each_architecture_gives_the_same_logits_at_any_batch(void **state)
             options.batch = batches[i];
             check_same(base, count, &options, archs[a]);
         }
+        options.ram_budget_bytes = minimum_budget(options) + GROWTH;
+        options.threads = 2;
+        check_same(base, count, &options, archs[a]);
+        for (sl_isa isa = SL_ISA_SCALAR; isa < SL_ISA_COUNT; isa++) {
+            options.isa = sl_isa_name(isa);
+            if (sl_cpu_supports(isa) && sl_kernels_for(isa) != NULL)
+                check_same(base, count, &options, options.isa);
+        }
         free(base);
         forget(path);
     }
+}
+
+/* What it has no arithmetic for yet is refused, not run otherwise. */
+static void a_model_without_a_gate_has_no_sets_of_neurons_and_no_device(void **state)
+{
+    (void)state;
+    tiny_model model = TINY_MODEL;
+    model.arch = "opt";
+    char *path = write_tiny("gateless.gguf", &model);
+    sl_engine_options options = base_options(path);
+    sl_engine *engine = NULL;
+    sl_error err = {0};
+    options.sparsity = SL_SPARSITY_COARSE;
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "feed-forwards of architecture opt have no gate"));
+    options.sparsity = SL_SPARSITY_OFF;
+    options.device = "cuda";
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "layer norms"));
+    options.device = "auto";
+    engine = open_engine(&options);
+    sl_engine_close(engine);
+    forget(path);
 }
 
 static void any_batch_size_gives_the_same_logits(void **state)
@@ -602,7 +634,8 @@ int main(void)
         cmocka_unit_test(any_budget_gives_the_same_logits),
         cmocka_unit_test(any_thread_count_gives_the_same_logits),
         cmocka_unit_test(any_batch_size_gives_the_same_logits),
-        cmocka_unit_test(each_architecture_gives_the_same_logits_at_any_batch),
+        cmocka_unit_test(each_architecture_gives_the_same_logits_in_any_way_of_running),
+        cmocka_unit_test(a_model_without_a_gate_has_no_sets_of_neurons_and_no_device),
         cmocka_unit_test(any_way_of_reading_gives_the_same_logits),
         cmocka_unit_test(io_uring_gives_the_same_logits),
         cmocka_unit_test(any_instruction_set_gives_the_same_logits),

@@ -17,11 +17,11 @@
 
 enum { VOCAB = 387, CONTEXT = 224, ROWS = 24, MOST = 80 };
 
-static char *stock_path, *packed_path, *windowed_path, *wide_path;
+static char *stock_path, *packed_path, *windowed_path, *wide_path, *learned_path;
 
 static int write_models(void **unused)
 {
-    tiny_model model = TINY_MODEL, windowed = TINY_MODEL, wide;
+    tiny_model model = TINY_MODEL, windowed = TINY_MODEL, learned = TINY_MODEL, wide;
     sl_error err = {0};
     (void)unused;
     model.types[0] = SL_TYPE_Q8_0;
@@ -31,12 +31,14 @@ static int write_models(void **unused)
     windowed.window_period = 2;
     wide = windowed;
     wide.window = 100; /* has a whole page in it */
+    learned.arch = "opt";
     stock_path = tiny_path("tree.gguf");
+    learned_path = tiny_path("tree.learned.gguf");
     packed_path = tiny_path("tree.packed.gguf");
     windowed_path = tiny_path("tree.windowed.gguf");
     wide_path = tiny_path("tree.wide.gguf");
     if (tiny_write(&model, stock_path, &err) != SL_OK || tiny_write(&windowed, windowed_path, &err) != SL_OK ||
-        tiny_write(&wide, wide_path, &err) != SL_OK)
+        tiny_write(&wide, wide_path, &err) != SL_OK || tiny_write(&learned, learned_path, &err) != SL_OK)
         return -1;
     sli_pack_options options = {.in_path = stock_path, .out_path = packed_path, .order = SLI_PACK_RANDOM_ORDER, .seed = 3};
     return sli_pack(&options, NULL, &err) == SL_OK ? 0 : -1;
@@ -44,9 +46,9 @@ static int write_models(void **unused)
 
 static int forget_models(void **unused)
 {
-    char *paths[] = {stock_path, packed_path, windowed_path, wide_path};
+    char *paths[] = {stock_path, packed_path, windowed_path, wide_path, learned_path};
     (void)unused;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         unlink(paths[i]);
         free(paths[i]);
     }
@@ -227,6 +229,13 @@ static void rows_of_a_tree_see_no_further_than_their_window(void **unused)
         options.k_type = options.v_type = (sl_kv_type)type;
         check_engine(&options, "windows");
     }
+}
+
+static void rows_of_a_tree_have_the_learned_positions_of_their_depth(void **unused)
+{
+    (void)unused;
+    sl_engine_options options = options_of(learned_path);
+    check_engine(&options, "learned positions");
 }
 
 /* Which positions they choose, and the mean of the values, go by their paths. */
@@ -492,6 +501,7 @@ int main(void)
         cmocka_unit_test(rows_of_a_tree_are_chains_in_every_instruction_set),
         cmocka_unit_test(rows_of_a_tree_are_chains_with_every_type_of_cache),
         cmocka_unit_test(rows_of_a_tree_see_no_further_than_their_window),
+        cmocka_unit_test(rows_of_a_tree_have_the_learned_positions_of_their_depth),
         cmocka_unit_test(rows_of_a_tree_with_sparq_attention_are_chains_with_it),
         cmocka_unit_test(budgets_threads_and_packed_files_do_not_show),
         cmocka_unit_test(sparse_rows_that_join_a_tree_are_sparse_chains),
