@@ -59,6 +59,7 @@ def main():
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--only", help="rates, such as 0.5,3:4,0.8")
     parser.add_argument("--layers")
+    parser.add_argument("--rates", help="of densities: layer or global")
     parser.add_argument("--ram-budget")
     parser.add_argument("--folder", default=tempfile.gettempdir())
     parser.add_argument("--no-perplexity", action="store_true")
@@ -74,6 +75,7 @@ def main():
         command = [args.sluice, "prune", "-m", args.model, "-o", out, "-f", args.calibrate, "--method", method, "--tokens", str(args.tokens)]
         command += [*rate, "--type", args.type, "--force", "--json"]
         command += ["--layers", args.layers] if args.layers else []
+        command += ["--rates", args.rates] if args.rates and rate[0] == "--density" else []
         command += ["--ram-budget", args.ram_budget] if args.ram_budget else []
         try:
             made = call(command)

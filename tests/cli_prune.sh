@@ -29,6 +29,8 @@ refuses "an impossible pattern is refused" 2 'pattern 4:4.*2:4' --method wanda -
 refuses "a pattern that rows do not divide into is refused" 2 'pattern 3:7.*multiples of 7' --method wanda --pattern 3:7
 refuses "an unknown method is refused" 2 'magnitude' --method best --density 0.5
 refuses "two rates at once are refused" 2 'needs one of' --method wanda --density 0.5 --pattern 2:4
+refuses "rates that nobody knows are refused" 2 'rates best: known are layer and global' --method wanda --density 0.5 --rates best
+refuses "one threshold and a pattern are refused" 2 'rates goes with --density' --method wanda --pattern 2:4 --rates global
 refuses "layers that are not there are refused" 2 'layers 0 to' --method wanda --density 0.5 --layers 0-99
 refuses "a type without an exact zero is refused, with those that work" 2 'F16, BF16' --method wanda --density 0.5 --type Q4_1
 refuses "a budget that is too small is refused, with what it takes" 3 'the budget is 1' --method wanda --density 0.5 --ram-budget 1M
@@ -43,6 +45,12 @@ works "a model is pruned" "$SLUICE" prune -m in.gguf -o half.gguf -f text --meth
 works "what was pruned runs" "$SLUICE" run -m half.gguf -p x -n 2 --temp 0
 "$SLUICE" info half.gguf >info 2>&1
 if grep -q 'sluice.prune.method.*sparsellm' info; then ok "the file says how it was pruned"; else not_ok "the file says how it was pruned" "$(grep sluice info)"; fi
+works "one threshold for all layers" "$SLUICE" prune -m in.gguf -o global.gguf -f text --method wanda --density 0.6 --rates global --tokens 1024
+if grep -Eq '^density by layer \(0-1\): 0\.[0-9]{3} 0\.[0-9]{3}$' "$TMP/err"; then ok "says what each layer kept"; else not_ok "says what each layer kept" "$(cat "$TMP/err")"; fi
+"$SLUICE" synth --shape tiny-opt --type F16 -o opt.gguf 2>/dev/null
+works "feed-forwards without a gate are pruned" "$SLUICE" prune -m opt.gguf -o opt-half.gguf -f text --method sparsellm --density 0.5 --tokens 1024
+if grep -q 'iteration 4: objective .*, z [0-9.]*; output' "$TMP/err"; then ok "tell their objective, which has no s"; else not_ok "tell their objective, which has no s" "$(cat "$TMP/err")"; fi
+works "and run" "$SLUICE" run -m opt-half.gguf -p x -n 2 --temp 0
 works "neurons are taken out" "$SLUICE" prune -m in.gguf -o fewer.gguf -f text --method sparsegpt --neurons 0.5 --tokens 1024
 works "what has fewer neurons runs" "$SLUICE" run -m fewer.gguf -p x -n 2 --temp 0
 [ "$(wc -c <fewer.gguf)" -lt "$(wc -c <in.gguf)" ] && ok "its file is smaller" || not_ok "its file is smaller"
