@@ -38,6 +38,12 @@ works "a file is unpacked in place with --force" "$SLUICE" unpack place.gguf pla
 same "unpacking in place gives the original" "$MODEL" place.gguf
 rm -f place.gguf again.gguf back.gguf
 
+"$SLUICE" synth --shape tiny-opt --type Q8_0 -o opt.gguf 2>/dev/null
+works "a model without gates is packed" "$SLUICE" pack opt.gguf opt.packed.gguf
+says "and that nothing is won by it is said" 'no layer is cut into bundles: that takes feed-forwards of separate gate, up and down matrices'
+works "it is unpacked" "$SLUICE" unpack opt.packed.gguf opt.back.gguf
+same "to its original" opt.gguf opt.back.gguf
+
 "$SLUICE" pack "$SMALL" json.gguf --json >pack.json 2>/dev/null
 "$SLUICE" pack --verify json.gguf --json >verify.json 2>/dev/null
 "$SLUICE" unpack json.gguf json.back --json >unpack.json 2>/dev/null

@@ -114,6 +114,13 @@ static const sl_gguf_tensor *tensor_of(const packing *p, size_t section)
     return sl_gguf_tensor_at(sl_gguf_writer_header(p->writer), section);
 }
 
+/* A model whose feed-forwards have no gate, or have it in up's matrix, is packed, but nothing is won by it. */
+static void tell_uncut(const packing *p)
+{
+    if (p->plan.layer_count > 0 && p->plan.bundled_layers == 0)
+        note(p, "no layer is cut into bundles: that takes feed-forwards of separate gate, up and down matrices");
+}
+
 /* Says how far the earlier run came, going by its own records. */
 static void tell_resumed(const packing *p)
 {
@@ -352,8 +359,10 @@ sl_status sli_pack(const sli_pack_options *options, sli_pack_result *result, sl_
     sl_status status = sli_pack_source_open(options->in_path, &p.source, err);
     if (status == SL_OK)
         status = sli_pack_plan_make(&p.plan, &p.source, options, err);
-    if (status == SL_OK)
+    if (status == SL_OK) {
+        tell_uncut(&p);
         status = allocate(&p, err);
+    }
     if (status == SL_OK)
         status = mark_job(&p, err);
     if (status == SL_OK)
