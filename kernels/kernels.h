@@ -23,8 +23,8 @@
  *     j = k mod 4 accumulates acc_j = fma(w_k, x_k, acc_j) in order from +0; the segment is (acc_0 + acc_1) + (acc_2 + acc_3).
  * D4  Sums over a vector (RMS norm): 16 lanes, lane j = i mod 16, acc_j = fma(x_i, x_i, acc_j); then halves are folded: lane j += lane
  *     j + 8, then + 4, + 2, + 1. RMS norm: y_i = (x_i * (1 / sqrtf(sum / n + eps))) * w_i, every operation rounded to fp32.
- *     Layer norm: mean = (the sum of x, in lanes and folded likewise) / n, t_i = x_i - mean, sum as above over t, y_i = (t_i * (1 / sqrtf(sum / n + eps))) * w_i,
- *     with biases fma(t_i * (1 / sqrtf(sum / n + eps)), w_i, b_i).
+ *     Layer norm: mean = (the sum of x, in lanes and folded likewise) / n, t_i = x_i - mean, sum as above but over t; with
+ *     s_i = t_i * (1 / sqrtf(sum / n + eps)) it is y_i = s_i * w_i, with biases fma(s_i, w_i, b_i).
  * D5  Attention of a query at position p over stored keys and values 0..p (or the last `window` of them), in pages of 64 positions
  *     aligned to position 0, in order. K and V are read as stored and widened to fp32 (q8_0, q4_0: d * q, fp32). With q'_c = q_c * scale:
  *         s_i = sequential fma over components c = 0.. : acc = fma(q'_c, k_ic, acc) from +0; positions that are not visible: no part

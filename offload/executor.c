@@ -446,7 +446,7 @@ static sl_status embed_absent(const pass *p, const uint32_t *rows, uint32_t coun
     return SL_OK;
 }
 
-/* Learned positions are added to what the tokens are. Their rows are read as they are needed: a model has few, and each pass wants as many as it has rows. */
+/* Learned positions are added to what the tokens are. Their rows are read as they are needed, one for each row of a pass. */
 static sl_status add_positions(const pass *p, sl_error *err)
 {
     const sli_matrix *m = &p->engine->units.positions;

@@ -1,4 +1,5 @@
-/* offload/prune/neurons.h: whole neurons out of a feed-forward: rows of gate (where there is one) and up, and columns of down, which makes good what it can.
+/* offload/prune/neurons.h: whole neurons out of a feed-forward: rows of gate (where there is one) and up, and columns of down,
+ * which makes good what it can.
  *
  * To lose neuron i costs |w_i|^2 / K_ii of the feed-forward's output, squared and summed over the text, when the other columns of down are refitted by least squares, with
  * K the inverse of the Hessian of what down multiplies. The cheapest go first, a few at a time; down and K are brought up to date in between. After the last

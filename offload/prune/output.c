@@ -44,7 +44,8 @@ static uint32_t layer_of(sl_str name)
     return i > 4 && i < name.length && name.data[i] == '.' ? layer : NO_LAYER;
 }
 
-/* The role of a tensor that is written anew; SL_ROLE_NONE for what is copied. Where neurons go, gate, up and down, and up's biases; else all matrices. */
+/* The role of a tensor that is written anew; SL_ROLE_NONE for what is copied. Where neurons go, gate, up with its biases, and down; else all
+ * matrices. */
 static sl_tensor_role written_role(const sli_prune_output *o, const sl_gguf_tensor *t)
 {
     uint32_t layer = layer_of(t->name);
