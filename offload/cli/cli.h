@@ -35,9 +35,10 @@ typedef struct cli_args {
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
         *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
-        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers, *rates;
+        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
+    const char *rates; /* of prune */
     uint64_t ram_budget_bytes, kv_memory_bytes, predictor_bytes, throttle_Bps, seed, trace_buffer_bytes, vram_budget_bytes;
     cli_list list[CLI_LISTS_MAX]; /* of bench: flags with several values */
     size_t lists;
