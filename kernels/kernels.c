@@ -67,7 +67,6 @@ static const sl_kernels avx2_kernels = {
 #define AVX512_ENTRIES                                                                                                                     \
     .quantize = sli_quantize_avx512, .pack = sli_pack_avx2, .dot_rows = sli_dot_rows_avx512, .matmul_columns = sli_matmul_columns_avx512,  \
     .dot_signs = sli_dot_signs_avx512, .dequantize_row = sli_dequantize_row_ref, .dequantize_panel_row = sli_dequantize_panel_row_ref,     \
-                                                                                                                                           \
     .rms_norm = sli_rms_norm_avx512, .layer_norm = sli_layer_norm_avx512, .relu = sli_relu_avx512, .add = sli_add_avx512,                  \
     .scale = sli_scale_avx512, .glu = sli_glu_avx512, .rope = sli_rope_avx512, .kv_store_k = sli_kv_store_k_avx512,                        \
     .kv_store_v = sli_kv_store_v_avx512, .kv_copy_k = sli_kv_copy_k_ref, .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref,   \
