@@ -283,9 +283,9 @@ test-arm64: arm64 ## the tests of the kernels for 64-bit ARM, and those of the r
 
 fuzzers: $(FUZZERS)
 FUZZ_SECONDS ?= 20
-fuzz: ## each fuzzer for FUZZ_SECONDS (20), with clang
+fuzz: ## each fuzzer for FUZZ_SECONDS (20), or until it has run FUZZ_RUNS inputs, with clang
 	@$(SUBMAKE) BUILD=$(BUILD)/fuzz FUZZING=1 CC=clang OPT=-O1 SANITIZE="$(ASAN) -fsanitize=fuzzer-no-link" fuzzers
-	@scripts/fuzz --build $(BUILD)/fuzz --seconds $(FUZZ_SECONDS)
+	@scripts/fuzz --build $(BUILD)/fuzz $(if $(FUZZ_RUNS),--runs $(FUZZ_RUNS),--seconds $(FUZZ_SECONDS)) $(FUZZ)
 
 lint: $(BUILD)/compile_commands.json $(LIB) $(BUILD)/include/sluice.h ## include direction, library symbols, format, static analysis
 	@scripts/lint --build $(BUILD)

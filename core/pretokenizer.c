@@ -19,18 +19,57 @@
 #define LETTER                                                                                                                             \
     "\\p{L}\\x{1123f}\\x{11240}\\x{11f02}\\x{11f04}-\\x{11f10}\\x{11f12}-\\x{11f33}\\x{1342f}\\x{13441}-\\x{13446}\\x{1b132}\\x{1b155}"    \
     "\\x{1df25}-\\x{1df2a}\\x{1e030}-\\x{1e06d}\\x{1e4d0}-\\x{1e4eb}\\x{2b739}\\x{2ebf0}-\\x{2ee5d}\\x{31350}-\\x{323af}"
+#define MARK                                                                                                                               \
+    "\\p{M}\\x{cf3}\\x{ece}\\x{10efd}-\\x{10eff}\\x{11241}\\x{11f00}\\x{11f01}\\x{11f03}\\x{11f34}-\\x{11f3a}\\x{11f3e}-\\x{11f42}"        \
+    "\\x{13440}\\x{13447}-\\x{13455}\\x{1e08f}\\x{1e4ec}-\\x{1e4ef}"
 #define NUMBER      "\\p{N}\\x{11f50}-\\x{11f59}\\x{1d2c0}-\\x{1d2d3}\\x{1e4f0}-\\x{1e4f9}"
 #define PUNCTUATION "\\p{P}\\x{11b00}-\\x{11b09}\\x{11f43}-\\x{11f4f}"
+#define SYMBOL                                                                                                                             \
+    "\\p{S}\\x{2ffc}-\\x{2fff}\\x{31ef}\\x{1f6dc}\\x{1f774}-\\x{1f776}\\x{1f77b}-\\x{1f77f}\\x{1f7d9}\\x{1fa75}-\\x{1fa77}\\x{1fa87}"      \
+    "\\x{1fa88}\\x{1faad}-\\x{1faaf}\\x{1fabb}-\\x{1fabd}\\x{1fabf}\\x{1face}\\x{1facf}\\x{1fada}\\x{1fadb}\\x{1fae8}\\x{1faf7}\\x{1faf8}"
 
 #define RUN_OF_SPACE "[" SPACE "]+(?![^" SPACE "])|[" SPACE "]++"
 #define GPT2_WORDS   "'s|'t|'re|'ve|'m|'ll|'d| ?[" LETTER "]++| ?[" NUMBER "]++| ?[^" SPACE LETTER NUMBER "]++|" RUN_OF_SPACE
-/* The later generation: contractions in either case, a word takes one leading sign along, digits in small groups, newlines apart. */
-#define CL100K_WORDS(digits)                                                                                                               \
-    "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])|[^\\r\\n" LETTER NUMBER "]?[" LETTER "]++|[" NUMBER "]" digits "| ?[^" SPACE LETTER NUMBER \
-    "]++[\\r\\n]*+|[" SPACE "]*[\\r\\n]++|" RUN_OF_SPACE
 
-#define PATTERNS_MAX 4
-#define NAMES_MAX    8
+/* The later generation: contractions in either case, a word takes one leading sign along, digits in small groups, newlines apart. */
+#define CONTRACTION              "'(?:[sStTmMdD]|[rR][eE]|[vV][eE]|[lL][lL])"
+#define LEAD                     "[^\\r\\n" LETTER NUMBER "]?"
+#define SIGNS                    " ?[^" SPACE LETTER NUMBER "]++"
+#define LINE_ENDS                "[" SPACE "]*[\\r\\n]++"
+#define CL100K_WITH(digits, run) CONTRACTION "|" LEAD "[" LETTER "]++|[" NUMBER "]" digits "|" SIGNS "[\\r\\n]*+|" LINE_ENDS "|" run
+#define CL100K_WORDS(digits)     CL100K_WITH(digits, RUN_OF_SPACE)
+
+/* The one after that cuts before a capital, too. As llama.cpp has it, only the capitals of ASCII count: other letters are both. */
+#define NO_SMALL   "(?:(?![a-z])[" LETTER "])"
+#define NO_CAPITAL "(?:(?![A-Z])[" LETTER "])"
+#define O200K_WORDS(tail, digits)                                                                                                          \
+    LEAD NO_SMALL "*" NO_CAPITAL "++" tail "|" LEAD NO_SMALL "++" NO_CAPITAL "*+" tail "|[" NUMBER "]" digits "|" SIGNS                    \
+                  "[\\r\\n/]*+|" LINE_ENDS "|" RUN_OF_SPACE
+
+/* What DeepSeek's first vocabularies call letters: those with a case, but of the scripts of some older list. */
+#define CASED                                                                                                                              \
+    "(?:(?![\\x{560}-\\x{588}\\x{10c7}\\x{10cd}\\x{10d0}-\\x{10ff}\\x{1c80}-\\x{1c8f}\\x{2d00}-\\x{2d2d}\\x{a790}-\\x{ab6f}"               \
+    "\\x{10570}-\\x{105bf}\\x{10d50}-\\x{10d8f}\\x{16e40}-\\x{1dfff}])[\\p{Lu}\\p{Ll}\\p{Lt}])"
+#define SIGNS_OF_ANY_WIDTH "[!-/:-~\\x{2018}-\\x{201f}\\x{3001}\\x{3002}\\x{ff01}-\\x{ff0f}\\x{ff1a}-\\x{ff5e}]"
+#define EAST_ASIAN         "(?:(?![" SPACE "])[\\x{800}-\\x{9fa5}\\x{ac00}-\\x{d7ff}])++"
+#define LAST_SPACE         "(?<![" SPACE "])[" SPACE "]++\\z"
+#define DEEPSEEK3_WORDS                                                                                                                    \
+    "[!-/:-@\\[-`{-~][A-Za-z]++|[^\\r\\n" LETTER PUNCTUATION SYMBOL "]?[" LETTER MARK "]++| ?[" PUNCTUATION SYMBOL                         \
+    "]++[\\r\\n]*+|" LINE_ENDS "|" RUN_OF_SPACE
+
+#define QWEN35_WORDS                                                                                                                       \
+    CONTRACTION "|" LEAD "[" LETTER MARK "]++|[" NUMBER "]| ?[^" SPACE LETTER MARK NUMBER "]++[\\r\\n]*+|" LINE_ENDS "|" RUN_OF_SPACE
+#define SEED_WORDS CONTRACTION "|" LEAD "[" LETTER "]++|[" NUMBER "]|" SIGNS "|" LINE_ENDS "|" RUN_OF_SPACE
+/* Up to the next of these marks. */
+#define BETWEEN_MARKS " ?[^(" SPACE "|.,!?\\x{2026}\\x{3002}\\x{ff0c}\\x{3001}\\x{964}\\x{6d4}\\x{60c})]++"
+/* Space in lengths that are powers of two. */
+#define SPACES(count) "[" SPACE "]{" count "}(?![^" SPACE "])|"
+#define SPACE_BY_POWERS                                                                                                                    \
+    SPACES("512") SPACES("256") SPACES("128") SPACES("64") SPACES("32") SPACES("16") SPACES("8") SPACES("4") SPACES("1,2") "[" SPACE "]"
+
+#define PATTERNS_MAX 6
+#define NAMES_MAX    12
+#define NAMES_BYTES  300
 
 typedef struct row {
     const char *names[NAMES_MAX];
@@ -40,14 +79,34 @@ typedef struct row {
 } row;
 
 static const row table[] = {
-    {.names = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"},
+    {.names = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"},
      .patterns = {"[" NUMBER "]", GPT2_WORDS}},
-    {.names = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling"}, .patterns = {GPT2_WORDS}},
-    {.names = {"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"},
+    {.names = {"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "gigachat", "a.x-4.0", "mellum"},
+     .patterns = {GPT2_WORDS}},
+    {.names = {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"},
      .patterns = {CL100K_WORDS("{1,3}+")},
      .whole_first = true,
      .adds_bos = true},
-    {.names = {"qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"}, .patterns = {CL100K_WORDS("")}},
+    {.names = {"dbrx", "smaug-bpe", "chatglm-bpe"}, .patterns = {CL100K_WORDS("{1,3}+")}},
+    {.names = {"glm4", "glm5"}, .patterns = {CL100K_WORDS("{1,3}+")}, .whole_first = true},
+    {.names = {"qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez", "kormo", "solar-open", "grok-2", "bailingmoe", "bailingmoe2",
+               "llada-moe"},
+     .patterns = {CL100K_WORDS("")}},
+    {.names = {"qwen35"}, .patterns = {QWEN35_WORDS}},
+    {.names = {"deepseek-llm"},
+     .patterns = {"[\\r\\n]", "[" SPACE "]?" CASED "++", "[" SPACE "]?" SIGNS_OF_ANY_WIDTH "++", LAST_SPACE, EAST_ASIAN, "[" NUMBER "]++"}},
+    {.names = {"deepseek-coder"},
+     .patterns = {"[\\r\\n]", "[" SPACE "]?[" LETTER "]++", "[" SPACE "]?[" PUNCTUATION "]++", EAST_ASIAN, "[" NUMBER "]"}},
+    {.names = {"deepseek-v3", "hunyuan-dense", "joyai-llm"},
+     .patterns = {"[" NUMBER "]{1,3}+", "[\\x{3040}-\\x{30ff}\\x{4e00}-\\x{9fa5}]++", DEEPSEEK3_WORDS}},
+    {.names = {"falcon"}, .patterns = {"[" PUNCTUATION "$+<=>^~|`]++", GPT2_WORDS, "[0-9][0-9][0-9]"}},
+    {.names = {"tekken"}, .patterns = {O200K_WORDS("", "")}, .whole_first = true, .adds_bos = true},
+    {.names = {"gpt-4o", "llama4", "kanana2", "minimax-m2"}, .patterns = {O200K_WORDS("(?:" CONTRACTION ")?+", "{1,3}+")}},
+    {.names = {"poro-chat", "bloom", "gpt3-finnish"}, .patterns = {BETWEEN_MARKS}},
+    {.names = {"viking"}, .patterns = {BETWEEN_MARKS, "[" NUMBER "]"}},
+    {.names = {"jais-2"}, .patterns = {CL100K_WITH("{1,3}+", SPACE_BY_POWERS)}},
+    {.names = {"seed-coder"}, .patterns = {SEED_WORDS}},
+    {.names = {"minicpm5"}, .patterns = {"[" NUMBER "]{1,3}+", CL100K_WORDS("++")}, .whole_first = true},
     {.names = {"default"}, .patterns = {"[" PUNCTUATION "$+<=>^~|]++", GPT2_WORDS, "[" NUMBER "]++", "[0-9][0-9][0-9]"}},
 };
 
@@ -115,9 +174,10 @@ sl_status sli_pretokenizer_open(sl_str name, const char *file, sli_pretokenizer 
     *out = NULL;
     const row *found = find_row(name);
     if (!found) {
-        char names[200];
+        char names[NAMES_BYTES];
         list_names(names, sizeof names);
-        return sl_fail(err, SL_UNSUPPORTED, "%s: tokenizer.ggml.pre is '%.*s', which we do not know; known are %s and their kin", file,
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "%s: tokenizer.ggml.pre is '%.*s', a pre-tokenizer that is not supported; these and their kin are: %s", file,
                        name.length > 64 ? 64 : (int)name.length, name.data, names);
     }
     sli_pretokenizer *p = calloc(1, sizeof *p);

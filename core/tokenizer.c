@@ -51,14 +51,32 @@ sl_status sl_tokens_push(sl_tokens *list, sl_token id, sl_error *err)
 
 /* ---- opening ---- */
 
+/* What other vocabularies are called, for those who meet one. */
+static const char *kind_of_model(sl_str model)
+{
+    static const struct {
+        const char *model, *kind;
+    } kinds[] = {
+        {"bert", " (WordPiece)"},          {"t5", " (SentencePiece by unigrams)"},
+        {"rwkv", " (RWKV's greedy trie)"}, {"gemma4", " (byte pairs over whole lines)"},
+        {"plamo2", " (PLaMo's table)"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (sl_str_equal(model, kinds[i].model))
+            return kinds[i].kind;
+    }
+    return "";
+}
+
 static sl_status read_model(const sl_gguf *gguf, sli_spelling *out, sl_error *err)
 {
     sl_str model;
     SL_TRY(sl_gguf_str(gguf, "tokenizer.ggml.model", &model, err));
     if (!sl_str_equal(model, "gpt2") && !sl_str_equal(model, "llama"))
-        return sl_fail(err, SL_UNSUPPORTED,
-                       "%s: tokenizer.ggml.model is '%.*s'; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are supported",
-                       sl_gguf_path(gguf), model.length > 64 ? 64 : (int)model.length, model.data);
+        return sl_fail(
+            err, SL_UNSUPPORTED,
+            "%s: tokenizer.ggml.model is '%.*s'%s, which is not supported; 'gpt2' (byte-level BPE) and 'llama' (SentencePiece) are",
+            sl_gguf_path(gguf), model.length > 64 ? 64 : (int)model.length, model.data, kind_of_model(model));
     *out = sl_str_equal(model, "gpt2") ? SLI_SPELLED_BYTES : SLI_SPELLED_SPACES;
     return SL_OK;
 }
@@ -97,6 +115,11 @@ static sl_status read_ends(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
 static sl_status open_byte_level(sl_tokenizer *t, const sl_gguf *gguf, sl_error *err)
 {
     sl_str pre;
+    if (!sl_gguf_find(gguf, "tokenizer.ggml.pre"))
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "%s: tokenizer.ggml.pre is missing: the file is too old to say how its text is cut, which a byte-level vocabulary "
+                       "needs; a newer conversion of the model says it",
+                       sl_gguf_path(gguf));
     SL_TRY(sl_gguf_str(gguf, "tokenizer.ggml.pre", &pre, err));
     SL_TRY(sli_pretokenizer_open(pre, sl_gguf_path(gguf), &t->pretokenizer, err));
     SL_TRY(sli_bpe_open(gguf, &t->vocab, &t->bpe, err));

@@ -861,7 +861,7 @@ static void unknown_models_and_pre_tokenizers_are_refused_by_name(void **state)
     expect_refused(r, SL_UNSUPPORTED, "tokenizer.ggml.pre is 'martian'");
     r = new_recipe();
     r->pre = NULL;
-    expect_refused(r, SL_FORMAT, "tokenizer.ggml.pre");
+    expect_refused(r, SL_UNSUPPORTED, "tokenizer.ggml.pre is missing");
 }
 
 static void special_ids_beyond_the_vocabulary_are_refused(void **state)
