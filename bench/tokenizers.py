@@ -93,7 +93,7 @@ class Pair:
 
     def tokens(self, text, special):
         """(ours, theirs)"""
-        return self.our_tokens(text, special), self._ids([self.theirs, "--log-disable"], text, special)
+        return self.our_tokens(text, special), self._ids([self.theirs, "--log-disable", "--no-escape"], text, special)
 
     def separator(self):
         """A special token's text and id: the end of a text, or what stands for it."""

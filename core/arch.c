@@ -177,6 +177,7 @@ static const sl_arch architectures[] = {
      .ignored_keys = plain_ignored},
     {.name = "phi3",
      .rope_halves = true,
+     .rope_longrope = true,
      .activation = SL_ACTIVATION_SILU,
      .windows = true,
      .layer = phi3_layer,

@@ -1,6 +1,8 @@
 /* core/model.c: matches a GGUF file against its architecture's row. See core/model.h. */
 #include "core/model.h"
 
+#include "core/mathx.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +16,8 @@ static const char *const role_names[SL_ROLE_COUNT] = {
     [SL_ROLE_OUTPUT_NORM_BIAS] = "output_norm.bias",
     [SL_ROLE_OUTPUT] = "output.weight",
     [SL_ROLE_ROPE_FREQS] = "rope_freqs.weight",
+    [SL_ROLE_ROPE_LONG] = "rope_factors_long.weight",
+    [SL_ROLE_ROPE_SHORT] = "rope_factors_short.weight",
     [SL_ROLE_ATTN_NORM] = "blk.%u.attn_norm.weight",
     [SL_ROLE_ATTN_Q] = "blk.%u.attn_q.weight",
     [SL_ROLE_ATTN_Q_BIAS] = "blk.%u.attn_q.bias",
@@ -110,7 +114,10 @@ static const char *const rope_keys[] = {
     "rope.scaling.factor",
     "rope.scale_linear",
     "rope.scaling.original_context_length",
-    "rope.scaling.finetuned", /* like the line above: it says how the model was made */
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.finetuned", /* it says how the model was made */
     NULL,
 };
 
@@ -154,8 +161,23 @@ static sl_status check_keys(const sl_gguf *gguf, const sl_arch *arch, sl_error *
     return SL_OK;
 }
 
+/* What YaRN has beside the scale. Cosine and sine grow with the logarithm of it, and by attn_factor where there is one. */
+static sl_status read_yarn(key_reader *r, sl_model *model)
+{
+    model->rope_scaling = SL_ROPE_SCALING_YARN;
+    model->yarn_beta_fast = read_f32(r, "rope.scaling.yarn_beta_fast", 32.0f);
+    model->yarn_beta_slow = read_f32(r, "rope.scaling.yarn_beta_slow", 1.0f);
+    SL_TRY(r->status);
+    if (!(model->rope_base > 1))
+        return sl_fail(r->err, SL_FORMAT, "%s: %s.rope.freq_base is %g; YaRN needs more than 1", sl_gguf_path(r->gguf), r->arch,
+                       model->rope_base);
+    if (model->rope_scale > 1)
+        model->rope_magnitude *= 1 + 0.1 * sl_log(model->rope_scale);
+    return SL_OK;
+}
+
 /* Linear scaling divides positions, by rope.scaling.factor or, in older files, rope.scale_linear; it is what a factor means unless the type
- * says none. llama 3's scaling comes as the tensor rope_freqs.weight. Anything else is refused. */
+ * says otherwise. llama 3's scaling comes as the tensor rope_freqs.weight. Anything else is refused. */
 static sl_status read_rope_scaling(key_reader *r, sl_model *model)
 {
     char key[128];
@@ -163,15 +185,28 @@ static sl_status read_rope_scaling(key_reader *r, sl_model *model)
     if (model->arch->learned_positions)
         return SL_OK;
     model->rope_scale = read_f32(r, "rope.scaling.factor", read_f32(r, "rope.scale_linear", 1.0f));
+    model->rope_magnitude = read_f32(r, "rope.scaling.attn_factor", 1.0f);
+    model->rope_original_context = read_u32(r, "rope.scaling.original_context_length", 0, 1u << 24, 0);
     SL_TRY(r->status);
+    if (model->rope_original_context == 0)
+        model->rope_original_context = model->context;
     full_key(r, "rope.scaling.type", key);
     if (sl_gguf_find(r->gguf, key) != NULL)
         SL_TRY(sl_gguf_str(r->gguf, key, &type, r->err));
-    if (sl_str_equal(type, "none"))
+    if (sl_str_equal(type, "linear"))
+        return SL_OK;
+    if (sl_str_equal(type, "yarn") && model->window_rope_base == 0)
+        return read_yarn(r, model);
+    if (sl_str_equal(type, "longrope") && model->arch->rope_longrope && model->rope_scale == 1.0)
+        model->rope_scaling = SL_ROPE_SCALING_LONGROPE;
+    else if (sl_str_equal(type, "none"))
         model->rope_scale = 1.0;
-    else if (!sl_str_equal(type, "linear"))
-        return sl_fail(r->err, SL_UNSUPPORTED, "%s: %s is \"%.*s\"; known are none and linear", sl_gguf_path(r->gguf), key,
-                       (int)(type.length < 40 ? type.length : 40), type.data);
+    else
+        return sl_fail(
+            r->err, SL_UNSUPPORTED,
+            "%s: %s is \"%.*s\"; known are none, linear, yarn (with one rotary base for all layers) and, of phi3, longrope (without a "
+            "factor)",
+            sl_gguf_path(r->gguf), key, (int)(type.length < 40 ? type.length : 40), type.data);
     return SL_OK;
 }
 
@@ -373,6 +408,8 @@ static role_use use_of(const sl_arch *arch, sl_tensor_role role)
         return ROLE_OPTIONAL;
     if (role == SL_ROLE_ROPE_FREQS)
         return arch->rope_factors ? ROLE_OPTIONAL : ROLE_UNUSED;
+    if (role == SL_ROLE_ROPE_LONG || role == SL_ROLE_ROPE_SHORT)
+        return arch->rope_longrope ? ROLE_OPTIONAL : ROLE_UNUSED;
     return use_in(of_layer(role) ? arch->layer : arch->head, role);
 }
 
@@ -423,6 +460,19 @@ static sl_status check_positions(const sl_gguf *gguf, const sl_model *model, sl_
     return check_matrix(gguf, t, model->d, model->context, err);
 }
 
+static sl_status check_rope_factors(const sl_gguf *gguf, const sl_model *model, sl_error *err)
+{
+    static const sl_tensor_role roles[] = {SL_ROLE_ROPE_FREQS, SL_ROLE_ROPE_LONG, SL_ROLE_ROPE_SHORT};
+    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
+        if (model->tensors[roles[i]] != NULL)
+            SL_TRY(check_vector(gguf, model->tensors[roles[i]], model->rope_dim / 2, err));
+    bool has_long = model->tensors[SL_ROLE_ROPE_LONG] != NULL, has_short = model->tensors[SL_ROLE_ROPE_SHORT] != NULL;
+    if (has_long != has_short || (!has_long && model->rope_scaling == SL_ROPE_SCALING_LONGROPE))
+        return sl_fail(err, SL_FORMAT, "%s: tensor %s is missing; longrope needs two lists of factors", sl_gguf_path(gguf),
+                       role_names[has_long ? SL_ROLE_ROPE_SHORT : SL_ROLE_ROPE_LONG]);
+    return SL_OK;
+}
+
 static sl_status claim_tensors(const sl_gguf *gguf, sl_model *model, sl_error *err)
 {
     size_t claimed = 0;
@@ -441,8 +491,7 @@ static sl_status claim_tensors(const sl_gguf *gguf, sl_model *model, sl_error *e
     model->vocab = (uint32_t)embd->shape[1];
     SL_TRY(check_matrix(gguf, embd, model->d, model->vocab, err));
     SL_TRY(check_positions(gguf, model, err));
-    if (model->tensors[SL_ROLE_ROPE_FREQS] != NULL)
-        SL_TRY(check_vector(gguf, model->tensors[SL_ROLE_ROPE_FREQS], model->rope_dim / 2, err));
+    SL_TRY(check_rope_factors(gguf, model, err));
     for (uint32_t layer = 0; layer < model->layers; layer++)
         for (const sl_op *op = model->arch->layer; op->kind != SL_OP_END; op++)
             SL_TRY(check_op(gguf, model, op, layer, err));

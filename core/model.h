@@ -22,6 +22,8 @@ typedef enum sl_tensor_role {
     SL_ROLE_OUTPUT_NORM_BIAS,
     SL_ROLE_OUTPUT, /* absent: tied, the embedding is used */
     SL_ROLE_ROPE_FREQS,
+    SL_ROLE_ROPE_LONG, /* longrope: the factors for contexts beyond the original one */
+    SL_ROLE_ROPE_SHORT,
     /* of a layer */
     SL_ROLE_ATTN_NORM,
     SL_ROLE_ATTN_Q,
@@ -99,6 +101,7 @@ typedef struct sl_arch {
     const char *name;                /* general.architecture, the prefix of its keys */
     bool rope_halves;                /* rotary pairs are (i, i + n/2), else (2i, 2i + 1) */
     bool rope_factors;               /* rope_freqs.weight may be there */
+    bool rope_longrope;              /* rope_factors_long.weight and _short.weight may be there */
     bool embedding_scaled;           /* rows of the embedding times sqrt(d) */
     bool windows;                    /* the file may say how many positions a query sees */
     bool learned_positions;          /* a row of position_embd.weight is added to each token's; else queries and keys are turned */
@@ -113,6 +116,8 @@ typedef struct sl_arch {
     const char *const *ignored_keys; /* known keys that do not change the arithmetic; NULL-terminated */
 } sl_arch;
 
+typedef enum sl_rope_scaling { SL_ROPE_SCALING_LINEAR, SL_ROPE_SCALING_YARN, SL_ROPE_SCALING_LONGROPE } sl_rope_scaling;
+
 #define SL_LAYERS_MAX   1024
 #define SL_HEAD_DIM_MAX 512
 
@@ -123,8 +128,12 @@ typedef struct sl_model {
     float norm_eps;
     bool gated; /* feed-forwards have a gate */
     float embedding_scale, attention_scale;
-    /* angle = position / rope_scale * base^(-2i/rope_dim) / factor_i; without scale and factors where the window has a base of its own */
+    /* Angles are core/rope.h's; without scale and factors where the window has a base of its own. */
+    sl_rope_scaling rope_scaling;
     double rope_base, rope_scale;
+    double rope_magnitude; /* of cosine and sine */
+    double yarn_beta_fast, yarn_beta_slow;
+    uint32_t rope_original_context;
     double window_rope_base; /* 0: layers with a window turn as the others do */
     uint32_t window;         /* positions; 0: there are no windows */
     bool *has_window;        /* [layers] */

@@ -3,8 +3,8 @@
  * Order of opening: what the file says (GGUF, model, tokenizer) -> the crew and its kernels -> the price of everything -> only then the
  * memory (pager, scratch), the files for direct reading, and the few vectors that are always resident. */
 #include "offload/engine.h"
-#include "core/mathx.h"
 #include "core/os.h"
+#include "core/rope.h"
 #include "offload/density.h"
 #include "offload/device_engine.h"
 #include "offload/sirius.h"
@@ -449,15 +449,7 @@ static sl_status load_rope(sl_engine *e, const float *factors, sl_error *err)
     e->rope_step = malloc((size_t)sl_model_rope_tables(m) * half * sizeof *e->rope_step);
     if (e->rope_step == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for the rotary table");
-    for (uint32_t i = 0; i < half; i++) {
-        double factor = factors != NULL ? (double)factors[i] : 1.0;
-        if (!(factor > 0))
-            return sl_fail(err, SL_FORMAT, "%s: rope_freqs.weight[%u] is %g; it must be positive", e->path, i, factor);
-        e->rope_step[i] = sl_pow(m->rope_base, -2.0 * i / m->rope_dim) / (m->rope_scale * factor);
-        if (sl_model_rope_tables(m) == 2)
-            e->rope_step[half + i] = sl_pow(m->window_rope_base, -2.0 * i / m->rope_dim);
-    }
-    return SL_OK;
+    return sl_rope_steps(m, factors, e->path, e->rope_step, err);
 }
 
 static sl_status load_vectors(sl_engine *e, sl_error *err)
@@ -475,7 +467,13 @@ static sl_status load_vectors(sl_engine *e, sl_error *err)
         SL_TRY(load_one(e, sl_model_tensor(e->model, op->bias, layer), &used, &e->vector_at[entry * 2 + 1], err));
     }
     const float *factors;
-    SL_TRY(load_one(e, sl_model_tensor(e->model, SL_ROLE_ROPE_FREQS, 0), &used, &factors, err));
+    const sl_gguf_tensor *rope = sl_rope_factors(e->model, e->context);
+    if (rope != NULL && rope == sl_model_tensor(e->model, SL_ROLE_ROPE_LONG, 0))
+        sli_note(e,
+                 "a context of more than %u positions: the model turns with its factors for long texts, in short ones too (-c %u: those "
+                 "for short texts)",
+                 e->model->rope_original_context, e->model->rope_original_context);
+    SL_TRY(load_one(e, rope, &used, &factors, err));
     return load_rope(e, factors, err);
 }
 

@@ -378,14 +378,14 @@ static sl_status run_program(const pass *p, const sl_op *ops, uint32_t layer, ui
 static void fill_rope_table(const pass *p, uint32_t table)
 {
     uint32_t half = model_of(p)->rope_dim / 2;
-    const double *step = p->engine->rope_step + (size_t)table * half;
+    const double *step = p->engine->rope_step + (size_t)table * half, magnitude = model_of(p)->rope_magnitude;
     for (uint32_t row = 0; row < p->rows; row++)
         for (uint32_t i = 0; i < half; i++) {
             size_t at = ((size_t)table * p->rows + row) * half + i;
             double sine, cosine;
             sl_sincos((double)position_of(p, row) * step[i], &sine, &cosine);
-            p->engine->scratch.rope_cos[at] = (float)cosine;
-            p->engine->scratch.rope_sin[at] = (float)sine;
+            p->engine->scratch.rope_cos[at] = (float)(cosine * magnitude);
+            p->engine->scratch.rope_sin[at] = (float)(sine * magnitude);
         }
 }
 

@@ -72,23 +72,49 @@ def rotary_angles(file, positions, rope_dim, local):
     exponent = -np.arange(0, rope_dim, 2) / rope_dim
     if local and file.arch == "gemma3":
         return np.outer(np.arange(positions), file.param("rope.freq_base_swa", 10000.0) ** exponent)
-    frequency = file.param("rope.freq_base", 10000.0) ** exponent
+    base = file.param("rope.freq_base", 10000.0)
+    frequency = base**exponent
     if file.has("rope_freqs.weight"):
         frequency = frequency / file.tensor("rope_freqs.weight")
+    original = file.param("rope.scaling.original_context_length", file.param("context_length"))
+    if file.has("rope_factors_long.weight"):
+        longer = file.param("context_length") > original
+        frequency = frequency / file.tensor(f"rope_factors_{'long' if longer else 'short'}.weight")
     kind = file.param("rope.scaling.type", "linear")
     if kind == "linear":
         frequency = frequency / file.param("rope.scaling.factor", file.param("rope.scale_linear", 1.0))
+    elif kind == "yarn":
+        frequency = yarn(frequency, file.param("rope.scaling.factor", 1.0), base, original)
     elif kind != "none":
         sys.exit(f"rope scaling {kind!r} is not known to this oracle")
     return np.outer(np.arange(positions), frequency)
 
 
-def rotate(x, angles, halves):
+def yarn(frequency, scale, base, original, beta_fast=32, beta_slow=1):
+    """NTK by parts, section 3.2 of arXiv 2309.00071, with bounds on the pairs as its authors' code has them: a pair is interpolated (divided by the
+    scale) the more, the fewer turns it makes in the original context."""
+    pairs = len(frequency)
+
+    def pair_with(turns):
+        return pairs * np.log(original / (2 * np.pi * turns)) / np.log(base)
+
+    first, last = max(np.floor(pair_with(beta_fast)), 0), min(np.ceil(pair_with(beta_slow)), 2 * pairs - 1)
+    gamma = np.interp(np.arange(pairs), [first, max(last, first + 0.001)], [0.0, 1.0])
+    return gamma * frequency / scale + (1 - gamma) * frequency
+
+
+def rotary_magnitude(file):
+    """What cosine and sine are multiplied by: both queries and keys, so scores by its square."""
+    scale = file.param("rope.scaling.factor", 1.0) if file.param("rope.scaling.type") == "yarn" else 1.0
+    return file.param("rope.scaling.attn_factor", 1.0) * (0.1 * np.log(scale) + 1 if scale > 1 else 1.0)
+
+
+def rotate(x, angles, halves, magnitude):
     """Turns pairs of components of every head by the position's angles: the neighbours 2i and 2i + 1, or i and i + n / 2. Components
     beyond stay."""
     half = angles.shape[1]
     first, second = (slice(0, half), slice(half, 2 * half)) if halves else (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
-    cos, sin = np.cos(angles)[:, None, :], np.sin(angles)[:, None, :]
+    cos, sin = magnitude * np.cos(angles)[:, None, :], magnitude * np.sin(angles)[:, None, :]
     turned = x.copy()
     turned[..., first] = x[..., first] * cos - x[..., second] * sin
     turned[..., second] = x[..., first] * sin + x[..., second] * cos
@@ -231,7 +257,8 @@ def logits_of(file, tokens, neurons=lambda layer, activations: activations, atte
         q, k, v = query_key_value(layer, h, heads, kv_heads, size)
         q, k = layer.norm_if("attn_q_norm", q, epsilon), layer.norm_if("attn_k_norm", k, epsilon)
         window = file.param("attention.sliding_window") if local else 0
-        mixed = attend(rotate(q, angles, halves), rotate(k, angles, halves), v, window)
+        q, k = (rotate(part, angles, halves, rotary_magnitude(file)) for part in (q, k))
+        mixed = attend(q, k, v, window)
         attended = layer.product("attn_output", mixed.reshape(len(tokens), -1))
         x = x + layer.norm_if("post_attention_norm", attended, epsilon)
         h = rms_norm(x, layer.weight("ffn_norm"), epsilon)

@@ -3,6 +3,8 @@
  * Each test takes a header that is right and changes one thing. The tensors' bytes are never there: only the header is read. */
 #include "core/model.h"
 
+#include "core/rope.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -352,8 +354,8 @@ static void other_rotary_scaling_is_refused(void **state)
     (void)state;
     description f;
     right_file(&f);
-    add_text(&f, "llama.rope.scaling.type", "yarn");
-    check_refused(&f, SL_UNSUPPORTED, "llama.rope.scaling.type is \"yarn\"; known are none and linear");
+    add_text(&f, "llama.rope.scaling.type", "martian");
+    check_refused(&f, SL_UNSUPPORTED, "llama.rope.scaling.type is \"martian\"; known are none, linear, yarn");
     find_key(&f, "llama.rope.scaling.type")->kind = SL_GGUF_U32;
     check_refused(&f, SL_FORMAT, "llama.rope.scaling.type");
     static const float wrong[] = {0.0f, -1.0f, 1e20f, (float)NAN, (float)INFINITY};
@@ -363,6 +365,67 @@ static void other_rotary_scaling_is_refused(void **state)
         add_real(&f, "llama.rope.scaling.factor", wrong[i]);
         check_refused(&f, SL_FORMAT, "it must be a positive number");
     }
+}
+
+static void yarn_reads_its_bounds_and_its_magnitude(void **state)
+{
+    (void)state;
+    description f;
+    right_file(&f);
+    add_number(&f, "llama.rope.scaling.original_context_length", 77);
+    add_text(&f, "llama.rope.scaling.type", "yarn");
+    opened o = open_model(&f);
+    assert_true(o.model->rope_scaling == SL_ROPE_SCALING_YARN && o.model->rope_original_context == 77);
+    assert_true(o.model->yarn_beta_fast == 32 && o.model->yarn_beta_slow == 1 && o.model->rope_magnitude == 1);
+    close_model(o);
+    add_real(&f, "llama.rope.scaling.factor", 4);
+    add_real(&f, "llama.rope.scaling.yarn_beta_fast", 20);
+    add_real(&f, "llama.rope.scaling.yarn_beta_slow", 2);
+    add_real(&f, "llama.rope.scaling.attn_factor", 0.5f);
+    o = open_model(&f);
+    assert_true(o.model->yarn_beta_fast == 20 && o.model->yarn_beta_slow == 2);
+    assert_true(fabs(o.model->rope_magnitude - 0.5 * (1 + 0.1 * log(4))) < 1e-12);
+    close_model(o);
+    add_real(&f, "llama.rope.freq_base", 1);
+    check_refused(&f, SL_FORMAT, "llama.rope.freq_base is 1; YaRN needs more than 1");
+    right_file(&f);
+    add_real(&f, "llama.rope.scaling.yarn_log_multiplier", 0.1f);
+    check_refused(&f, SL_UNSUPPORTED, "key llama.rope.scaling.yarn_log_multiplier is not known");
+}
+
+/* A pair that turns often in the original context keeps its frequency, one that turns less than once is interpolated. */
+static void yarn_leaves_quick_pairs_alone(void **state)
+{
+    (void)state;
+    description f;
+    double plain[HEAD_DIM / 2], stretched[HEAD_DIM / 2];
+    right_file(&f);
+    opened o = open_model(&f);
+    assert_int_equal(sl_rope_steps(o.model, NULL, "x.gguf", plain, NULL), SL_OK);
+    close_model(o);
+    add_text(&f, "llama.rope.scaling.type", "yarn");
+    add_real(&f, "llama.rope.scaling.factor", 8);
+    add_number(&f, "llama.rope.scaling.original_context_length", 1000);
+    o = open_model(&f);
+    assert_int_equal(sl_rope_steps(o.model, NULL, "x.gguf", stretched, NULL), SL_OK);
+    assert_true(stretched[0] == plain[0] && stretched[1] == plain[1]); /* 159 turns and 50 */
+    assert_true(stretched[3] < plain[3] && stretched[3] > plain[3] / 8);
+    assert_true(fabs(stretched[7] * 8 / plain[7] - 1) < 1e-12); /* a twentieth of a turn */
+    close_model(o);
+}
+
+static void a_rotary_factor_that_is_not_positive_is_refused(void **state)
+{
+    (void)state;
+    description f;
+    double steps[HEAD_DIM / 2];
+    float factors[HEAD_DIM / 2] = {1, 1, 1, 0};
+    sl_error err = {0};
+    right_file(&f);
+    opened o = open_model(&f);
+    assert_int_equal(sl_rope_steps(o.model, factors, "x.gguf", steps, &err), SL_FORMAT);
+    assert_string_equal(err.message, "x.gguf: rotary factor 3 is 0; it must be positive");
+    close_model(o);
 }
 
 /* ---- windows ---- */
@@ -378,6 +441,49 @@ static void rename_arch(description *f, const char *arch)
         snprintf(renamed, sizeof renamed, "%s.%s", arch, f->keys[i].name + 6);
         snprintf(f->keys[i].name, sizeof f->keys[i].name, "%.*s", NAME_MAX - 1, renamed);
     }
+}
+
+static void make_phi3(description *f)
+{
+    static const char *const fused[] = {"attn_k", "attn_v", "ffn_gate"};
+    char name[NAME_MAX];
+    rename_arch(f, "phi3");
+    for (unsigned layer = 0; layer < LAYERS; layer++) {
+        snprintf(name, sizeof name, "blk.%u.attn_q.weight", layer);
+        tensor *qkv = find_tensor(f, name);
+        snprintf(name, sizeof name, "blk.%u.attn_qkv.weight", layer);
+        memcpy(qkv->name, name, sizeof name);
+        qkv->shape[1] = (HEADS + 2 * KV_HEADS) * HEAD_DIM;
+        snprintf(name, sizeof name, "blk.%u.ffn_up.weight", layer);
+        find_tensor(f, name)->shape[1] = 2 * FF;
+        for (size_t i = 0; i < sizeof fused / sizeof *fused; i++) {
+            snprintf(name, sizeof name, "blk.%u.%s.weight", layer, fused[i]);
+            find_tensor(f, name)->name[0] = '\0';
+        }
+    }
+}
+
+static void longrope_takes_its_factors_by_the_context(void **state)
+{
+    (void)state;
+    description f;
+    right_file(&f);
+    make_phi3(&f);
+    opened o = open_model(&f);
+    assert_null(sl_rope_factors(o.model, 1000000));
+    close_model(o);
+    add_number(&f, "phi3.rope.scaling.original_context_length", 100);
+    add_text(&f, "phi3.rope.scaling.type", "longrope");
+    check_refused(&f, SL_FORMAT, "tensor rope_factors_long.weight is missing; longrope needs two lists of factors");
+    add_tensor(&f, "rope_factors_long.weight", SL_TYPE_F32, HEAD_DIM / 2, 0);
+    check_refused(&f, SL_FORMAT, "tensor rope_factors_short.weight is missing; longrope needs two lists of factors");
+    add_tensor(&f, "rope_factors_short.weight", SL_TYPE_F32, HEAD_DIM / 2, 0);
+    o = open_model(&f);
+    assert_ptr_equal(sl_rope_factors(o.model, 100), sl_model_tensor(o.model, SL_ROLE_ROPE_SHORT, 0));
+    assert_ptr_equal(sl_rope_factors(o.model, 101), sl_model_tensor(o.model, SL_ROLE_ROPE_LONG, 0));
+    close_model(o);
+    add_real(&f, "phi3.rope.scaling.factor", 4);
+    check_refused(&f, SL_UNSUPPORTED, "longrope (without a factor)");
 }
 
 static void as_gemma3(description *f)
@@ -793,6 +899,10 @@ int main(void)
         cmocka_unit_test(without_a_count_of_key_heads_each_query_head_has_its_own),
         cmocka_unit_test(rotary_scaling_is_none_or_linear),
         cmocka_unit_test(other_rotary_scaling_is_refused),
+        cmocka_unit_test(yarn_reads_its_bounds_and_its_magnitude),
+        cmocka_unit_test(yarn_leaves_quick_pairs_alone),
+        cmocka_unit_test(a_rotary_factor_that_is_not_positive_is_refused),
+        cmocka_unit_test(longrope_takes_its_factors_by_the_context),
         cmocka_unit_test(a_window_of_llama_is_every_layers),
         cmocka_unit_test(gemma3_has_its_windows_by_period_or_as_the_file_says),
         cmocka_unit_test(keys_of_gemma_that_change_the_arithmetic_otherwise_are_refused),

@@ -376,6 +376,63 @@ static const struct odd_model {
       .context = 256,
       .window = 7,
       .seed = 19}},
+    {"qwen3_yarn",
+     {.arch = "qwen3",
+      .layers = 2,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .rope_yarn = 4,
+      .rope_original = 64,
+      .seed = 20}},
+    {"qwen2_yarn_magnitude",
+     {.arch = "qwen2",
+      .layers = 2,
+      .d = 64,
+      .ff = 96,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 48,
+      .vocab = 390,
+      .context = 256,
+      .biases = true,
+      .rope_yarn = 2.5f,
+      .rope_original = 1000,
+      .rope_magnitude = 0.8f,
+      .seed = 21}},
+    /* The context, 256, is longer than the original one, and is not. */
+    {"phi3_long",
+     {.arch = "phi3",
+      .layers = 2,
+      .d = 96,
+      .ff = 80,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .rope_original = 255,
+      .rope_longrope = true,
+      .rope_magnitude = 1.19f,
+      .seed = 22}},
+    {"phi3_short",
+     {.arch = "phi3",
+      .layers = 2,
+      .d = 96,
+      .ff = 80,
+      .heads = 4,
+      .kv_heads = 2,
+      .head_dim = 32,
+      .vocab = 390,
+      .context = 256,
+      .rope_original = 256,
+      .rope_longrope = true,
+      .rope_magnitude = 1.19f,
+      .seed = 22}},
 };
 enum { ODD_MODELS = sizeof odd_models / sizeof *odd_models };
 
@@ -482,6 +539,20 @@ static void phi3_computes_what_the_oracle_does(void **state)
     check_odd(8);
 }
 
+static void yarn_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(9);
+    check_odd(10);
+}
+
+static void longrope_computes_what_the_oracle_does(void **state)
+{
+    (void)state;
+    check_odd(11);
+    check_odd(12);
+}
+
 static int write_odd_models(const char *folder)
 {
     for (int i = 0; i < ODD_MODELS; i++) {
@@ -554,6 +625,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(gemma3_computes_what_the_oracle_does),
         cmocka_unit_test(gemma3_with_a_period_of_its_own_computes_what_the_oracle_does),
         cmocka_unit_test(phi3_computes_what_the_oracle_does),
+        cmocka_unit_test(yarn_computes_what_the_oracle_does),
+        cmocka_unit_test(longrope_computes_what_the_oracle_does),
         cmocka_unit_test(sparq_attention_is_what_the_oracle_makes_of_the_paper),
     };
     if (argc == 3 && strcmp(argv[1], "--write") == 0)

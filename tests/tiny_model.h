@@ -25,6 +25,10 @@ typedef struct tiny_model {
     bool tied, biases, rope_factors;
     bool head_copies_embedding; /* of an untied model: the file has the same matrix twice */
     float rope_linear;          /* 0: no scaling */
+    float rope_yarn;            /* the same, YaRN's */
+    uint32_t rope_original;     /* the context before it was stretched; 0: the file does not say */
+    bool rope_longrope;         /* factors for the original context and for longer ones */
+    float rope_magnitude;       /* 0: the file does not say */
     uint32_t window;            /* 0: none */
     uint32_t window_period;     /* 0: the architecture's */
     /* [vocab] or NULL. A model that knows nothing but what follows each token: its likeliest next one by far. It is untied, F32, and d is at
@@ -173,6 +177,10 @@ static inline sl_status tiny_tensors(tiny_writer *w, bool filling, sl_error *err
         SL_TRY(tiny_tensor(w, "position_embd.weight", m->d, m->context, 0, spread, err));
     if (m->rope_factors)
         SL_TRY(tiny_tensor(w, "rope_freqs.weight", m->head_dim / 2, 0, 4.0f, 3.0f, err));
+    if (m->rope_longrope) {
+        SL_TRY(tiny_tensor(w, "rope_factors_long.weight", m->head_dim / 2, 0, 4.0f, 3.0f, err));
+        SL_TRY(tiny_tensor(w, "rope_factors_short.weight", m->head_dim / 2, 0, 1.2f, 0.2f, err));
+    }
     for (uint32_t layer = 0; layer < m->layers; layer++)
         SL_TRY(tiny_layer(w, layer, err));
     SL_TRY(tiny_tensor(w, "output_norm.weight", m->d, 0, 2.0f, 0.1f, err));
@@ -213,6 +221,7 @@ static inline sl_status tiny_values(sl_gguf_writer *w, const tiny_model *m, sl_e
                    {"attention.value_length", m->head_dim, false},
                    {"rope.dimension_count", tiny_is_opt(m) ? 0 : m->head_dim, true},
                    {"attention.sliding_window", m->window, true},
+                   {"rope.scaling.original_context_length", m->rope_original, true},
                    {"attention.sliding_window_pattern", m->window_period, true}};
     char key[96];
     SL_TRY(sl_gguf_write_str(w, "general.architecture", tiny_arch(m), err));
@@ -222,11 +231,13 @@ static inline sl_status tiny_values(sl_gguf_writer *w, const tiny_model *m, sl_e
     SL_TRY(tiny_real(w, m, tiny_is_opt(m) ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 1e-5f, err));
     if (!tiny_is_opt(m))
         SL_TRY(tiny_real(w, m, "rope.freq_base", m->window > 0 ? 1e6f : 10000.0f, err));
-    if (m->rope_linear > 0) {
+    if (m->rope_linear > 0 || m->rope_yarn > 0) {
         snprintf(key, sizeof key, "%s.rope.scaling.type", tiny_arch(m));
-        SL_TRY(sl_gguf_write_str(w, key, "linear", err));
-        SL_TRY(tiny_real(w, m, "rope.scaling.factor", m->rope_linear, err));
+        SL_TRY(sl_gguf_write_str(w, key, m->rope_yarn > 0 ? "yarn" : "linear", err));
+        SL_TRY(tiny_real(w, m, "rope.scaling.factor", m->rope_yarn > 0 ? m->rope_yarn : m->rope_linear, err));
     }
+    if (m->rope_magnitude > 0)
+        SL_TRY(tiny_real(w, m, "rope.scaling.attn_factor", m->rope_magnitude, err));
     /* The rows beyond it are tokens without a text. */
     return sli_synth_vocabulary(w, SLI_SYNTH_VOCABULARY_MIN, err);
 }

@@ -3,6 +3,7 @@
 #include "core/layout.h"
 #include "core/mathx.h"
 #include "core/os.h"
+#include "core/rope.h"
 
 #include <stdatomic.h>
 #include <string.h>
@@ -14,7 +15,7 @@ enum { KEYS, VALUES, KINDS };
 
 /* ---- memory ---- */
 
-static uint32_t chunk_of(const sl_model *m)
+uint32_t sli_forward_chunk(const sl_model *m)
 {
     return m->context < SLI_PRUNE_CHUNK ? m->context : SLI_PRUNE_CHUNK;
 }
@@ -22,7 +23,7 @@ static uint32_t chunk_of(const sl_model *m)
 static size_t place(sli_forward *f, const sl_model *m, unsigned threads, uint8_t *base)
 {
     sl_layout l = {.base = base};
-    f->chunk = chunk_of(m);
+    f->chunk = sli_forward_chunk(m);
     size_t rope = (size_t)sl_model_rope_tables(m) * f->chunk * (m->rope_dim / 2) * sizeof(float);
     for (int b = 0; b < SL_BUF_COUNT; b++)
         f->buffers[b] = b == SL_BUF_LOGITS ? NULL : sl_layout_place(&l, (size_t)f->chunk * sl_model_width(m, (sl_buffer)b) * sizeof(float));
@@ -43,22 +44,17 @@ uint64_t sli_forward_price(const sl_model *model, unsigned threads)
     return sl_pages_round(place(&unused, model, threads, NULL));
 }
 
-static void fill_rope_table(sli_forward *f, uint32_t table, const float *factors)
+static void fill_rope_table(sli_forward *f, uint32_t table, const double *steps)
 {
-    const sl_model *m = f->model;
-    uint32_t half = m->rope_dim / 2;
-    for (uint32_t i = 0; i < half; i++) {
-        double factor = factors != NULL ? (double)factors[i] : 1.0;
-        double step = table == 0 ? sl_pow(m->rope_base, -2.0 * i / m->rope_dim) / (m->rope_scale * factor)
-                                 : sl_pow(m->window_rope_base, -2.0 * i / m->rope_dim);
-        for (uint32_t row = 0; row < f->chunk; row++) {
+    uint32_t half = f->model->rope_dim / 2;
+    for (uint32_t row = 0; row < f->chunk; row++)
+        for (uint32_t i = 0; i < half; i++) {
             size_t at = ((size_t)table * f->chunk + row) * half + i;
             double sine, cosine;
-            sl_sincos((double)row * step, &sine, &cosine);
-            f->rope_cos[at] = (float)cosine;
-            f->rope_sin[at] = (float)sine;
+            sl_sincos((double)row * steps[(size_t)table * half + i], &sine, &cosine);
+            f->rope_cos[at] = (float)(cosine * f->model->rope_magnitude);
+            f->rope_sin[at] = (float)(sine * f->model->rope_magnitude);
         }
-    }
 }
 
 sl_status sli_forward_create(const sl_model *model, const sl_kernels *kernels, sl_threads *threads, const sli_linear *linear,
@@ -72,8 +68,10 @@ sl_status sli_forward_create(const sl_model *model, const sl_kernels *kernels, s
     place(out, model, sl_threads_count(threads), out->arena);
     for (size_t i = 0; i < (size_t)model->kv_heads * KINDS * out->page_count; i++)
         out->pages[i] = out->page_memory + i * out->page_bytes;
+    double steps[2 * SL_HEAD_DIM_MAX / 2]; /* two tables at most */
+    SL_TRY(sl_rope_steps(model, rope_factors, "the model", steps, err));
     for (uint32_t table = 0; table < sl_model_rope_tables(model); table++)
-        fill_rope_table(out, table, rope_factors);
+        fill_rope_table(out, table, steps);
     return SL_OK;
 }
 

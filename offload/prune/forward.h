@@ -33,8 +33,9 @@ typedef struct sli_forward {
     void *see_ctx;
 } sli_forward;
 
+uint32_t sli_forward_chunk(const sl_model *model); /* tokens */
 uint64_t sli_forward_price(const sl_model *model, unsigned threads);
-/* rope_factors: the model's, or NULL. */
+/* rope_factors: the model's for a chunk (sl_rope_factors), or NULL. */
 SL_MUST_USE sl_status sli_forward_create(const sl_model *model, const sl_kernels *kernels, sl_threads *threads, const sli_linear *linear,
                                          const float *rope_factors, sli_forward *out, sl_error *err);
 void sli_forward_free(sli_forward *forward);

@@ -1,6 +1,7 @@
 /* offload/prune/prune.c: see prune.h. */
 #include "offload/prune/prune.h"
 #include "core/os.h"
+#include "core/rope.h"
 #include "offload/prune/work.h"
 #include "pager/packed.h"
 
@@ -218,7 +219,7 @@ static uint64_t fingerprint_of(const sli_prune_work *w)
 
 static sl_status load_rope_factors(sli_prune_work *w, sl_error *err)
 {
-    const sl_gguf_tensor *t = sl_model_tensor(w->model, SL_ROLE_ROPE_FREQS, 0);
+    const sl_gguf_tensor *t = sl_rope_factors(w->model, sli_forward_chunk(w->model));
     if (t == NULL)
         return SL_OK;
     w->rope_factors = malloc(t->bytes);
