@@ -18,6 +18,9 @@
 #define ASSISTANT    (1u << SL_ROLE_ASSISTANT)
 #define LLAMA_HEADER "<|start_header_id|>system<|end_header_id|>\n\n"
 #define DEEPSEEK_END "<｜end▁of▁sentence｜>"
+/* A relative ends the user's turns, too. */
+#define DEEPSEEK_USER_ENDS "'<｜User｜>'+message['content']+'" DEEPSEEK_END
+#define LAST_THOUGHT       "split('</think>')[-1]"
 
 #define CHATML_TURNS                                                                                                                       \
     .open = {"<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n"},                                                     \
@@ -32,15 +35,32 @@ static const sl_chat_family families[] = {
     {
         .name = "chatml",
         .has = {"<|im_start|>", "<|im_end|>"},
-        /* another separator after the role, today's date, reasoning to be dropped */
-        .lacks = {"<|im_sep|>", "<|im_middle|>", "strftime_now", "</think>"},
+        /* another separator after the role, today's date, reasoning to be dropped, instructions that are always there */
+        .lacks = {"<|im_sep|>", "<|im_middle|>", "strftime_now", "</think>", "function calling AI model"},
         CHATML_TURNS,
     },
     {
         .name = "qwen3",
         .has = {"<|im_start|>", "<|im_end|>", "</think>", "lstrip('\n')"},
-        .lacks = {"<|im_sep|>", "strftime_now", "assistant\n<think>"},
+        .lacks = {"<|im_sep|>", "strftime_now", "assistant\n<think>", "'<think>\n'"},
         CHATML_TURNS,
+        .thoughts = SLI_THOUGHTS_DROPPED_WITH_LINES,
+    },
+    {
+        .name = "qwq", /* an answer always begins with reasoning */
+        .has = {"<|im_start|>", "<|im_end|>", LAST_THOUGHT ".lstrip('\n')", "'<|im_start|>assistant\n<think>\n'"},
+        .lacks = {"<|im_sep|>", "strftime_now", "enable_thinking"},
+        CHATML_TURNS,
+        .ask = "<|im_start|>assistant\n<think>\n",
+        .thoughts = SLI_THOUGHTS_DROPPED_WITH_LINES,
+    },
+    {
+        .name = "qwq-no-think", /* or ends it at once, unless asked to think */
+        .has = {"<|im_start|>", "<|im_end|>", LAST_THOUGHT ".lstrip('\n')", "'<|im_start|>assistant\n<think>\n'",
+                "if not enable_thinking -%}{{- '</think>'"},
+        .lacks = {"<|im_sep|>", "strftime_now"},
+        CHATML_TURNS,
+        .ask = "<|im_start|>assistant\n<think>\n</think>",
         .thoughts = SLI_THOUGHTS_DROPPED_WITH_LINES,
     },
     {
@@ -59,7 +79,7 @@ static const sl_chat_family families[] = {
     {
         .name = "llama3",
         .has = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-        .lacks = {"Cutting Knowledge Date", "strftime_now", "thinking"},
+        .lacks = {"Cutting Knowledge Date", "strftime_now", "thinking", "generate_schema", "datetime"},
         LLAMA3_TURNS(LLAMA_HEADER),
     },
     {
@@ -115,6 +135,14 @@ static const sl_chat_family families[] = {
         .ask = "",
     },
     {
+        .name = "mistral-v7-tekken", /* Mistral Small 3 and later; its own system message may hold today's date */
+        .has = {"'[SYSTEM_PROMPT]'+system_", "+'[/SYSTEM_PROMPT]'", "'[INST]'", "'[/INST]'", "eos_token"},
+        .lacks = {"'[INST] '", "[THINK]", "' '+message['content']", "SYSTEM_PROMPT] "},
+        .open = {"[SYSTEM_PROMPT]", "[INST]", ""},
+        .close = {"[/SYSTEM_PROMPT]", "[/INST]", SLI_CHAT_EOS},
+        .preset_mark = "set default_system_message",
+    },
+    {
         .name = "gemma", /* 3; the templates of 1 and 2 differ in refusing a system message */
         .has = {"<start_of_turn>", "<end_of_turn>"},
         .open = {"", "<start_of_turn>user\n", "<start_of_turn>model\n"},
@@ -126,7 +154,7 @@ static const sl_chat_family families[] = {
     {
         .name = "phi3",
         .has = {"<|end|>\n", "<|assistant|>\n"},
-        .lacks = {"<|im_start|>", "<|start|>"},
+        .lacks = {"<|im_start|>", "<|start|>", "FINAL RESPONSE"},
         .open = {"<|system|>\n", "<|user|>\n", "<|assistant|>\n"},
         .close = {"<|end|>\n", "<|end|>\n", "<|end|>\n"},
     },
@@ -170,27 +198,55 @@ static const sl_chat_family families[] = {
     {
         .name = "deepseek3", /* v2.5 and v3 */
         .has = {"<｜User｜>", "<｜Assistant｜>", DEEPSEEK_END},
-        .lacks = {"</think>"},
+        .lacks = {"</think>", DEEPSEEK_USER_ENDS},
         DEEPSEEK3_TURNS,
     },
     {
+        .name = "deepseek-v3.1", /* without reasoning, as its template is unless asked */
+        .has = {"<｜User｜>", "<｜Assistant｜>", "split('</think>', 1)[1]", "'</think>'}}", "if not thinking"},
+        .lacks = {"<think></think>", DEEPSEEK_USER_ENDS},
+        .open = {"", "<｜User｜>", "<｜Assistant｜></think>"},
+        .close = {"", "", DEEPSEEK_END},
+        .thoughts = SLI_THOUGHTS_DROPPED_AT_FIRST,
+        .bos = "<｜begin▁of▁sentence｜>",
+        .eos = DEEPSEEK_END,
+    },
+    {
+        .name = "deepseek-v3.1-pair", /* where the empty reasoning is opened, too */
+        .has = {"<｜User｜>", "<｜Assistant｜>", "split('</think>', 1)[1]", "if not thinking -%}{{'<think></think>'}}"},
+        .lacks = {DEEPSEEK_USER_ENDS},
+        .open = {"", "<｜User｜>", "<｜Assistant｜><think></think>"},
+        .close = {"", "", DEEPSEEK_END},
+        .thoughts = SLI_THOUGHTS_DROPPED_AT_FIRST,
+        .bos = "<｜begin▁of▁sentence｜>",
+        .eos = DEEPSEEK_END,
+    },
+    {
         .name = "deepseek-r1", /* and what was distilled from it */
-        .has = {"<｜User｜>", "<｜Assistant｜><think>\n", DEEPSEEK_END, "</think>"},
-        .lacks = {"thinking"},
+        .has = {"<｜User｜>", "<｜Assistant｜><think>\n", DEEPSEEK_END, LAST_THOUGHT},
+        .lacks = {"thinking", DEEPSEEK_USER_ENDS},
         DEEPSEEK3_TURNS,
         .ask = "<｜Assistant｜><think>\n",
         .thoughts = SLI_THOUGHTS_DROPPED,
     },
     {
+        .name = "deepseek-r1-no-think",
+        .has = {"<｜User｜>", "<｜Assistant｜><think>\n", DEEPSEEK_END, LAST_THOUGHT, "if not enable_thinking %}{{- '</think>'"},
+        .lacks = {DEEPSEEK_USER_ENDS},
+        DEEPSEEK3_TURNS,
+        .ask = "<｜Assistant｜><think>\n</think>",
+        .thoughts = SLI_THOUGHTS_DROPPED,
+    },
+    {
         .name = "deepseek-r1-open", /* its first templates, which leave it to the model to begin with <think> */
-        .has = {"<｜User｜>", "<｜Assistant｜>", DEEPSEEK_END, "</think>"},
-        .lacks = {"thinking", "<｜Assistant｜><think>"},
+        .has = {"<｜User｜>", "<｜Assistant｜>", DEEPSEEK_END, LAST_THOUGHT},
+        .lacks = {"thinking", "<｜Assistant｜><think>", DEEPSEEK_USER_ENDS},
         DEEPSEEK3_TURNS,
         .thoughts = SLI_THOUGHTS_DROPPED,
     },
 };
 #define FAMILIES    (sizeof families / sizeof *families)
-#define NAMES_BYTES 320
+#define NAMES_BYTES 400
 
 const sl_chat_family *sl_chat_family_at(size_t index)
 {

@@ -8,7 +8,7 @@
 #define SLI_CHAT_BOS "\001"
 #define SLI_CHAT_EOS "\002"
 
-#define SLI_CHAT_MARKS_MAX 6
+#define SLI_CHAT_MARKS_MAX 7
 #define SLI_CHAT_ROLES     3
 
 /* Where a system message goes. */
@@ -22,6 +22,7 @@ typedef enum sli_system_place {
 typedef enum sli_thoughts {
     SLI_THOUGHTS_KEPT = 0,
     SLI_THOUGHTS_DROPPED,
+    SLI_THOUGHTS_DROPPED_AT_FIRST,  /* up to the first </think>; the others: up to the last one */
     SLI_THOUGHTS_DROPPED_WITH_LINES /* and the line ends behind it */
 } sli_thoughts;
 

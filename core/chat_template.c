@@ -148,26 +148,54 @@ static bool find_constant_system(sl_str template, const sl_chat_family *family, 
     return false;
 }
 
-/* A constant behind a mark: {{'…'}}. */
-static bool find_marked_system(sl_str template, const char *mark, buffer *out)
+static void skip(reader *r, const char *characters)
 {
-    const char *end = template.data + template.length, *at = memmem(template.data, template.length, mark, strlen(mark));
-    if (!at)
+    while (r->at < r->end && *r->at != '\0' && strchr(characters, *r->at))
+        r->at++;
+}
+
+/* A constant at the reader's place, to its end; false when there is none. */
+static bool collect_constant(reader *r, buffer *out)
+{
+    if (r->at == r->end || (*r->at != '\'' && *r->at != '"'))
         return false;
-    at += strlen(mark);
-    while (at < end && strchr(TRIMMED_SPACE "{-", *at) && *at != '\0')
-        at++;
-    if (at == end || (*at != '\'' && *at != '"'))
-        return false;
-    reader r = {at + 1, end, *at};
-    for (int c = next_character(&r); c >= 0 && out->data; c = next_character(&r)) {
+    r->quote = *r->at++;
+    for (int c = next_character(r); c >= 0 && out->data; c = next_character(r)) {
         char byte = (char)c;
         append(out, &byte, 1);
     }
-    return r.at < end && out->data;
+    return r->at < r->end && out->data; /* a constant that ends the template is not closed */
 }
 
-sl_status sl_chat_default_system(const sl_gguf *gguf, char **out, sl_error *err)
+typedef enum preset { PRESET_NONE, PRESET_FOUND, PRESET_COMPUTED } preset;
+
+/* Behind a mark, a constant, or constants with today's date between: 'It is ' + today + '.' */
+static preset find_marked_system(sl_str template, const char *mark, const char *today, buffer *out)
+{
+    const char *end = template.data + template.length, *at = memmem(template.data, template.length, mark, strlen(mark));
+    if (!at)
+        return PRESET_NONE;
+    reader r = {at + strlen(mark), end, 0};
+    skip(&r, TRIMMED_SPACE "{-=");
+    if (!collect_constant(&r, out))
+        return PRESET_NONE;
+    for (;;) {
+        skip(&r, TRIMMED_SPACE);
+        if (r.at == end || *r.at != '+')
+            return PRESET_FOUND;
+        r.at++;
+        skip(&r, TRIMMED_SPACE);
+        if ((size_t)(end - r.at) > strlen("today") && memcmp(r.at, "today", strlen("today")) == 0 &&
+            strchr(" +%-", r.at[strlen("today")])) {
+            append_text(out, today);
+            r.at += strlen("today");
+        } else if (!collect_constant(&r, out)) {
+            return PRESET_COMPUTED;
+        }
+    }
+}
+
+sl_status sl_chat_default_system(const sl_gguf *gguf, const char *today, char **out, sl_error *err)
 {
     *out = NULL;
     sl_str template = {NULL, 0};
@@ -179,9 +207,18 @@ sl_status sl_chat_default_system(const sl_gguf *gguf, char **out, sl_error *err)
     buffer text;
     if (!buffer_open(&text))
         return sl_fail(err, SL_NO_MEMORY, "%s: no memory for its system message", sl_gguf_path(gguf));
-    bool found = family && (family->preset_mark ? find_marked_system(template, family->preset_mark, &text)
-                                                : find_constant_system(template, family, &text));
-    if (!found && text.data)
+    preset found = PRESET_NONE;
+    if (family && family->preset_mark)
+        found = find_marked_system(template, family->preset_mark, today, &text);
+    else if (family && find_constant_system(template, family, &text))
+        found = PRESET_FOUND;
+    if (found == PRESET_COMPUTED && text.data) {
+        free(text.data);
+        return sl_fail(err, SL_UNSUPPORTED,
+                       "%s: its chat template computes the system message of conversations without one; -sys TEXT gives one",
+                       sl_gguf_path(gguf));
+    }
+    if (found == PRESET_NONE && text.data)
         text.length = 0;
     return buffer_finish(&text, out, err);
 }
@@ -212,8 +249,11 @@ static void put(rendering *r, const char *text)
 static const char *after_thoughts(const sl_chat_family *family, const char *text)
 {
     const char *found = NULL;
-    for (const char *at = text; family->thoughts != SLI_THOUGHTS_KEPT && (at = strstr(at, THOUGHTS_END)) != NULL;)
+    for (const char *at = text; family->thoughts != SLI_THOUGHTS_KEPT && (at = strstr(at, THOUGHTS_END)) != NULL;) {
         found = at += strlen(THOUGHTS_END);
+        if (family->thoughts == SLI_THOUGHTS_DROPPED_AT_FIRST)
+            break;
+    }
     if (!found)
         return text;
     return family->thoughts == SLI_THOUGHTS_DROPPED_WITH_LINES ? found + strspn(found, "\n") : found;

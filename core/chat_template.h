@@ -21,8 +21,9 @@ SL_MUST_USE sl_status sl_chat_by_name(const char *name, const sl_chat_family **o
 const char *sl_chat_name(const sl_chat_family *family);
 const sl_chat_family *sl_chat_family_at(size_t index); /* NULL behind the last */
 /* The default system message that the file's own template inserts when a conversation has none ("" when none); for SmolLM2 "You are a helpful AI
- * assistant named SmolLM, trained by Hugging Face". Read from the template's text. Caller frees *out. */
-SL_MUST_USE sl_status sl_chat_default_system(const sl_gguf *gguf, char **out, sl_error *err);
+ * assistant named SmolLM, trained by Hugging Face". Read from the template's text. `today` is put where the message has the date, as
+ * 2026-01-02; one that is computed otherwise is SL_UNSUPPORTED. Caller frees *out. */
+SL_MUST_USE sl_status sl_chat_default_system(const sl_gguf *gguf, const char *today, char **out, sl_error *err);
 /* Renders messages and the opening of the assistant's turn, without the BOS token that a tokenizer puts before each text; malloc'd,
  * NUL-terminated, caller frees. `tokens` may be NULL. */
 SL_MUST_USE sl_status sl_chat_render(const sl_chat_family *family, const sl_chat_tokens *tokens, const sl_message *messages, size_t count,

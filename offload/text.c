@@ -2,6 +2,7 @@
 #include "offload/engine.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 sl_status sl_engine_tokenize(sl_engine *engine, const char *text, size_t length, bool add_bos, bool parse_special, sl_token_id **out,
                              size_t *count, sl_error *err)
@@ -37,6 +38,19 @@ static sl_status find_family(const sl_engine *engine, const char *template_name,
     return template_name != NULL ? sl_chat_by_name(template_name, out, err) : sl_chat_detect(engine->gguf, out, err);
 }
 
+/* The template's own system message, where the conversation has none. Few hold a date: today's, of UTC. */
+static sl_status read_preset(const sl_engine *engine, const sl_message *messages, size_t count, char **out, sl_error *err)
+{
+    char today[16] = "";
+    time_t now = time(NULL);
+    struct tm date;
+    if (count > 0 && messages[0].role == SL_ROLE_SYSTEM)
+        return SL_OK;
+    if (gmtime_r(&now, &date) != NULL)
+        (void)strftime(today, sizeof today, "%Y-%m-%d", &date);
+    return sl_chat_default_system(engine->gguf, today, out, err);
+}
+
 /* The conversation with the template's own system message before it, where it has none. The list is the caller's to free. */
 static sl_status complete(const sl_message *messages, size_t count, const char *preset, sl_message **out, size_t *out_count, sl_error *err)
 {
@@ -63,7 +77,7 @@ sl_status sl_engine_chat_render(const sl_engine *engine, const char *template_na
     *out = NULL;
     SL_TRY(find_family(engine, template_name, &family, err));
     if (template_name == NULL)
-        SL_TRY(sl_chat_default_system(engine->gguf, &preset, err));
+        SL_TRY(read_preset(engine, messages, count, &preset, err));
     sl_chat_tokens tokens = {sl_tokenizer_piece(engine->tokenizer, sl_tokenizer_bos(engine->tokenizer), true),
                              sl_tokenizer_piece(engine->tokenizer, sl_tokenizer_eos(engine->tokenizer), true)};
     sl_status status = complete(messages, count, preset, &all, &all_count, err);

@@ -91,7 +91,7 @@ static char *default_system_of(const char *template)
 {
     sl_gguf *gguf = with_template(template);
     char *text;
-    assert_int_equal(sl_chat_default_system(gguf, &text, NULL), SL_OK);
+    assert_int_equal(sl_chat_default_system(gguf, "2026-01-02", &text, NULL), SL_OK);
     sl_gguf_close(gguf);
     return text;
 }
@@ -118,6 +118,13 @@ static void a_family_is_told_by_the_texts_of_its_template(void **state)
     expect_unknown("<｜User｜><｜Assistant｜><｜end▁of▁sentence｜>{% if thinking %}<think>{% else %}</think>{% endif %}",
                    "no family that we know");
     expect_unknown("{{ '[INST] ' + content + ' [/INST]' }}", "no family that we know");
+    /* relatives that say more than their family, or close what it leaves open */
+    expect_unknown("{{ '<|im_start|>system\nYou are a function calling AI model.<|im_end|>' }}", "no family that we know");
+    expect_unknown("<|start_header_id|><|end_header_id|><|eot_id|>{{ generate_schema_from_functions() }}", "no family that we know");
+    expect_unknown("<｜User｜>{{'<｜User｜>' + message['content'] + '<｜end▁of▁sentence｜>'}}<｜Assistant｜>", "no family that we know");
+    expect_unknown("{{ '<|im_start|>' }}{{ content.split('</think>')[-1].lstrip('\n') }}<|im_end|>{{- '<think>\n' }}",
+                   "no family that we know");
+    expect_unknown("{{ '<|user|>\n<|end|>\n<|assistant|>\n' }}[BEGIN FINAL RESPONSE]", "no family that we know");
     expect_unknown("", "no family that we know");
     expect_unknown(NULL, "no chat template");
 }
@@ -130,7 +137,7 @@ static void a_name_that_no_family_has_is_refused_with_the_list(void **state)
     assert_int_equal(sl_chat_by_name("martian", &family, &err), SL_INVALID);
     assert_null(family);
     assert_non_null(strstr(err.message, "'martian'"));
-    assert_non_null(strstr(err.message, "chatml, qwen3, llama2"));
+    assert_non_null(strstr(err.message, "chatml, qwen3, qwq"));
 }
 
 static void chatml_renders_as_its_template_does(void **state)
@@ -319,6 +326,29 @@ static void the_default_system_message_is_read_from_the_template(void **state)
     expect_system(NULL, "");
 }
 
+#define DATED_MARKS                                                                                                                        \
+    "{{ '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}{{ '[INST]' + message['content'] + '[/INST]' }}{{ eos_token }}"
+
+static void a_system_message_with_the_date_has_todays(void **state)
+{
+    (void)state;
+    expect_system("{%- set default_system_message = 'It is ' + today + \".\" %}" DATED_MARKS, "It is 2026-01-02.");
+    expect_system("{%- set default_system_message = 'On ' + today %}" DATED_MARKS, "On 2026-01-02");
+    expect_system("{%- set default_system_message = 'Never' %}" DATED_MARKS, "Never");
+    expect_system(DATED_MARKS, "");
+    static const char *const computed[] = {"'It was ' + yesterday + '.'", "'It is ' + todays_date", "'It is ' + (today | upper)"};
+    for (size_t i = 0; i < sizeof computed / sizeof *computed; i++) {
+        char template[512], *text = (char *)1;
+        sl_error err = {0};
+        snprintf(template, sizeof template, "{%%- set default_system_message = %s %%}" DATED_MARKS, computed[i]);
+        sl_gguf *gguf = with_template(template);
+        assert_int_equal(sl_chat_default_system(gguf, "2026-01-02", &text, &err), SL_UNSUPPORTED);
+        assert_null(text);
+        assert_non_null(strstr(err.message, "built.gguf: its chat template computes the system message"));
+        sl_gguf_close(gguf);
+    }
+}
+
 static void a_template_of_nothing_but_openings_is_read_in_one_pass(void **state)
 {
     (void)state;
@@ -348,14 +378,41 @@ static void smollm2s_own_file_says_the_same(void **state)
     assert_int_equal(sl_gguf_open(path, &gguf, NULL), SL_OK);
     assert_int_equal(sl_chat_detect(gguf, &family, NULL), SL_OK);
     assert_string_equal(sl_chat_name(family), "chatml");
-    assert_int_equal(sl_chat_default_system(gguf, &text, NULL), SL_OK);
+    assert_int_equal(sl_chat_default_system(gguf, "2026-01-02", &text, NULL), SL_OK);
     assert_string_equal(text, SMOLLM2_SYSTEM);
     free(text);
     sl_gguf_close(gguf);
 }
 
-int main(void)
+/* test_chat_template --families FILE...: which family the template in each file is of, and the system message that it brings, for scripts/chat-oracle. */
+static int name_families(char **paths)
 {
+    for (; *paths != NULL; paths++) {
+        static char template[1 << 20];
+        FILE *file = fopen(*paths, "r");
+        if (file == NULL)
+            return 1;
+        template[fread(template, 1, sizeof template - 1, file)] = '\0';
+        (void)fclose(file);
+        sl_gguf *gguf = with_template(template);
+        const sl_chat_family *family;
+        char *preset = default_system_of(template);
+        bool known = sl_chat_detect(gguf, &family, NULL) == SL_OK;
+        printf("%s\t%s\t", *paths, known ? sl_chat_name(family) : "-");
+        for (const char *at = preset; *at != '\0'; at++)
+            printf(*at == '\n' ? "\\n" : *at == '\t' ? "\\t" : *at == '\\' || *at == '"' ? "\\%c" : "%c", *at);
+        printf("\n");
+        free(preset);
+        sl_gguf_close(gguf);
+        memset(template, 0, sizeof template);
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2 && strcmp(argv[1], "--families") == 0)
+        return name_families(argv + 2);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_family_is_told_by_the_texts_of_its_template),
         cmocka_unit_test(a_name_that_no_family_has_is_refused_with_the_list),
@@ -366,6 +423,7 @@ int main(void)
         cmocka_unit_test(the_files_own_tokens_stand_in_a_rendering),
         cmocka_unit_test(a_long_conversation_is_rendered_whole),
         cmocka_unit_test(the_default_system_message_is_read_from_the_template),
+        cmocka_unit_test(a_system_message_with_the_date_has_todays),
         cmocka_unit_test(a_template_of_nothing_but_openings_is_read_in_one_pass),
         cmocka_unit_test(smollm2s_own_file_says_the_same),
     };

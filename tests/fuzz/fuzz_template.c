@@ -36,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     if (sl_chat_detect(gguf, &family, NULL) == SL_OK)
         render(family, data, length);
     char *text;
-    if (sl_chat_default_system(gguf, &text, NULL) != SL_OK || strlen(text) > length)
+    sl_status status = sl_chat_default_system(gguf, "2", &text, NULL); /* shorter than what it stands for */
+    if (status != SL_UNSUPPORTED && (status != SL_OK || strlen(text) > length))
         __builtin_trap();
     free(text);
     sl_gguf_close(gguf);
