@@ -19,8 +19,9 @@
 #define LLAMA_HEADER "<|start_header_id|>system<|end_header_id|>\n\n"
 #define DEEPSEEK_END "<｜end▁of▁sentence｜>"
 /* A relative ends the user's turns, too. */
-#define DEEPSEEK_USER_ENDS "'<｜User｜>'+message['content']+'" DEEPSEEK_END
-#define LAST_THOUGHT       "split('</think>')[-1]"
+#define DEEPSEEK_USER_ENDS   "'<｜User｜>'+message['content']+'" DEEPSEEK_END
+#define LAST_THOUGHT         "split('</think>')[-1]"
+#define NO_THOUGHT_NOR_LINES "split('</think>')[-1].lstrip('\n')"
 
 #define CHATML_TURNS                                                                                                                       \
     .open = {"<|im_start|>system\n", "<|im_start|>user\n", "<|im_start|>assistant\n"},                                                     \
@@ -48,7 +49,7 @@ static const sl_chat_family families[] = {
     },
     {
         .name = "qwq", /* an answer always begins with reasoning */
-        .has = {"<|im_start|>", "<|im_end|>", LAST_THOUGHT ".lstrip('\n')", "'<|im_start|>assistant\n<think>\n'"},
+        .has = {"<|im_start|>", "<|im_end|>", NO_THOUGHT_NOR_LINES, "'<|im_start|>assistant\n<think>\n'"},
         .lacks = {"<|im_sep|>", "strftime_now", "enable_thinking"},
         CHATML_TURNS,
         .ask = "<|im_start|>assistant\n<think>\n",
@@ -56,7 +57,7 @@ static const sl_chat_family families[] = {
     },
     {
         .name = "qwq-no-think", /* or ends it at once, unless asked to think */
-        .has = {"<|im_start|>", "<|im_end|>", LAST_THOUGHT ".lstrip('\n')", "'<|im_start|>assistant\n<think>\n'",
+        .has = {"<|im_start|>", "<|im_end|>", NO_THOUGHT_NOR_LINES, "'<|im_start|>assistant\n<think>\n'",
                 "if not enable_thinking -%}{{- '</think>'"},
         .lacks = {"<|im_sep|>", "strftime_now"},
         CHATML_TURNS,
