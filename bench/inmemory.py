@@ -58,7 +58,12 @@ def best_settings(peer, model, threads):
         for repack in ("1", "0"):
             for attention in ("on", "off"):
                 setting = ("--repack", repack, "-fa", attention)
-                rates[setting] = llama_bench(peer, model, threads, flags + list(setting))[0]["avg_ts"]
+                try:
+                    rates[setting] = llama_bench(peer, model, threads, flags + list(setting))[0]["avg_ts"]
+                except h.BenchError as error:  # some of its builds crash in one of them
+                    h.progress(f"{' '.join(setting)} is left out: {error}")
+        if not rates:
+            raise h.BenchError(f"{model}: llama.cpp runs with none of its settings")
         best[kind] = max(rates, key=rates.get)
     return best
 

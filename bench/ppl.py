@@ -24,12 +24,13 @@ def parse_args():
     parser.add_argument("--chunks", type=int, default=20, help="chunks, 0 for all (default 20)")
     parser.add_argument("-t", type=int, default=h.default_threads())
     parser.add_argument("--tolerance", type=float, default=0.5, help="per cent (default 0.5)")
+    parser.add_argument("--peer-setting", default="", help="further flags for llama.cpp, such as '--no-repack -fa off'")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
     return parser.parse_args()
 
 
 def peer_perplexity(program, args):
-    argv = [program, "-m", args.model, "-f", args.text, "-c", str(args.c), "-t", str(args.t)]
+    argv = [program, "-m", args.model, "-f", args.text, "-c", str(args.c), "-t", str(args.t)] + args.peer_setting.split()
     result = h.run(argv + (["--chunks", str(args.chunks)] if args.chunks else []))
     match = re.search(r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)", result.stdout + result.stderr)
     if result.status != 0 or not match:
