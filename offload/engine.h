@@ -6,6 +6,7 @@
  *   kv_spill.c  and those that lie in a file
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
  *   session_tree.c, tree.c   rows that branch, and the path that is kept
+ *   session_file.c, session_reader.c   a conversation on disk
  *   sirius.c    drafts and dense checks                                drafter.c, lookup.c   who drafts
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
@@ -99,6 +100,7 @@ typedef struct sli_kv_shape {
     bool key_rows, value_sums;
     bool page_bounds;
     uint32_t chosen_pages; /* that a row attends to at most, with page_bounds */
+    uint32_t pass_rows;    /* at most: layers with a window keep no more than those and it need; 0: they keep the whole context */
     /* Of a cache that spills (kv_spill.h); without, all zero but the alignment. */
     bool spill;
     uint32_t resident_pages; /* of each head, the first ones */
@@ -179,6 +181,12 @@ typedef struct sli_kv {
     size_t arena_bytes;
     const uint8_t **pages; /* [layer][kv head][kind][page]; without key_rows those are NULL */
     uint32_t page_count, kv_heads, head_dim;
+    /* Of a layer with a window page p lies where p + ring_pages lies: the later one is written over it; 0: each has its own place. What rows at a position
+     * see is there as long as no slot beyond position - window + ring was written since a row stood at 0. */
+    uint32_t ring_pages;
+    const bool *windowed; /* [layer] the model's */
+    uint32_t written;     /* slots before this one were */
+    uint32_t unloaded;    /* of layers with a window: pages before this one were not in the file that the cache came from */
     uint32_t k_type, v_type;
     bool key_rows;
     size_t page_bytes[SLI_KV_KINDS];
@@ -195,7 +203,8 @@ typedef struct sli_kv {
     uint32_t chosen_pages;
     struct sli_kv_spilled *spilled; /* NULL: all of it is in memory */
 } sli_kv;
-uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape); /* all that sli_kv_create allocates */
+uint64_t sli_session_file_price(const sl_model *model, const sli_kv_shape *kv); /* what an sl_session_file takes */
+uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape);        /* all that sli_kv_create allocates */
 SL_MUST_USE sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *out, sl_error *err);
 void sli_kv_free(sli_kv *kv);
 size_t sli_kv_page_bytes(const sl_model *model, const sli_kv_shape *shape, int kind); /* a multiple of 64; 0: no such pages */
@@ -219,6 +228,14 @@ static inline const uint8_t *const *sli_kv_pages(const sli_kv *kv, uint32_t laye
 {
     return kv->pages + (((size_t)layer * kv->kv_heads + head) * SLI_KV_KINDS + kind) * kv->page_count;
 }
+
+/* Of layers with a window. The first page that rows behind `position` see; that is in memory, of a layer, where `written` slots are; and before which there
+ * are none in this cache, as it has been written. After a text of so many positions was loaded, without its pages before `window_first`. */
+uint32_t sli_kv_first_seen(const sl_model *model, uint32_t position);
+uint32_t sli_kv_first_held(const sli_kv *kv, uint32_t layer, uint32_t written);
+uint32_t sli_kv_window_first(const sli_kv *kv);
+void sli_kv_loaded(sli_kv *kv, uint32_t positions, uint32_t window_first);
+void sli_kv_note_write(sli_kv *kv, uint32_t slot, uint32_t rows); /* before a pass that writes these slots */
 
 /* Activations and per-thread scratch of a pass. One arena. */
 typedef struct sli_scratch {
@@ -302,10 +319,12 @@ struct sl_session {
     sl_engine *engine;
     sli_kv kv;
     uint32_t position;
+    uint32_t dense; /* positions, from the first on, whose keys and values no approximation has touched; more than `position` means all */
     sl_token *history;        /* [context] */
     sli_planned next_planned; /* what the pager already reads for */
     sli_tree tree;            /* the rows behind the position that sl_session_eval_tree evaluated; none after any other call */
     sl_token tree_tokens[SL_TREE_ROWS];
+    bool tree_dense; /* all its rows were */
 };
 
 /* Flags of sl_session_eval that only this folder gives. */
@@ -330,6 +349,11 @@ SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, u
 
 /* A pass of an eval; on failure what the rows showed and what was planned is undone. */
 SL_MUST_USE sl_status sli_session_pass(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
+/* Whether what rows of a pass write is what the model has, given that what they attend to is. */
+static inline bool sli_pass_is_dense(const sli_pass_kind *kind)
+{
+    return !kind->sparse && !kind->sparq && !kind->resident_only;
+}
 /* What every eval asks of its tokens and flags; before its passes, what the rows will show is marked. */
 SL_MUST_USE sl_status sli_session_check(const sl_session *session, const sl_token *tokens, size_t count, unsigned flags, sl_error *err);
 void sli_session_begin(sl_session *session, unsigned flags);

@@ -595,6 +595,7 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
 
     sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
     unsigned first = sl_trace_begin(engine->trace, SL_TRACE_EMBEDDING, SL_TRACE_NONE, rows);
+    sli_kv_note_write(&session->kv, slot_of(&p, 0), rows);
     if (status == SL_OK)
         status = sli_kv_begin_pass(&session->kv, slot_of(&p, 0), rows,
                                    p.sparq && p.pages && p.pos0 / SL_KV_PAGE >= engine->options.sparq_k / SL_KV_PAGE, err);

@@ -290,7 +290,7 @@ static sl_status prefill(generation *g, sl_error *err)
             r->on_prompt(r->ctx, done, r->prompt_count);
     }
     if (status != SL_OK && start < g->session->position)
-        SL_TRY(sl_session_truncate(g->session, start, err));
+        SL_TRY(sl_session_truncate(g->session, sl_session_reach(g->session, start), err));
     return status;
 }
 

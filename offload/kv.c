@@ -22,12 +22,31 @@ size_t sli_kv_page_bytes(const sl_model *model, const sli_kv_shape *shape, int k
     return rounded_page(kind == SLI_KV_VALUES ? shape->v_type : shape->k_type, model->head_dim);
 }
 
+/* A pass writes its rows before the first of them looks back: a window and the rows, wherever in a page they begin. Sums of values (SparQ) are made of all
+ * pages, when a row first wants them. */
+static uint32_t ring_of(const sl_model *model, const sli_kv_shape *shape)
+{
+    uint32_t rows = shape->pass_rows > SL_TREE_ROWS ? shape->pass_rows : SL_TREE_ROWS, pages = pages_of(shape->context);
+    if (model->window == 0 || shape->pass_rows == 0 || shape->spill || shape->value_sums || model->window >= shape->context)
+        return 0;
+    uint32_t ring = (model->window + rows) / SL_KV_PAGE + 2;
+    return ring < pages ? ring : 0;
+}
+
+static uint32_t pages_of_layer(const sl_model *model, const sli_kv_shape *shape, uint32_t layer)
+{
+    uint32_t ring = ring_of(model, shape);
+    return ring > 0 && model->has_window[layer] ? ring : pages_of(shape->context);
+}
+
 static size_t arena_of(const sl_model *model, const sli_kv_shape *shape)
 {
-    size_t per_page = 0;
+    size_t per_page = 0, pages = 0;
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
         per_page += sli_kv_page_bytes(model, shape, kind);
-    return per_page * pages_of(shape->context) * model->kv_heads * model->layers;
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        pages += pages_of_layer(model, shape, layer);
+    return per_page * pages * model->kv_heads;
 }
 
 static size_t table_of(const sl_model *model, const sli_kv_shape *shape)
@@ -64,13 +83,16 @@ uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape)
 /* Pages of a layer's head lie kind by kind. */
 static void lay_pages(const sl_model *model, sli_kv *kv)
 {
-    const uint8_t *at = kv->arena;
-    for (uint32_t layer = 0; layer < model->layers; layer++)
-        for (uint32_t head = 0; head < model->kv_heads; head++)
-            for (int kind = 0; kind < SLI_KV_KINDS; kind++)
-                for (uint32_t page = 0; page < kv->page_count; page++, at += kv->page_bytes[kind])
-                    kv->pages[(((size_t)layer * kv->kv_heads + head) * SLI_KV_KINDS + kind) * kv->page_count + page] =
-                        kv->page_bytes[kind] > 0 ? at : NULL;
+    const uint8_t *at = kv->arena, **row = kv->pages;
+    for (uint32_t layer = 0; layer < model->layers; layer++) {
+        uint32_t places = kv->ring_pages > 0 && model->has_window[layer] ? kv->ring_pages : kv->page_count;
+        for (uint32_t i = 0; i < model->kv_heads * SLI_KV_KINDS; i++, row += kv->page_count) {
+            size_t bytes = kv->page_bytes[i % SLI_KV_KINDS];
+            for (uint32_t page = 0; page < kv->page_count; page++)
+                row[page] = bytes > 0 ? at + page % places * bytes : NULL;
+            at += places * bytes;
+        }
+    }
 }
 
 static sl_status create_in_memory(const sl_model *model, sli_kv *kv, sl_error *err)
@@ -88,6 +110,8 @@ sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *ou
     *out = (sli_kv){.page_count = pages_of(shape->context),
                     .kv_heads = model->kv_heads,
                     .head_dim = model->head_dim,
+                    .ring_pages = ring_of(model, shape),
+                    .windowed = model->has_window,
                     .k_type = shape->k_type,
                     .v_type = shape->v_type,
                     .key_rows = shape->key_rows,
@@ -120,6 +144,46 @@ void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot)
     if (kv->bounded_pages[layer] > slot / SL_KV_PAGE)
         kv->bounded_pages[layer] = slot / SL_KV_PAGE;
 }
+
+/* ---- what layers with a window hold ---- */
+
+uint32_t sli_kv_first_seen(const sl_model *model, uint32_t position)
+{
+    return model->window > 0 && position >= model->window ? (position - model->window + 1) / SL_KV_PAGE : 0;
+}
+
+static uint32_t first_in_ring(const sli_kv *kv, uint32_t written)
+{
+    uint32_t pages = (written + SL_KV_PAGE - 1) / SL_KV_PAGE;
+    return kv->ring_pages > 0 && pages > kv->ring_pages ? pages - kv->ring_pages : 0;
+}
+
+uint32_t sli_kv_first_held(const sli_kv *kv, uint32_t layer, uint32_t written)
+{
+    return kv->windowed[layer] ? first_in_ring(kv, written) : 0;
+}
+
+uint32_t sli_kv_window_first(const sli_kv *kv)
+{
+    uint32_t first = first_in_ring(kv, kv->written);
+    return kv->unloaded > first ? kv->unloaded : first;
+}
+
+void sli_kv_loaded(sli_kv *kv, uint32_t positions, uint32_t window_first)
+{
+    kv->written = positions;
+    kv->unloaded = window_first;
+}
+
+void sli_kv_note_write(sli_kv *kv, uint32_t slot, uint32_t rows)
+{
+    if (slot == 0) /* a text begins anew */
+        kv->written = kv->unloaded = 0;
+    if (slot + rows > kv->written)
+        kv->written = slot + rows;
+}
+
+/* ---- rows ---- */
 
 /* The arena is ours and writable; the page table shows it read-only because attention only reads. */
 static uint8_t *writable(const uint8_t *const *pages, uint32_t position)

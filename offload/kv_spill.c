@@ -352,6 +352,59 @@ sl_status sli_kv_settle(sli_kv *kv, uint32_t from, uint32_t position, sl_error *
     return SL_OK;
 }
 
+/* ---- whole heads ---- */
+
+/* In the first window, of which no pass has anything now. */
+static uint8_t *shown_slot(const struct sli_kv_spilled *s, uint32_t page)
+{
+    return window_slot(s, 0, 0, page);
+}
+
+sl_status sli_kv_show_head(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t pages, sl_error *err)
+{
+    struct sli_kv_spilled *s = kv->spilled;
+    if (s == NULL)
+        return SL_OK;
+    uint32_t span = span_of(kv, layer, head), from = s->resident_pages, on_file = s->on_file[span] < pages ? s->on_file[span] : pages;
+    sl_spill_forget(s->file);
+    if (on_file > from)
+        SL_TRY(sl_spill_read(s->file, 0, file_offset(s, span, from), (on_file - from) * s->g.slot_bytes, shown_slot(s, from), err));
+    SL_TRY(sl_spill_wait(s->file, 0, err));
+    for (uint32_t page = from; page < pages; page++)
+        point(kv, span, page, page < on_file ? shown_slot(s, page) : tail_slot(s, span, page));
+    return SL_OK;
+}
+
+void sli_kv_begin_fill(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t pages)
+{
+    struct sli_kv_spilled *s = kv->spilled;
+    if (s == NULL)
+        return;
+    sl_spill_forget(s->file);
+    for (uint32_t page = s->resident_pages; page < pages; page++)
+        point(kv, span_of(kv, layer, head), page, shown_slot(s, page));
+}
+
+sl_status sli_kv_end_fill(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t positions, sl_error *err)
+{
+    struct sli_kv_spilled *s = kv->spilled;
+    if (s == NULL)
+        return SL_OK;
+    uint32_t span = span_of(kv, layer, head), complete = positions / SL_KV_PAGE;
+    s->on_file[span] = s->resident_pages;
+    for (uint32_t i = 0; i < TAIL_PAGES; i++)
+        s->tail_page[(size_t)span * TAIL_PAGES + i] = 0;
+    if (complete > s->resident_pages) {
+        SL_TRY(write_pages(kv, span, s->resident_pages, complete, err));
+        s->on_file[span] = complete;
+    }
+    if (positions % SL_KV_PAGE != 0 && complete >= s->resident_pages) {
+        memcpy(tail_slot(s, span, complete), shown_slot(s, complete), s->g.slot_bytes);
+        *tail_claim(s, span, complete) = complete + 1;
+    }
+    return SL_OK;
+}
+
 /* ---- open and close ---- */
 
 static sl_io_engine engine_of(const sl_engine *e)

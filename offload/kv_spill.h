@@ -38,6 +38,11 @@ bool sli_kv_fetches(const sli_kv *kv, uint32_t layer);
 SL_MUST_USE sl_status sli_kv_fetch(sli_kv *kv, uint32_t layer, uint32_t head, const uint32_t *pages, uint32_t count, sl_error *err);
 SL_MUST_USE sl_status sli_kv_fetched(sli_kv *kv, uint32_t layer, uint32_t head, sl_error *err);
 SL_MUST_USE sl_status sli_kv_end_group(sli_kv *kv, uint32_t layer, uint32_t group, sl_error *err);
+/* Between passes, of whole heads: sli_kv_pages shows the first `pages` of a head, to be read or, after begin_fill, to be written, until the next call of
+ * anything here. end_fill: they are the head's, of a text of so many positions; what it had before is forgotten. */
+SL_MUST_USE sl_status sli_kv_show_head(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t pages, sl_error *err);
+void sli_kv_begin_fill(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t pages);
+SL_MUST_USE sl_status sli_kv_end_fill(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t positions, sl_error *err);
 /* After positions were moved by sli_kv_copy, to slots from `from` on: what is complete before `position` goes to the file. */
 SL_MUST_USE sl_status sli_kv_settle(sli_kv *kv, uint32_t from, uint32_t position, sl_error *err);
 

@@ -28,8 +28,7 @@
 typedef struct chooser {
     const sl_model *model;
     const sli_wishes *wishes;
-    sli_kv_shape kv;
-    uint64_t kv_bytes;
+    sli_kv_shape kv;                /* but for pass_rows */
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
     uint32_t draft_max;             /* of the plan in hand */
     uint64_t vram_short_bytes;      /* what the last plan would take of the device's memory, where it does not fit; else 0 */
@@ -73,6 +72,14 @@ static sl_pager_config pager_config(const sli_units *units, uint64_t staging)
         .units = units->units, .unit_count = units->count, .staging_bytes = staging, .plan_max = 2 * units->count + 16};
 }
 
+/* The cache for passes of so many rows: how much layers with a window keep depends on them. */
+static sli_kv_shape cache_for(const chooser *c, uint32_t batch)
+{
+    sli_kv_shape kv = c->kv;
+    kv.pass_rows = c->wishes->device != NULL ? 0 : batch;
+    return kv;
+}
+
 /* Everything but homes, for the given sizes. */
 static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch, uint64_t staging, sli_price *p)
 {
@@ -81,8 +88,8 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->batch = batch;
     p->draft_max = c->draft_max;
     p->process_bytes = c->wishes->process_bytes;
-    p->kv = c->kv;
-    p->kv_bytes = c->kv_bytes; /* 0 with a device: they lie there */
+    p->kv = cache_for(c, batch);
+    p->kv_bytes = c->wishes->device != NULL ? 0 : sli_kv_price(c->model, &p->kv); /* on a device they lie there */
     p->scratch_bytes = scratch_of(c, units, batch);
     p->sparsity_bytes = sparsity_of(c, batch);
     p->predictor_bytes = c->wishes->predictor_bytes;
@@ -328,7 +335,8 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
     }
     sl_format_size(c->wishes->budget_bytes, asked);
     sl_format_size(min_bytes, needed);
-    sl_format_size(c->kv_bytes, kv);
+    sli_kv_shape least = cache_for(c, c->wishes->batch != 0 ? c->wishes->batch : BATCH_MIN);
+    sl_format_size(sli_kv_price(c->model, &least), kv);
     sl_status status = c->wishes->device != NULL
                            ? sl_fail(err, SL_NO_BUDGET, "%s: a RAM budget of %s is too small; %s works", name, asked, needed)
                            : sl_fail(
@@ -345,13 +353,13 @@ static sl_status shape_cache(chooser *c, uint64_t memory_bytes, sl_error *err)
 {
     char asked[24], needed[24];
     c->kv = c->wishes->kv;
+    c->kv = cache_for(c, c->wishes->batch != 0 ? c->wishes->batch : BATCH_MAX);
     if (c->kv.alignment != 0 && !sli_kv_fit(c->model, &c->kv, memory_bytes)) {
         sl_format_size(memory_bytes, asked);
         sl_format_size(sli_kv_price(c->model, &c->kv), needed);
         return sl_fail(err, SL_INVALID, "--kv-memory %s: keys and values of %u positions need at least %s in memory (-c takes less)", asked,
                        c->kv.context, needed);
     }
-    c->kv_bytes = c->wishes->device != NULL ? 0 : sli_kv_price(c->model, &c->kv);
     return SL_OK;
 }
 
@@ -364,7 +372,7 @@ static sl_status widen_kv(chooser *c, sli_price *price, sli_units *units, bool *
     for (uint32_t i = 0; i < units->count; i++)
         if (!units->units[i].home)
             return SL_OK;
-    SL_TRY(shape_cache(c, c->kv_bytes + (c->wishes->budget_bytes - price->total_bytes), err));
+    SL_TRY(shape_cache(c, price->kv_bytes + (c->wishes->budget_bytes - price->total_bytes), err));
     sli_units_free(units);
     return choose_plan(c, price, units, fits, err);
 }

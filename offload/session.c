@@ -49,10 +49,21 @@ uint32_t sl_session_position(const sl_session *s)
     return s->position;
 }
 
+uint32_t sl_session_reach(const sl_session *s, uint32_t position)
+{
+    return sli_kv_first_seen(s->engine->model, position) >= sli_kv_window_first(&s->kv) ? position : 0;
+}
+
 sl_status sl_session_truncate(sl_session *s, uint32_t position, sl_error *err)
 {
     if (position > s->position)
         return sl_fail(err, SL_INVALID, "cannot go back to position %u: the session is at %u", position, s->position);
+    if (sl_session_reach(s, position) != position)
+        return sl_fail(
+            err, SL_INVALID,
+            "cannot go back to position %u: layers with a window of %u positions have forgotten what is before it; the session can "
+            "begin anew, at 0",
+            position, s->engine->model->window);
     s->position = position;
     s->tree.count = 0;
     if (position == 0)
@@ -93,6 +104,8 @@ void sli_session_begin(sl_session *s, unsigned flags)
 sl_status sli_session_pass(sl_session *s, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
 {
     sl_engine *e = s->engine;
+    if (s->dense > s->position) /* what follows is written over */
+        s->dense = s->position;
     sl_status status = sli_execute(s, tokens, rows, kind, err);
     if (status == SL_OK)
         return SL_OK;
@@ -129,10 +142,12 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
                               .resident_only = draft};
         sl_status status = sli_session_pass(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {
-            s->position = start;
+            s->position = sl_session_reach(s, start);
             return status;
         }
         memcpy(s->history + s->position, tokens + done, rows * sizeof *tokens);
+        if (s->dense == s->position && sli_pass_is_dense(&kind))
+            s->dense += rows;
         s->position += rows;
         done += rows;
     }

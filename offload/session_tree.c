@@ -42,6 +42,7 @@ sl_status sl_session_eval_tree(sl_session *s, const sl_token_id *tokens, const i
                           .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0,
                           .tree = true,
                           .resident_only = (flags & SL_EVAL_DRAFT) != 0};
+    s->tree_dense = sli_pass_is_dense(&kind) && (before == 0 || s->tree_dense);
     sli_session_begin(s, flags);
     sli_tree_add(&s->tree, parents, rows);
     for (uint32_t i = 0; i < rows; i++)
@@ -81,6 +82,8 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
     s->tree.count = 0; /* also where what follows fails: its rows were moved */
     if (moved < count)
         SL_TRY(sli_kv_settle(&s->kv, s->position + moved, s->position + (uint32_t)count, err));
+    if (s->dense == s->position && s->tree_dense)
+        s->dense += (uint32_t)count;
     s->position += (uint32_t)count;
     return SL_OK;
 }

@@ -117,6 +117,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     bool draft_resident;
     /* Filled as passes go; the caller's, who may zero it between two calls and keeps it until the engine is closed. NULL: nothing is measured. */
     sl_breakdown *breakdown;
+    bool session_file;      /* room for an sl_session_file is part of the budget */
     uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
     /* Keeps what happens in so much memory of the budget, 0: nothing. Of events (sl_engine_trace) the last ones, of accesses to weights
      * (sl_engine_write_record) the first ones. Nothing is written anywhere before it is asked for. */
@@ -208,6 +209,8 @@ void sl_session_close(sl_session *session);
 uint32_t sl_session_position(const sl_session *session); /* tokens in the cache */
 /* Forgets the tokens from `position` on. With coarse sparsity what they showed keeps its part in the sets, unless position is 0. */
 SL_MUST_USE sl_status sl_session_truncate(sl_session *session, uint32_t position, sl_error *err);
+/* `position`, or 0 where the session cannot go back to it: layers with a window keep only what lies not far before what they have seen. */
+uint32_t sl_session_reach(const sl_session *session, uint32_t position);
 
 typedef enum sl_eval_flags {
     SL_EVAL_LOGITS = 1,     /* compute logits: of the last token, or of all with options.all_logits (count <= batch) */
@@ -221,7 +224,7 @@ typedef enum sl_eval_flags {
     SL_EVAL_SPARQ = 64, /* with options.sparq_k: each row attends with SparQ, as if it came alone */
 } sl_eval_flags;
 
-/* Appends `count` tokens. On failure the session stays where it was. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until
+/* Appends `count` tokens. On failure the session stays where it was, or, after more than a batch, where sl_session_reach says. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until
  * the next eval. SL_FULL when the context would overflow. */
 SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits,
                                       sl_error *err);
@@ -236,6 +239,35 @@ SL_MUST_USE sl_status sl_session_eval_tree(sl_session *session, const sl_token_i
 /* Appends the tokens of a path of the tree that was evaluated: rows[0] is 0, and each is the parent of the next. The others are forgotten; all
  * are where a write to the spill file fails (SL_IO), and the session stays where it was. */
 SL_MUST_USE sl_status sl_session_keep_path(sl_session *session, const uint32_t *rows, size_t count, sl_error *err);
+
+/* ---- sessions on disk ---- */
+
+/* A session's tokens with their keys and values in a file, so that what was evaluated in one process is not evaluated again in the next: a longer text that
+ * begins with the same tokens computes only the rest, and gives the same bits. Kept is what was computed densely, up to the first row that something
+ * approximated. Wants options.session_file. Not with a device, nor with coarse sparsity (SL_INVALID).
+ *
+ * A file goes with the model's file and the types of keys and values it was made with; every other option may change. It is replaced whole or not at
+ * all, and no two processes have it open: until it is closed PATH.partial is there, and locked. */
+typedef struct sl_session_file sl_session_file;
+
+/* Opens PATH, which need not be there yet. SL_FORMAT: damaged, cut off, or no session; SL_INVALID: of another model, or other types; SL_IO: another process
+ * has it, or the system refuses. */
+SL_MUST_USE sl_status sl_session_file_open(sl_engine *engine, const char *path, sl_session_file **out, sl_error *err);
+void sl_session_file_close(sl_session_file *file);                                        /* NULL is fine; before its engine */
+uint32_t sl_session_file_tokens(const sl_session_file *file, const sl_token_id **tokens); /* how many; the file's */
+const char *sl_session_file_note(const sl_session_file *file,
+                                 size_t *length); /* what the saver said, NUL-terminated; NULL: there is no file */
+/* Brings into a session at position 0 what the file has of these tokens, from the first on up to the first that differs; *loaded of them, to which the
+ * session's position moves. That may be none where layers have a window and the file does not reach back far enough. On failure the session is empty. */
+SL_MUST_USE sl_status sl_session_file_load(sl_session_file *file, sl_session *session, const sl_token_id *tokens, size_t count,
+                                           uint32_t *loaded, sl_error *err);
+typedef struct sl_session_saved {
+    uint32_t tokens; /* fewer than the session has, where something approximated what follows */
+    uint64_t bytes;
+} sl_session_saved;
+/* Replaces the file by what the session has now, and a note of the caller's (any bytes; NULL: none). On failure the file is as it was. */
+SL_MUST_USE sl_status sl_session_file_save(sl_session_file *file, sl_session *session, const char *note, size_t note_length,
+                                           sl_session_saved *out, sl_error *err);
 
 /* ---- generation ---- */
 

@@ -220,6 +220,11 @@ void sli_kv_turn_k_ref(uint32_t type, const uint8_t *from, uint32_t from_index, 
     copy(type, from, value_at(type, from_index, head_dim), to, key_at(to_index), head_dim);
 }
 
+void sl_kv_key_row(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim)
+{
+    copy(type, from, key_at(from_index), to, value_at(type, to_index, head_dim), head_dim);
+}
+
 /* ---- sums ---- */
 
 void sli_kv_sum_v_ref(uint32_t type, const uint8_t *page, uint32_t begin, uint32_t end, uint32_t head_dim, float *sum)

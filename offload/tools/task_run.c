@@ -116,6 +116,7 @@ static sl_status go_back(sl_task_runner *r, const sl_token_id *tokens, size_t mo
         kept++;
     if (r->coarse && (kept != most || kept != r->seen_count))
         kept = 0;
+    kept = sl_session_reach(r->session, (uint32_t)kept);
     r->seen_count = kept;
     r->totals.reused_tokens += kept;
     return sl_session_truncate(r->session, (uint32_t)kept, err);
