@@ -313,7 +313,8 @@ static sl_status price(sl_engine *e, sl_error *err)
         e->bundle_alignment = wishes.bundle_alignment;
     }
     wishes.process_bytes = e->process_bytes + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
-                           e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) + observing_bytes(e);
+                           e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) +
+                           observing_bytes(e) + (e->options.session_file ? sli_session_file_price(e->model, &wishes.kv) : 0);
     if (e->device != NULL && strcmp(e->device->device->attrs.backend, "emulated") == 0)
         wishes.process_bytes += e->options.vram_budget_bytes; /* its memory is ours */
     e->options.ram_budget_bytes = wishes.budget_bytes;

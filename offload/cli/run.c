@@ -204,6 +204,20 @@ static sl_status check_usage(const cli_args *a, sl_error *err)
     return SL_OK;
 }
 
+/* --session: the prompt's beginning; its last token is always computed, for its logits are wanted. */
+static sl_status open_kept(cli_run_state *s, sl_error *err)
+{
+    size_t length = 0;
+    SL_TRY(cli_session_open(s, err));
+    if (s->kept.file != NULL)
+        (void)sl_session_file_note(s->kept.file, &length);
+    if (length > 0)
+        return sl_fail(err, SL_INVALID,
+                       "--session %s: it holds a conversation of `sluice chat`, which would be lost; another file, or chat",
+                       s->args->session);
+    return cli_session_load(s, s->prompt, s->prompt_count - 1, err);
+}
+
 static sl_status open_all(cli_run_state *s, sl_error *err)
 {
     sl_engine_options options;
@@ -212,11 +226,13 @@ static sl_status open_all(cli_run_state *s, sl_error *err)
     SL_TRY(check_usage(s->args, err));
     SL_TRY(cli_drafting_options(s->args, &options, &s->drafting, err));
     SL_TRY(cli_logprobs_options(s, &options, err));
+    options.session_file = s->args->session != NULL;
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     cli_catch_interrupt(s->engine);
     SL_TRY(cli_settle_drafting(s, err));
     SL_TRY(tokenize_prompt(s, err));
     SL_TRY(sl_session_open(s->engine, &s->session, err));
+    SL_TRY(open_kept(s, err));
     s->load_s = (double)(sl_now_ns() - start) * 1e-9;
     if (s->args->verbose)
         cli_print_division(s->engine);
@@ -259,12 +275,14 @@ static sl_status generate(cli_run_state *s, sl_error *err)
 {
     SL_TRY(cli_choose_seed(s, err));
     sl_request request = cli_request(s);
-    request.prompt = s->prompt;
-    request.prompt_count = s->prompt_count;
+    request.prompt = s->prompt + s->kept.reused;
+    request.prompt_count = s->prompt_count - s->kept.reused;
     if (s->args->verbose && !s->args->json)
         cli_status_begin(s->engine);
     sl_status status = sl_generate(s->session, &request, &s->result, err);
     cli_status_end();
+    if (status == SL_OK || status == SL_INTERRUPTED)
+        (void)!cli_session_save(s, NULL, 0, NULL); /* reported with the rest */
     return status;
 }
 
@@ -282,6 +300,10 @@ static int report(cli_run_state *s, sl_status status, const sl_error *err)
         cli_print_summary(s);
     }
     int printed = s->args->json && s->result.text != NULL ? cli_print_run_json(s) : CLI_DONE;
+    if (s->kept.failure[0] != '\0') {
+        fprintf(stderr, "sluice: %s\n", s->kept.failure);
+        printed = CLI_FAILED;
+    }
     return status == SL_INTERRUPTED ? CLI_INTERRUPTED : printed;
 }
 
@@ -300,6 +322,7 @@ int cli_run(const cli_args *args)
     }
     cli_catch_interrupt(NULL);
     sl_result_free(&s.result);
+    sl_session_file_close(s.kept.file);
     sl_session_close(s.session);
     sl_engine_close(s.engine);
     free(s.prompt);

@@ -96,14 +96,16 @@ void cli_print_summary(const cli_run_state *s)
     sl_engine_describe(s->engine, &info);
     sl_engine_measure(s->engine, &stats);
     fprintf(stderr, "\nspeed   %.2f tokens/s over %zu decoded tokens; prompt %.1f tokens/s over %zu tokens; ended by %s\n",
-            per_second((double)r->decode_tokens, r->decode_s), r->decode_tokens, per_second((double)s->prompt_count, r->prompt_s),
-            s->prompt_count, sl_stop_reason_name(r->reason));
+            per_second((double)r->decode_tokens, r->decode_s), r->decode_tokens,
+            per_second((double)(s->prompt_count - s->kept.reused), r->prompt_s), s->prompt_count - s->kept.reused,
+            sl_stop_reason_name(r->reason));
     print_memory(&info, &stats);
     print_device(&info);
     print_disk(s, &stats);
     cli_print_sparsity(s->engine);
     cli_print_sparq(s->engine);
     cli_print_kv(s->engine);
+    cli_print_session(s);
     cli_print_drafts(s);
     print_advice(s, &info);
 }
@@ -147,7 +149,7 @@ static json_t *json_timings(const cli_run_state *s)
 {
     const sl_result *r = &s->result;
     return json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_s", s->load_s, "prompt_s", r->prompt_s, "decode_s", r->decode_s,
-                     "prompt_tokens_per_s", per_second((double)s->prompt_count, r->prompt_s), "decode_tokens_per_s",
+                     "prompt_tokens_per_s", per_second((double)(s->prompt_count - s->kept.reused), r->prompt_s), "decode_tokens_per_s",
                      per_second((double)r->decode_tokens, r->decode_s));
 }
 
@@ -191,6 +193,8 @@ int cli_print_run_json(const cli_run_state *s)
         json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
     if (info.kv_file_bytes > 0)
         json_object_set_new(value, "kv", cli_json_kv(s->engine));
+    if (s->kept.file != NULL)
+        json_object_set_new(value, "session", cli_json_session(s));
     if (s->drafting.tokens != 0)
         json_object_set_new(value, "sirius", cli_json_drafts(s));
     return cli_print_json(value);

@@ -4,6 +4,16 @@
 
 #include "offload/cli/cli.h"
 
+/* --session: what came from its file, and went there. */
+typedef struct cli_kept {
+    sl_session_file *file; /* NULL: none was asked for */
+    uint32_t stored, reused;
+    double load_s, save_s;
+    bool saved;
+    sl_session_saved last;
+    char failure[SL_ERROR_MESSAGE_MAX]; /* of the save; "": none */
+} cli_kept;
+
 typedef struct cli_run_state {
     const cli_args *args;
     sl_engine *engine;
@@ -15,6 +25,7 @@ typedef struct cli_run_state {
     uint64_t seed;
     bool write_failed;
     sl_drafting drafting;
+    cli_kept kept;
     sl_result result;
 } cli_run_state;
 
@@ -35,5 +46,13 @@ int cli_print_run_json(const cli_run_state *s);
 SL_MUST_USE sl_status cli_logprobs_options(cli_run_state *s, sl_engine_options *options, sl_error *err);
 json_t *cli_json_logprobs(const cli_run_state *s);
 void cli_print_logprobs(const cli_run_state *s);
+
+/* --session, all no-ops without: opens the file of the opened engine; takes from it what `tokens` begin with, and says what they do not share; puts there
+ * what the session has, with a note. A save that fails is said. */
+SL_MUST_USE sl_status cli_session_open(cli_run_state *s, sl_error *err);
+SL_MUST_USE sl_status cli_session_load(cli_run_state *s, const sl_token_id *tokens, size_t count, sl_error *err);
+SL_MUST_USE sl_status cli_session_save(cli_run_state *s, const char *note, size_t note_length, sl_error *err);
+json_t *cli_json_session(const cli_run_state *s);
+void cli_print_session(const cli_run_state *s);
 
 #endif
