@@ -34,13 +34,15 @@ static sl_status open_all(cli_chat *c, sl_error *err)
     SL_TRY(check_usage(s->args, err));
     SL_TRY(cli_drafting_options(s->args, &options, &s->drafting, err));
     SL_TRY(cli_choose_seed(s, err));
+    options.session_file = s->args->session != NULL;
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     SL_TRY(cli_settle_drafting(s, err));
     SL_TRY(try_template(c, err));
     SL_TRY(sl_session_open(s->engine, &s->session, err));
     if (s->args->verbose)
         cli_print_division(s->engine);
-    return c->args.system != NULL ? cli_chat_add(c, SL_ROLE_SYSTEM, c->args.system, err) : SL_OK;
+    SL_TRY(cli_chat_open_session(c, err));
+    return c->args.system != NULL && c->message_count == 0 ? cli_chat_add(c, SL_ROLE_SYSTEM, c->args.system, err) : SL_OK;
 }
 
 /* ---- a turn ---- */
@@ -143,6 +145,17 @@ static int converse(cli_chat *c)
     return c->run.write_failed || (c->failed && c->editor == NULL) ? CLI_FAILED : CLI_DONE;
 }
 
+/* What the conversation leaves: the session's file, also where it was interrupted, and figures of what not every chat has. */
+static int end_conversation(cli_chat *c, int result)
+{
+    sl_error err = {0};
+    if (c->run.kept.file != NULL && c->unsaved && cli_chat_save_session(c, &err) != SL_OK)
+        result = cli_fail(&c->args, &err);
+    cli_print_sparq(c->run.engine);
+    cli_print_session(&c->run);
+    return result;
+}
+
 int cli_chat_main(const cli_args *args)
 {
     cli_chat c = {.args = *args};
@@ -156,11 +169,12 @@ int cli_chat_main(const cli_args *args)
         c.editor = cli_line_editor_open();
         if (c.editor != NULL)
             fputs("/help lists the commands\n", stderr);
-        result = cli_write_observed(args, c.run.engine, converse(&c));
+        result = cli_write_observed(args, c.run.engine, end_conversation(&c, converse(&c)));
     }
     cli_chat_input_close(&c);
     cli_chat_forget(&c);
     sl_result_free(&c.run.result);
+    sl_session_file_close(c.run.kept.file);
     sl_session_close(c.run.session);
     sl_engine_close(c.run.engine);
     json_decref(c.run.warnings);

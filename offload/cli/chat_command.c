@@ -21,37 +21,27 @@ static sl_status reset(cli_chat *c, char *operands, sl_error *err)
     return SL_OK;
 }
 
-/* ---- /save ---- */
+/* ---- /save and /load ---- */
 
-static json_t *conversation_json(const cli_chat *c)
-{
-    static const char *const roles[] = {[SL_ROLE_SYSTEM] = "system", [SL_ROLE_USER] = "user", [SL_ROLE_ASSISTANT] = "assistant"};
-    json_t *array = json_array();
-    for (size_t i = 0; i < c->message_count; i++)
-        json_array_append_new(array, json_pack("{s:s, s:o}", "role", roles[c->messages[i].role], "content",
-                                               cli_json_text(c->messages[i].text, strlen(c->messages[i].text))));
-    return array;
-}
-
+/* Without a name: the session's file, as at the end. */
 static sl_status save(cli_chat *c, char *operands, sl_error *err)
 {
+    bool session = operands[0] == '\0';
+    if (session && c->run.kept.file == NULL)
+        return sl_fail(err, SL_INVALID, "/save needs a FILE, or a chat with --session");
+    SL_TRY(session ? cli_chat_save_session(c, err) : cli_chat_save(c, operands, err));
+    fprintf(stderr, "%zu messages saved in %s\n", c->message_count, session ? c->args.session : operands);
+    return SL_OK;
+}
+
+static sl_status load(cli_chat *c, char *operands, sl_error *err)
+{
     if (operands[0] == '\0')
-        return sl_fail(err, SL_INVALID, "/save needs a FILE");
-    json_t *conversation = conversation_json(c);
-    char *text = json_dumps(conversation, JSON_INDENT(2));
-    json_decref(conversation);
-    size_t length = text != NULL ? strlen(text) : 0;
-    char *line = text != NULL ? realloc(text, length + 1) : NULL;
-    if (line == NULL) {
-        free(text);
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for the conversation");
-    }
-    line[length] = '\n'; /* instead of its NUL */
-    sl_status status = cli_write_file(operands, line, length + 1, err);
-    free(line);
-    if (status == SL_OK)
-        fprintf(stderr, "%zu messages saved in %s\n", c->message_count, operands);
-    return status;
+        return sl_fail(err, SL_INVALID, "/load needs a FILE that /save wrote");
+    SL_TRY(cli_chat_load(c, operands, err));
+    c->unsaved = true;
+    fprintf(stderr, "%zu messages from %s\n", c->message_count, operands);
+    return SL_OK;
 }
 
 /* ---- /stats ---- */
@@ -75,6 +65,9 @@ static sl_status print_stats(cli_chat *c, char *operands, sl_error *err)
             c->answered_s > 0 ? c->answered_tokens / c->answered_s : 0);
     fprintf(stderr, "memory   peak %s of the %s budget; %s of %s of weights stay\n", peak, budget, resident, weights);
     fprintf(stderr, "disk     %s read in %llu passes over the weights\n", read, (unsigned long long)stats.passes);
+    cli_print_sparq(c->run.engine);
+    cli_print_kv(c->run.engine);
+    cli_print_session(&c->run);
     return SL_OK;
 }
 
@@ -116,7 +109,8 @@ static sl_status end(cli_chat *c, char *operands, sl_error *err)
 static const chat_command commands[] = {
     {"/help", "", "this list", print_help},
     {"/reset", "", "a new conversation; the system message stays", reset},
-    {"/save", "FILE", "write the conversation as JSON: a list of messages, each with role and content", save},
+    {"/save", "FILE", "write the conversation as JSON: a list of messages, each with role and content; alone: the file of --session", save},
+    {"/load", "FILE", "go on with a conversation that /save wrote, instead of this one", load},
     {"/stats", "", "what was evaluated, memory and disk so far", print_stats},
     {"/set", "KEY VALUE", "predict, temp, top-k, top-p, min-p, repeat-penalty, repeat-last-n or seed, as the flags; alone: show them", set},
     {"/exit", "", "end; so do Ctrl-D, and Ctrl-C twice", end},

@@ -2,6 +2,7 @@
  *
  *   chat.c         opening, the loop over turns, the exit status     chat_turn.c      a question in, an answer out; what is kept between them
  *   chat_input.c   messages from a terminal or a pipe                chat_command.c   /help and the others
+ *   chat_save.c    a conversation in files
  *   line_editor.c  libedit: editing, history, signals */
 #ifndef SL_OFFLOAD_CLI_CHAT_STATE_H
 #define SL_OFFLOAD_CLI_CHAT_STATE_H
@@ -25,7 +26,8 @@ typedef struct cli_chat {
     uint64_t prompt_tokens, prompt_tokens_new; /* of the last turn: all, and those that were evaluated */
     uint32_t turns, answered_tokens;
     double answered_s;
-    bool failed; /* some turn did */
+    bool failed;  /* some turn did */
+    bool unsaved; /* the conversation is another one than the session's file has */
 } cli_chat;
 
 typedef enum cli_input { CLI_INPUT_MESSAGE, CLI_INPUT_END, CLI_INPUT_INTERRUPTED, CLI_INPUT_FAILED } cli_input;
@@ -39,7 +41,15 @@ SL_MUST_USE sl_status cli_chat_turn(cli_chat *c, const char *text, sl_error *err
 /* Forgets what was said; the system message stays. */
 SL_MUST_USE sl_status cli_chat_reset(cli_chat *c, sl_error *err);
 SL_MUST_USE sl_status cli_chat_add(cli_chat *c, sl_role role, const char *text, sl_error *err);
-void cli_chat_forget(cli_chat *c); /* frees the conversation */
+void cli_chat_cut(cli_chat *c, size_t count); /* takes messages off the end, down to so many */
+void cli_chat_forget(cli_chat *c);            /* frees the conversation */
+
+/* The conversation as JSON in a file; and from one, instead of this. */
+SL_MUST_USE sl_status cli_chat_save(cli_chat *c, const char *path, sl_error *err);
+SL_MUST_USE sl_status cli_chat_load(cli_chat *c, const char *path, sl_error *err);
+/* --session: goes on with what its file has; puts there what is now. */
+SL_MUST_USE sl_status cli_chat_open_session(cli_chat *c, sl_error *err);
+SL_MUST_USE sl_status cli_chat_save_session(cli_chat *c, sl_error *err);
 
 /* Whether `text` is a command; then it has been carried out, and *end says that it ends the program. */
 bool cli_chat_command(cli_chat *c, const char *text, bool *end);

@@ -27,8 +27,7 @@ sl_status cli_chat_add(cli_chat *c, sl_role role, const char *text, sl_error *er
     return SL_OK;
 }
 
-/* Takes messages off the end, down to `count`. */
-static void cut(cli_chat *c, size_t count)
+void cli_chat_cut(cli_chat *c, size_t count)
 {
     while (c->message_count > count)
         free((char *)(uintptr_t)c->messages[--c->message_count].text); /* ours: cli_chat_add made it */
@@ -36,14 +35,15 @@ static void cut(cli_chat *c, size_t count)
 
 sl_status cli_chat_reset(cli_chat *c, sl_error *err)
 {
-    cut(c, c->message_count > 0 && c->messages[0].role == SL_ROLE_SYSTEM ? 1 : 0);
+    cli_chat_cut(c, c->message_count > 0 && c->messages[0].role == SL_ROLE_SYSTEM ? 1 : 0);
     c->seen_count = 0;
+    c->unsaved = true;
     return sl_session_truncate(c->run.session, 0, err);
 }
 
 void cli_chat_forget(cli_chat *c)
 {
-    cut(c, 0);
+    cli_chat_cut(c, 0);
     free(c->messages);
     free(c->seen);
 }
@@ -68,22 +68,31 @@ static size_t kept_of(const cli_chat *c, const sl_token_id *tokens, size_t count
     size_t position = sl_session_position(c->run.session), most = c->seen_count < position ? c->seen_count : position, kept = 0;
     while (kept < most && kept + 1 < count && c->seen[kept] == tokens[kept])
         kept++;
-    return kept;
+    return sl_session_reach(c->run.session, (uint32_t)kept);
 }
 
-static sl_status generate(cli_chat *c, const sl_token_id *tokens, size_t count, size_t kept, sl_error *err)
+/* Of the tokens, what the session has not evaluated. */
+static sl_status generate(cli_chat *c, const sl_token_id *tokens, size_t count, sl_error *err)
 {
+    size_t kept = kept_of(c, tokens, count);
     SL_TRY(sl_session_truncate(c->run.session, (uint32_t)kept, err));
     sl_request request = cli_request(&c->run);
     request.prompt = tokens + kept;
     request.prompt_count = count - kept;
+    c->prompt_tokens = count;
+    c->prompt_tokens_new = count - kept;
+    c->unsaved = true;
     sl_result_free(&c->run.result);
-    sl_status status = sl_generate(c->run.session, &request, &c->run.result, err);
+    return sl_generate(c->run.session, &request, &c->run.result, err);
+}
+
+static sl_status generate_patiently(cli_chat *c, const sl_token_id *tokens, size_t count, sl_error *err)
+{
+    sl_status status = generate(c, tokens, count, err);
     if (status != SL_INTERRUPTED || cli_interrupted() || c->run.result.count > 0)
         return status;
     /* A press that came just as the answer before ended: nobody meant this one. */
-    sl_result_free(&c->run.result);
-    return sl_generate(c->run.session, &request, &c->run.result, err);
+    return generate(c, tokens, count, err);
 }
 
 /* Remembers what the session may hold: the tokens, and the answer behind them. Takes `tokens` over. */
@@ -121,18 +130,15 @@ sl_status cli_chat_turn(cli_chat *c, const char *text, sl_error *err)
     SL_TRY(cli_chat_add(c, SL_ROLE_USER, text, err));
     sl_status status = tokenize(c, &tokens, &count, err);
     if (status != SL_OK) {
-        cut(c, before);
+        cli_chat_cut(c, before);
         return status;
     }
-    size_t kept = kept_of(c, tokens, count);
-    c->prompt_tokens = count;
-    c->prompt_tokens_new = count - kept;
-    status = generate(c, tokens, count, kept, err);
+    status = generate_patiently(c, tokens, count, err);
     sl_status remembered = remember(c, tokens, count, status == SL_OK ? err : NULL);
     bool answered = status == SL_OK || (status == SL_INTERRUPTED && c->run.result.count > 0);
     if (answered && remembered == SL_OK)
         remembered = keep_answer(c, status == SL_OK ? err : NULL);
     if (!answered || remembered != SL_OK)
-        cut(c, before);
+        cli_chat_cut(c, before);
     return status != SL_OK ? status : remembered;
 }
