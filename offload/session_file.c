@@ -93,9 +93,17 @@ static sli_session_head head_of(const sl_session_file *f)
     return h;
 }
 
+/* As the flags have it. */
 static const char *type_name(uint32_t type)
 {
-    return sl_format_of(type) != NULL ? sl_format_of(type)->name : "unknown";
+    switch (type) {
+    case SL_TYPE_F32: return "f32";
+    case SL_TYPE_F16: return "f16";
+    case SL_TYPE_BF16: return "bf16";
+    case SL_TYPE_Q8_0: return "q8_0";
+    case SL_TYPE_Q4_0: return "q4_0";
+    default: return "unknown";
+    }
 }
 
 static sl_status check_head(const sl_session_file *f, sl_error *err)
