@@ -13,13 +13,39 @@ static const char *const roles[] = {[SL_ROLE_SYSTEM] = "system", [SL_ROLE_USER] 
 
 /* ---- JSON ---- */
 
+/* An answer may end in the middle of a character. Its bytes then go beside what JSON can say of it, as hexadecimal digits. */
+static json_t *message_json(const sl_message *m)
+{
+    json_t *value = json_pack("{s:s, s:o}", "role", roles[m->role], "content", cli_json_text(m->text, strlen(m->text)));
+    json_t *exact = json_string(m->text); /* NULL: no UTF-8 */
+    char *digits = exact == NULL ? malloc(2 * strlen(m->text) + 1) : NULL;
+    for (size_t i = 0; digits != NULL && m->text[i] != '\0'; i++)
+        snprintf(digits + 2 * i, 3, "%02x", (unsigned char)m->text[i]);
+    if (digits != NULL)
+        json_object_set_new(value, "bytes", json_string(digits));
+    free(digits);
+    json_decref(exact);
+    return value;
+}
+
 static json_t *conversation_json(const cli_chat *c)
 {
     json_t *array = json_array();
     for (size_t i = 0; i < c->message_count; i++)
-        json_array_append_new(array, json_pack("{s:s, s:o}", "role", roles[c->messages[i].role], "content",
-                                               cli_json_text(c->messages[i].text, strlen(c->messages[i].text))));
+        json_array_append_new(array, message_json(&c->messages[i]));
     return array;
+}
+
+/* The text that hexadecimal digits stand for, malloc'd; NULL: they are none. */
+static char *text_of_digits(const char *digits)
+{
+    size_t length = strlen(digits);
+    char *text = length % 2 == 0 && strspn(digits, "0123456789abcdef") == length ? malloc(length / 2 + 1) : NULL;
+    for (size_t i = 0; text != NULL && i <= length / 2; i++) {
+        char pair[3] = {digits[2 * i], i < length / 2 ? digits[2 * i + 1] : '\0', '\0'};
+        text[i] = (char)strtoul(pair, NULL, 16);
+    }
+    return text;
 }
 
 /* Takes over `value`. */
@@ -30,35 +56,42 @@ static sl_status dump(json_t *value, size_t flags, char **out, sl_error *err)
     return *out != NULL ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for the conversation");
 }
 
-static bool read_message(const json_t *value, sl_role *role, const char **text)
+/* False: it is none. *text is malloc'd. */
+static bool read_message(const json_t *value, sl_role *role, char **text)
 {
-    const char *name = json_string_value(json_object_get(value, "role"));
-    *text = json_string_value(json_object_get(value, "content"));
+    const char *name = json_string_value(json_object_get(value, "role")), *content = json_string_value(json_object_get(value, "content"));
+    const char *digits = json_string_value(json_object_get(value, "bytes"));
+    *text = NULL;
     for (int i = 0; name != NULL && i < ROLES; i++)
         if (strcmp(name, roles[i]) == 0) {
             *role = (sl_role)i;
-            return *text != NULL;
+            *text = digits != NULL ? text_of_digits(digits) : content != NULL ? strdup(content) : NULL;
         }
-    return false;
+    return *text != NULL;
 }
 
 /* The conversation becomes what a list of messages says; it is as it was where that is none. */
 static sl_status take_messages(cli_chat *c, const char *path, const json_t *array, sl_error *err)
 {
-    sl_role role;
-    const char *text;
+    size_t before = c->message_count;
+    sl_status status = SL_OK;
     if (!json_is_array(array))
         return sl_fail(err, SL_FORMAT, "%s: it has no list of messages, as /save writes it", path);
-    for (size_t i = 0; i < json_array_size(array); i++)
-        if (!read_message(json_array_get(array, i), &role, &text))
-            return sl_fail(err, SL_FORMAT, "%s: message %zu is not an object with a role (system, user, assistant) and content, a text",
-                           path, i + 1);
-    cli_chat_cut(c, 0);
-    for (size_t i = 0; i < json_array_size(array); i++) {
-        (void)read_message(json_array_get(array, i), &role, &text);
-        SL_TRY(cli_chat_add(c, role, text, err));
+    for (size_t i = 0; i < json_array_size(array) && status == SL_OK; i++) {
+        sl_role role = SL_ROLE_USER;
+        char *text;
+        if (read_message(json_array_get(array, i), &role, &text))
+            status = cli_chat_add(c, role, text, err);
+        else
+            status = sl_fail(err, SL_FORMAT, "%s: message %zu is not an object with a role (system, user, assistant) and content, a text",
+                             path, i + 1);
+        free(text);
     }
-    return SL_OK;
+    if (status == SL_OK)
+        cli_chat_drop(c, before);
+    else
+        cli_chat_cut(c, before);
+    return status;
 }
 
 /* ---- /save FILE and /load FILE ---- */

@@ -41,8 +41,9 @@ SL_MUST_USE sl_status cli_chat_turn(cli_chat *c, const char *text, sl_error *err
 /* Forgets what was said; the system message stays. */
 SL_MUST_USE sl_status cli_chat_reset(cli_chat *c, sl_error *err);
 SL_MUST_USE sl_status cli_chat_add(cli_chat *c, sl_role role, const char *text, sl_error *err);
-void cli_chat_cut(cli_chat *c, size_t count); /* takes messages off the end, down to so many */
-void cli_chat_forget(cli_chat *c);            /* frees the conversation */
+void cli_chat_cut(cli_chat *c, size_t count);  /* takes messages off the end, down to so many */
+void cli_chat_drop(cli_chat *c, size_t count); /* takes so many off the beginning */
+void cli_chat_forget(cli_chat *c);             /* frees the conversation */
 
 /* The conversation as JSON in a file; and from one, instead of this. */
 SL_MUST_USE sl_status cli_chat_save(cli_chat *c, const char *path, sl_error *err);

@@ -33,6 +33,15 @@ void cli_chat_cut(cli_chat *c, size_t count)
         free((char *)(uintptr_t)c->messages[--c->message_count].text); /* ours: cli_chat_add made it */
 }
 
+void cli_chat_drop(cli_chat *c, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free((char *)(uintptr_t)c->messages[i].text);
+    c->message_count -= count;
+    if (count > 0)
+        memmove(c->messages, c->messages + count, c->message_count * sizeof *c->messages);
+}
+
 sl_status cli_chat_reset(cli_chat *c, sl_error *err)
 {
     cli_chat_cut(c, c->message_count > 0 && c->messages[0].role == SL_ROLE_SYSTEM ? 1 : 0);
