@@ -69,7 +69,7 @@ cmp -s model "$SMALL" && ok "which stays as it was" || not_ok "which stays as it
 fails "a folder that is not there" 1 "No such file" plain --session nowhere/s
 fails "coarse sets" 2 "do not go with --sparsity coarse" plain --session s --sparsity coarse
 cp before s
-(trap '' XFSZ && ulimit -f 16 && exec "$SLUICE" run -m "$MODEL" -f longer.txt -n 4 -c 256 --session s >out 2>err)
+(trap '' XFSZ && ulimit -f 16 && exec "$SLUICE" run -m "$MODEL" -f longer.txt -n 4 --ignore-eos -c 256 --session s >out 2>err)
 status=$?
 [ $status -eq 1 ] && [ -s out ] && tail -n 1 err | grep -q '^sluice: s: cannot reserve its' && cmp -s s before && [ ! -e s.partial ] &&
     ok "where there is no room for the file the text is given, and the file is as it was" ||
