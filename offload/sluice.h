@@ -93,6 +93,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     bool buffered;         /* read through the page cache (counted by the cgroup, not by the budget) */
     bool vocabulary_only;  /* no weights: for tokenising */
     bool plan_only;        /* no weights, and no sessions: everything is priced as it would be, for sl_engine_describe */
+    bool session_file;     /* room for an sl_session_file is part of the budget */
     /* A GPU computes, with the same result: "cuda", "cuda:1", "auto" (the CUDA device with the most free memory, where there is one and it does what
      * these options ask for; else the processor, and `note` is told why), "emulated" (for tests); default "none". */
     const char *device;
@@ -117,7 +118,6 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     bool draft_resident;
     /* Filled as passes go; the caller's, who may zero it between two calls and keeps it until the engine is closed. NULL: nothing is measured. */
     sl_breakdown *breakdown;
-    bool session_file;      /* room for an sl_session_file is part of the budget */
     uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
     /* Keeps what happens in so much memory of the budget, 0: nothing. Of events (sl_engine_trace) the last ones, of accesses to weights
      * (sl_engine_write_record) the first ones. Nothing is written anywhere before it is asked for. */

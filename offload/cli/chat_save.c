@@ -61,12 +61,14 @@ static bool read_message(const json_t *value, sl_role *role, char **text)
 {
     const char *name = json_string_value(json_object_get(value, "role")), *content = json_string_value(json_object_get(value, "content"));
     const char *digits = json_string_value(json_object_get(value, "bytes"));
+    int i = 0;
+    while (name != NULL && i < ROLES && strcmp(name, roles[i]) != 0)
+        i++;
     *text = NULL;
-    for (int i = 0; name != NULL && i < ROLES; i++)
-        if (strcmp(name, roles[i]) == 0) {
-            *role = (sl_role)i;
-            *text = digits != NULL ? text_of_digits(digits) : content != NULL ? strdup(content) : NULL;
-        }
+    if (name == NULL || i == ROLES)
+        return false;
+    *role = (sl_role)i;
+    *text = digits != NULL ? text_of_digits(digits) : content != NULL ? strdup(content) : NULL;
     return *text != NULL;
 }
 
