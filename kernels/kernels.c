@@ -14,6 +14,7 @@ static const sl_kernels scalar_kernels = {
     .dot_rows = sli_dot_rows_ref,
     .matmul_columns = sli_matmul_columns_ref,
     .dot_signs = sli_dot_signs_ref,
+    .expand = sli_expand_ref,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_ref,
@@ -43,6 +44,7 @@ static const sl_kernels avx2_kernels = {
     .dot_rows = sli_dot_rows_avx2,
     .matmul_columns = sli_matmul_columns_avx2,
     .dot_signs = sli_dot_signs_avx2,
+    .expand = sli_expand_avx2,
     .dequantize_row = sli_dequantize_row_ref,
     .dequantize_panel_row = sli_dequantize_panel_row_ref,
     .rms_norm = sli_rms_norm_avx2,
@@ -66,11 +68,12 @@ static const sl_kernels avx2_kernels = {
 /* What both sets with AVX-512 have alike: all but the products of many rows. */
 #define AVX512_ENTRIES                                                                                                                     \
     .quantize = sli_quantize_avx512, .pack = sli_pack_avx2, .dot_rows = sli_dot_rows_avx512, .matmul_columns = sli_matmul_columns_avx512,  \
-    .dot_signs = sli_dot_signs_avx512, .dequantize_row = sli_dequantize_row_ref, .dequantize_panel_row = sli_dequantize_panel_row_ref,     \
-    .rms_norm = sli_rms_norm_avx512, .layer_norm = sli_layer_norm_avx512, .relu = sli_relu_avx512, .add = sli_add_avx512,                  \
-    .scale = sli_scale_avx512, .glu = sli_glu_avx512, .rope = sli_rope_avx512, .kv_store_k = sli_kv_store_k_avx512,                        \
-    .kv_store_v = sli_kv_store_v_avx512, .kv_copy_k = sli_kv_copy_k_ref, .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref,   \
-    .kv_sum_v = sli_kv_sum_v_avx512, .attention = sli_attention_avx512, .key_scores = sli_key_scores_avx512, .softmax = sli_softmax_avx512
+    .dot_signs = sli_dot_signs_avx512, .expand = sli_expand_avx2, .dequantize_row = sli_dequantize_row_ref,                                \
+    .dequantize_panel_row = sli_dequantize_panel_row_ref, .rms_norm = sli_rms_norm_avx512, .layer_norm = sli_layer_norm_avx512,            \
+    .relu = sli_relu_avx512, .add = sli_add_avx512, .scale = sli_scale_avx512, .glu = sli_glu_avx512, .rope = sli_rope_avx512,             \
+    .kv_store_k = sli_kv_store_k_avx512, .kv_store_v = sli_kv_store_v_avx512, .kv_copy_k = sli_kv_copy_k_ref,                              \
+    .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_avx512, .attention = sli_attention_avx512,    \
+    .key_scores = sli_key_scores_avx512, .softmax = sli_softmax_avx512
 
 static const sl_kernels avx512_kernels = {
     .isa = SL_ISA_AVX512,
@@ -86,12 +89,12 @@ static const sl_kernels amx_kernels = {
 #elif defined(__aarch64__)
 /* What both NEON sets have alike: all but where bytes are multiplied. */
 #define NEON_ENTRIES                                                                                                                       \
-    .quantize = sli_quantize_neon, .pack = sli_pack_neon, .dot_signs = sli_dot_signs_neon, .dequantize_row = sli_dequantize_row_ref,       \
-    .dequantize_panel_row = sli_dequantize_panel_row_ref, .rms_norm = sli_rms_norm_neon, .layer_norm = sli_layer_norm_neon,                \
-    .add = sli_add_neon, .scale = sli_scale_neon, .glu = sli_glu_neon, .relu = sli_relu_neon, .rope = sli_rope_neon,                       \
-    .kv_store_k = sli_kv_store_k_neon, .kv_store_v = sli_kv_store_v_neon, .kv_copy_k = sli_kv_copy_k_ref, .kv_copy_v = sli_kv_copy_v_ref,  \
-    .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_neon, .attention = sli_attention_neon, .key_scores = sli_key_scores_neon,     \
-    .softmax = sli_softmax_neon
+    .quantize = sli_quantize_neon, .pack = sli_pack_neon, .dot_signs = sli_dot_signs_neon, .expand = sli_expand_ref,                       \
+    .dequantize_row = sli_dequantize_row_ref, .dequantize_panel_row = sli_dequantize_panel_row_ref, .rms_norm = sli_rms_norm_neon,         \
+    .layer_norm = sli_layer_norm_neon, .add = sli_add_neon, .scale = sli_scale_neon, .glu = sli_glu_neon, .relu = sli_relu_neon,           \
+    .rope = sli_rope_neon, .kv_store_k = sli_kv_store_k_neon, .kv_store_v = sli_kv_store_v_neon, .kv_copy_k = sli_kv_copy_k_ref,           \
+    .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_neon, .attention = sli_attention_neon,        \
+    .key_scores = sli_key_scores_neon, .softmax = sli_softmax_neon
 
 static const sl_kernels neon_kernels = {
     .isa = SL_ISA_NEON,

@@ -18,6 +18,18 @@ static size_t largest_column(const sl_model *model, const sl_packed *packed)
     return largest;
 }
 
+size_t sli_bundled_plain_bytes(const sl_model *model, const sl_packed *packed)
+{
+    size_t largest = 0;
+    for (uint32_t i = 0; i < model->layers; i++) {
+        const sl_packed_layer *layer = sli_bundled_layer_at(packed, i);
+        bool compact = layer != NULL && sl_packed_bundle_bytes(layer) < sl_packed_silent_bytes(layer);
+        size_t bytes = compact ? (size_t)layer->gate_bytes + layer->up_bytes : 0;
+        largest = bytes > largest ? bytes : largest;
+    }
+    return SLI_PLAIN_BUNDLES * largest;
+}
+
 static void lay_out(sl_layout *l, const sl_model *model, const sl_packed *packed, sli_bundled *b)
 {
     size_t ff = model->ff;
@@ -29,6 +41,8 @@ static void lay_out(sl_layout *l, const sl_model *model, const sl_packed *packed
             out.place_of = sl_layout_place(l, ff * sizeof *out.place_of);
             out.meta = sl_layout_place(l, layer->meta_bytes);
         }
+        if (layer != NULL && l->base != NULL)
+            (void)!sli_bundle_form_of(layer, &out.form); /* checked when the file was opened */
         if (l->base != NULL)
             b->layers[i] = out;
     }
@@ -101,12 +115,12 @@ sl_bundles_config sli_bundled_cache(const sl_model *model, const sl_packed *pack
         layers[i] = (sl_bundle_layer){0};
         if (layer == NULL)
             continue;
-        layers[i] = (sl_bundle_layer){.offset = layer->bundles_offset, .stride = layer->stride, .count = layer->ff};
-        layers[i].bytes = layer->gate_bytes + layer->up_bytes + layer->column_bytes;
+        layers[i] = (sl_bundle_layer){.offset = layer->bundles_offset, .stride = layer->stride, .count = layer->stored};
+        layers[i].bytes = sl_packed_bundle_bytes(layer);
         config.gap_bytes = sli_bundles_gap_bytes(layer->stride);
-        layers[i].capacity = (uint32_t)((uint64_t)layer->ff * share / SLI_CACHE_WHOLE);
-        if (keep[i] > config.wanted_max)
-            config.wanted_max = keep[i];
+        layers[i].capacity = (uint32_t)((uint64_t)layer->stored * share / SLI_CACHE_WHOLE);
+        uint32_t wanted = keep[i] < layer->stored ? keep[i] : layer->stored;
+        config.wanted_max = wanted > config.wanted_max ? wanted : config.wanted_max;
     }
     return config;
 }

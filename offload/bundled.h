@@ -9,12 +9,14 @@
 #define SL_OFFLOAD_BUNDLED_H
 
 #include "core/model.h"
+#include "offload/bundle_form.h"
 #include "pager/bundles.h"
 #include "pager/packed.h"
 
 typedef struct sli_bundled_layer {
     const sl_packed_layer *packed; /* NULL: this layer's matrices are plain */
     uint32_t *place_of;            /* [neuron]; packed->order is the reverse */
+    sli_bundle_form form;
     uint8_t *meta;
 } sli_bundled_layer;
 
@@ -23,7 +25,7 @@ typedef struct sli_bundled {
     size_t arena_bytes;
     sli_bundled_layer *layers;
     /* of the layer in hand */
-    uint8_t *columns;          /* [ff] columns of bundles that streamed by, by neuron */
+    uint8_t *columns;          /* [ff] columns of bundles that streamed by, and of compact ones, plain, by neuron */
     const uint8_t **column_at; /* [ff] where each neuron's column is */
     uint32_t *everyone;        /* [ff] 0, 1, 2, ... */
     /* of the row in hand, by rank among its members */
@@ -40,6 +42,17 @@ static inline const sl_packed_layer *sli_bundled_layer_at(const sl_packed *packe
 {
     const sl_packed_layer *l = packed == NULL ? NULL : sl_packed_layer_at(packed, layer);
     return l != NULL && l->bundled ? l : NULL;
+}
+
+/* A compact layer's rows are made plain this many at a time, so that they are multiplied while they are in cache. */
+#define SLI_PLAIN_BUNDLES 32
+/* Bytes that a thread wants for that; 0 where no layer is compact. Pure. */
+size_t sli_bundled_plain_bytes(const sl_model *model, const sl_packed *packed);
+
+/* Where a compact layer's column is kept plain. */
+static inline uint8_t *sli_bundled_column(const sli_bundled *b, const sli_bundled_layer *layer, uint32_t neuron)
+{
+    return b->columns + (size_t)neuron * layer->packed->column_bytes;
 }
 
 /* Bytes of all that, as allocated; 0 for a stock file (packed NULL). Pure. */

@@ -13,7 +13,7 @@ static uint64_t unkept_bytes(const sl_engine *e)
     for (uint32_t layer = 0; e->bundle_alignment > 0 && layer < e->model->layers; layer++) {
         const sl_packed_layer *packed = sli_bundled_layer_at(e->packed, layer);
         if (packed != NULL)
-            bytes -= (uint64_t)packed->ff * e->price.cache_share / SLI_CACHE_WHOLE * packed->stride;
+            bytes -= (uint64_t)packed->stored * e->price.cache_share / SLI_CACHE_WHOLE * packed->stride;
     }
     return bytes;
 }

@@ -81,14 +81,15 @@ static void add_bundles(const sl_engine *e, sli_division *out)
         const sl_packed_layer *l = sli_bundled_layer_at(e->packed, layer);
         if (l == NULL)
             continue;
-        uint64_t cached = (uint64_t)l->ff * e->price.cache_share / SLI_CACHE_WHOLE;
+        uint64_t cached = (uint64_t)l->stored * e->price.cache_share / SLI_CACHE_WHOLE;
+        uint32_t keep = e->keep[layer] < l->stored ? e->keep[layer] : l->stored;
         b->layers++;
-        b->count = l->ff;
-        b->stride = l->stride;
-        kept += e->keep[layer];
-        b->kept_max = e->keep[layer] > b->kept_max ? e->keep[layer] : b->kept_max;
+        b->count = l->stored > b->count ? l->stored : b->count;
+        b->stride = l->stride > b->stride ? l->stride : b->stride;
+        kept += keep;
+        b->kept_max = keep > b->kept_max ? keep : b->kept_max;
         slots += cached;
-        neurons += l->ff;
+        neurons += l->stored;
         out->part[SLI_PART_FFN].resident_bytes += cached * l->stride;
     }
     b->alignment = e->bundle_alignment;

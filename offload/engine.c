@@ -486,17 +486,39 @@ static sl_status read_tensor(void *ctx, const sl_gguf_tensor *tensor, void *to, 
     return sl_packed_check_tensor(e->packed, tensor, to, err);
 }
 
+static const sl_gguf_tensor *section_of(const sl_engine *e, uint32_t layer, const char *what)
+{
+    char name[64];
+    snprintf(name, sizeof name, "blk.%u.ffn.%s", layer, what);
+    return sl_gguf_find_tensor(e->file, name);
+}
+
+/* Neurons that are not stored must be such as give nothing. */
+static sl_status check_silent(sl_engine *e, const sl_packed_layer *l, uint32_t layer, sl_error *err)
+{
+    uint8_t *plain = malloc(sl_packed_silent_bytes(l));
+    float *row = malloc(l->d * sizeof *row);
+    sl_status status = SL_OK;
+    if (plain == NULL || row == NULL)
+        status = sl_fail(err, SL_NO_MEMORY, "out of memory for a neuron of layer %u", layer);
+    if (status == SL_OK)
+        status = read_tensor(e, section_of(e, layer, "silent"), plain, err);
+    if (status == SL_OK && !sli_bundle_is_silent(l, e->kernels, plain, row))
+        status = sl_fail(err, SL_FORMAT, "%s: layer %u leaves neurons out that are not zero", e->path, layer);
+    free(row);
+    free(plain);
+    return status;
+}
+
 /* What the down matrices' blocks share, checked as it comes. */
 static sl_status load_meta(sl_engine *e, sl_error *err)
 {
     for (uint32_t layer = 0; layer < e->model->layers; layer++) {
         const sli_bundled_layer *b = sli_bundled_of(&e->bundled, layer);
-        if (b == NULL || b->packed->meta_bytes == 0)
-            continue;
-        char name[64];
-        snprintf(name, sizeof name, "blk.%u.ffn.meta", layer);
-        const sl_gguf_tensor *t = sl_gguf_find_tensor(e->file, name);
-        SL_TRY(read_tensor(e, t, b->meta, err));
+        if (b != NULL && b->packed->meta_bytes > 0)
+            SL_TRY(read_tensor(e, section_of(e, layer, "meta"), b->meta, err));
+        if (b != NULL && b->packed->stored < b->packed->ff)
+            SL_TRY(check_silent(e, b->packed, layer, err));
     }
     return SL_OK;
 }
@@ -558,7 +580,8 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
                                e->units.largest_panel_bytes,
                                e->price.bundled_bytes > 0,
                                sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e),
-                               e->device != NULL};
+                               e->device != NULL,
+                               sli_bundled_plain_bytes(e->model, e->packed)};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));

@@ -248,6 +248,7 @@ typedef struct sli_scratch {
     uint8_t *embed_rows;          /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
     uint8_t *thread_memory;       /* [threads][thread_bytes]: packed panels, or attention scratch */
     size_t thread_bytes;
+    size_t plain_at; /* in a thread's memory: bundles that are made plain */
 } sli_scratch;
 typedef struct sli_scratch_shape {
     uint32_t batch, logits_rows, threads;
@@ -255,6 +256,7 @@ typedef struct sli_scratch_shape {
     bool bundled;        /* threads work on bundles, too */
     size_t attend_bytes; /* of a thread, for rows that attend to a part of the cache */
     bool device;         /* a device computes: only what goes there and comes back */
+    size_t plain_bytes;  /* of a thread, for bundles that are made plain */
 } sli_scratch_shape;
 uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);
 SL_MUST_USE sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *shape, sli_scratch *out, sl_error *err);

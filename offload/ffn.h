@@ -35,6 +35,16 @@ static inline sl_glu sli_ffn_activation(const sli_ffn *f)
     return f->engine->model->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
 }
 
+/* A thread's memory, and in it the place of the i-th bundle's rows that are made plain (SLI_PLAIN_BUNDLES of them). */
+static inline uint8_t *sli_ffn_memory(const sli_ffn *f, unsigned thread)
+{
+    return f->engine->scratch.thread_memory + thread * f->engine->scratch.thread_bytes;
+}
+static inline uint8_t *sli_ffn_plain_rows(const sli_ffn *f, const sl_packed_layer *l, unsigned thread, uint32_t i)
+{
+    return sli_ffn_memory(f, thread) + f->engine->scratch.plain_at + (size_t)i * (l->gate_bytes + l->up_bytes);
+}
+
 static inline float *sli_ffn_buffer(const sli_ffn *f, sl_buffer buffer)
 {
     return f->engine->scratch.buffers[buffer] + (size_t)f->row * sl_model_width(f->engine->model, buffer);

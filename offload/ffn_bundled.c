@@ -37,11 +37,6 @@ size_t sli_bundled_thread_bytes(uint32_t rows, size_t largest_panel_bytes)
 
 /* ---- one thread's share ---- */
 
-static uint8_t *memory_of(const sli_ffn *f, unsigned thread)
-{
-    return f->engine->scratch.thread_memory + thread * f->engine->scratch.thread_bytes;
-}
-
 /* Many rows. Bundles of a group, `rows` being their gate or up rows; results go to the neurons' columns of out[row][ff]. */
 static void multiply_group(const gathering *g, uint32_t type, const uint8_t *const rows[GROUP], const uint32_t *neurons, uint32_t count,
                            float *out, uint8_t *memory)
@@ -57,33 +52,45 @@ static void multiply_group(const gathering *g, uint32_t type, const uint8_t *con
             out[(size_t)a * ff + neurons[i]] = results[a * GROUP + i];
 }
 
-/* A staged bundle's column is copied: its home or the layer's columns keep it until the down product. */
+/* A staged bundle's column is copied: its home or the layer's columns keep it until the down product. A compact one is kept plain. */
 static void keep_column(const gathering *g, const piece *p, uint32_t index)
 {
     const sl_packed_layer *l = g->layer->packed;
+    const sli_bundle_form *form = &g->layer->form;
     sli_bundled *b = &g->ffn->engine->bundled;
     uint32_t neuron = l->order[p->first_place + index];
-    size_t at = (size_t)index * l->stride, column = l->gate_bytes + l->up_bytes;
-    if (p->home != NULL) {
-        if (p->staged)
-            memcpy(p->home + at, p->data + at, l->stride);
+    size_t at = (size_t)index * l->stride, column = form->part[SLI_PART_COLUMN].at;
+    if (p->home != NULL && p->staged)
+        memcpy(p->home + at, p->data + at, l->stride);
+    if (p->home != NULL && !form->part[SLI_PART_COLUMN].compact) {
         b->column_at[neuron] = p->home + at + column;
         return;
     }
-    uint8_t *to = b->columns + (size_t)neuron * l->column_bytes;
-    memcpy(to, p->data + at + column, l->column_bytes);
+    uint8_t *to = sli_bundled_column(b, g->layer, neuron);
+    sli_bundle_make_plain(form, g->ffn->engine->kernels, SLI_PART_COLUMN, SLI_PART_END, p->data + at, to);
     b->column_at[neuron] = to;
 }
 
-static void run_group(const gathering *g, const piece *p, uint32_t group, uint8_t *memory)
+/* A bundle's gate row with the up row behind it: where they lie, or made plain as the thread's i-th. */
+static const uint8_t *rows_of(const gathering *g, const uint8_t *bundle, unsigned thread, uint32_t i)
 {
+    if (!g->layer->form.compact)
+        return bundle;
+    uint8_t *to = sli_ffn_plain_rows(g->ffn, g->layer->packed, thread, i);
+    sli_bundle_make_plain(&g->layer->form, g->ffn->engine->kernels, SLI_PART_GATE, SLI_PART_COLUMN, bundle, to);
+    return to;
+}
+
+static void run_group(const gathering *g, const piece *p, uint32_t group, unsigned thread)
+{
+    uint8_t *memory = sli_ffn_memory(g->ffn, thread);
     const sl_packed_layer *l = g->layer->packed;
     const sli_ffn *f = g->ffn;
     const uint8_t *gate[GROUP] = {0}, *up[GROUP] = {0};
     uint32_t first = group * GROUP, count = p->count - first < GROUP ? p->count - first : GROUP;
     const uint32_t *neurons = l->order + p->first_place + first;
     for (uint32_t i = 0; i < count; i++) {
-        gate[i] = p->data + (size_t)(first + i) * l->stride;
+        gate[i] = rows_of(g, p->data + (size_t)(first + i) * l->stride, thread, i);
         up[i] = gate[i] + l->gate_bytes;
         keep_column(g, p, first + i);
     }
@@ -113,17 +120,18 @@ static void multiply_bunch(const gathering *g, bunch *b)
 }
 
 /* A group of a piece joins those before it; when there are enough they are multiplied. */
-static void add_group(const gathering *g, const piece *p, uint32_t group, bunch *b)
+static void add_group(const gathering *g, const piece *p, uint32_t group, unsigned thread, bunch *b)
 {
     uint32_t first = group * GROUP, count = p->count - first < GROUP ? p->count - first : GROUP;
-    if (b->count + count > SLI_GATE_UP_BUNDLES)
+    if (b->count + count > (g->layer->form.compact ? SLI_PLAIN_BUNDLES : SLI_GATE_UP_BUNDLES))
         multiply_bunch(g, b);
     if (b->count == 0)
         b->first_place = p->first_place + first;
     assert(b->first_place + b->count == p->first_place + first); /* units are gathered in storage order */
     for (uint32_t i = first; i < first + count; i++) {
         keep_column(g, p, i);
-        b->bundles[b->count++] = p->data + (size_t)i * g->layer->packed->stride;
+        b->bundles[b->count] = rows_of(g, p->data + (size_t)i * g->layer->packed->stride, thread, b->count);
+        b->count++;
     }
 }
 
@@ -137,9 +145,9 @@ static void gate_up_share(void *arg, unsigned index, unsigned count)
     for (uint32_t i = 0; i < g->count && at < end; at += g->pieces[i].groups, i++)
         for (uint32_t group = begin > at ? begin - at : 0; group < g->pieces[i].groups && at + group < end; group++)
             if (g->acts.rows == 1)
-                add_group(g, &g->pieces[i], group, &b);
+                add_group(g, &g->pieces[i], group, index, &b);
             else
-                run_group(g, &g->pieces[i], group, memory_of(g->ffn, index));
+                run_group(g, &g->pieces[i], group, index);
     if (b.count > 0)
         multiply_bunch(g, &b);
 }
@@ -207,6 +215,15 @@ static sl_status gather_unit(gathering *g, const sli_matrix *m, uint32_t index, 
     return SL_OK;
 }
 
+/* Neurons that are not stored give nothing. */
+static void clear_silent(const sli_ffn *f, const sl_packed_layer *l)
+{
+    float *gates = sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst), *ups = sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst);
+    for (uint32_t row = 0; row < f->rows; row++)
+        for (uint32_t place = l->stored; place < l->ff; place++)
+            gates[(size_t)row * l->ff + l->order[place]] = ups[(size_t)row * l->ff + l->order[place]] = 0;
+}
+
 sl_status sli_bundled_gate_up(const sli_ffn *f, sl_error *err)
 {
     const sli_matrix *m = &f->matrices[SLI_FFN_GATE];
@@ -221,6 +238,7 @@ sl_status sli_bundled_gate_up(const sli_ffn *f, sl_error *err)
     if (status == SL_OK)
         status = flush(&g, err);
     release_held(&g);
+    clear_silent(f, l);
     return status;
 }
 
@@ -243,6 +261,21 @@ static void down_share(void *arg, unsigned index, unsigned count)
         kernels->matmul_columns(&j->columns, &j->acts, begin, end, j->out);
 }
 
+/* Neurons that are stored, in their own order, and their columns. */
+static void list_stored(const sli_bundled *b, const sli_bundled_layer *layer, sl_columns *columns)
+{
+    uint32_t n = 0;
+    for (uint32_t neuron = 0; neuron < layer->packed->ff; neuron++) {
+        if (layer->place_of[neuron] >= layer->packed->stored)
+            continue;
+        b->members[n] = neuron;
+        b->addresses[n++] = b->column_at[neuron];
+    }
+    columns->count = n;
+    columns->member = b->members;
+    columns->column = b->addresses;
+}
+
 void sli_bundled_down(const sli_ffn *f)
 {
     const sli_bundled *b = &f->engine->bundled;
@@ -256,6 +289,8 @@ void sli_bundled_down(const sli_ffn *f)
                                .count = l->ff,
                                .member = b->everyone,
                                .column = b->column_at};
+    if (l->stored < l->ff)
+        list_stored(b, layer, &job.columns);
     sli_prepare_source(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].src), f->rows, l->ff, sl_format_of(l->down_type)->quantized,
                        &job.acts);
     sl_threads_run(f->engine->threads, down_share, &job);

@@ -15,6 +15,28 @@ typedef struct member_job {
     sl_columns columns;
 } member_job;
 
+/* Compact bundles [begin, end) are made plain and multiplied, some at a time. Their columns are put where they were said to be. */
+static void multiply_compact(const member_job *job, uint32_t begin, uint32_t end, unsigned thread)
+{
+    const sli_ffn *f = job->row->ffn;
+    const sl_engine *e = f->engine;
+    const sli_bundled *b = &e->bundled;
+    const sli_bundled_layer *layer = job->row->layer;
+    const uint8_t *rows[SLI_PLAIN_BUNDLES];
+    for (uint32_t n; begin < end; begin += n) {
+        n = end - begin < SLI_PLAIN_BUNDLES ? end - begin : SLI_PLAIN_BUNDLES;
+        for (uint32_t i = 0; i < n; i++) {
+            const uint8_t *bundle = b->bundles[begin + i];
+            uint8_t *to = sli_ffn_plain_rows(f, layer->packed, thread, i);
+            rows[i] = to;
+            sli_bundle_make_plain(&layer->form, e->kernels, SLI_PART_GATE, SLI_PART_COLUMN, bundle, to);
+            sli_bundle_make_plain(&layer->form, e->kernels, SLI_PART_COLUMN, SLI_PART_END, bundle,
+                                  sli_bundled_column(b, layer, job->row->neurons[begin + i]));
+        }
+        sli_gate_up(e->kernels, layer->packed, &job->acts, rows, n, b->gate + begin, b->up + begin);
+    }
+}
+
 static void gate_up_share(void *arg, unsigned index, unsigned count)
 {
     const member_job *job = arg;
@@ -25,7 +47,10 @@ static void gate_up_share(void *arg, unsigned index, unsigned count)
     sli_share(job->row->count, MEMBERS_SHARED, index, count, &begin, &end);
     if (begin >= end)
         return;
-    sli_gate_up(e->kernels, l, &job->acts, b->bundles + begin, end - begin, b->gate + begin, b->up + begin);
+    if (job->row->layer->form.compact)
+        multiply_compact(job, begin, end, index);
+    else
+        sli_gate_up(e->kernels, l, &job->acts, b->bundles + begin, end - begin, b->gate + begin, b->up + begin);
     e->kernels->glu(sli_ffn_activation(job->row->ffn), b->gate + begin, b->up + begin, end - begin, b->gate + begin);
 }
 

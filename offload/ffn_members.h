@@ -16,6 +16,12 @@ typedef struct sli_member_row {
     const uint32_t *neurons; /* the same, in the order in which their rows are best read */
 } sli_member_row;
 
+/* Where a member's column is when it is wanted: in its bundle, or where a compact one's is going to be plain. */
+static inline const uint8_t *sli_ffn_column(const sli_bundled *b, const sli_bundled_layer *layer, uint32_t neuron, const uint8_t *bundle)
+{
+    return layer->form.compact ? sli_bundled_column(b, layer, neuron) : bundle + layer->form.part[SLI_PART_COLUMN].at;
+}
+
 /* From the layer's input to its output, in the operations' buffers. ffn->rows is 1. */
 void sli_ffn_members(const sli_member_row *row);
 

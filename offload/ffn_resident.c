@@ -8,13 +8,15 @@
 #include <string.h>
 
 /* A unit's bundles; returns how many rows there are now. */
-static uint32_t add_unit(sli_bundled *b, const sl_packed_layer *l, uint32_t first_place, uint32_t count, const uint8_t *bundle, uint32_t at)
+static uint32_t add_unit(sli_bundled *b, const sli_bundled_layer *layer, uint32_t first_place, uint32_t count, const uint8_t *bundle,
+                         uint32_t at)
 {
+    const sl_packed_layer *l = layer->packed;
     for (uint32_t i = 0; i < count; i++, at++, bundle += l->stride) {
         uint32_t neuron = l->order[first_place + i];
         b->neurons[at] = neuron;
         b->bundles[at] = bundle;
-        b->column_at[neuron] = bundle + l->gate_bytes + l->up_bytes;
+        b->column_at[neuron] = sli_ffn_column(b, layer, neuron, bundle);
     }
     return at;
 }
@@ -29,7 +31,7 @@ static void find_bundles(sli_member_row *row, sli_bundled *b)
         uint32_t first = u * m->rows_per_unit, count = m->rows - first < m->rows_per_unit ? m->rows - first : m->rows_per_unit;
         const uint8_t *home = sl_pager_resident(row->ffn->engine->pager, m->first_unit + u);
         if (home != NULL)
-            row->count = add_unit(b, l, first, count, home, row->count);
+            row->count = add_unit(b, row->layer, first, count, home, row->count);
     }
     uint32_t n = 0;
     for (uint32_t neuron = 0; neuron < l->ff; neuron++)

@@ -51,17 +51,32 @@ static const uint32_t *choose(const sli_ffn *f, const float *x)
 
 /* ---- bundles ---- */
 
-/* Places of the members, ascending. O(ff): a mark for each, then a walk without a branch, which could not be foretold. */
-static void find_places(sli_bundled *b, const sli_member_row *row)
+/* Places of the members that are stored, ascending, and how many. O(ff): a mark for each, then a walk without a branch, which could not be foretold. */
+static uint32_t find_places(sli_bundled *b, const sli_member_row *row)
 {
     assert(row->layer != NULL);
-    uint32_t ff = row->layer->packed->ff, n = 0;
-    memset(b->wanted, 0, ff * sizeof *b->wanted);
+    uint32_t stored = row->layer->packed->stored, n = 0;
+    memset(b->wanted, 0, row->layer->packed->ff * sizeof *b->wanted);
     for (uint32_t i = 0; i < row->count; i++)
         b->wanted[row->layer->place_of[row->members[i]]] = true;
-    for (uint32_t place = 0; place < ff && n < row->count; place++) {
+    for (uint32_t place = 0; place < stored && n < row->count; place++) {
         b->places[n] = place;
         n += b->wanted[place];
+    }
+    return n;
+}
+
+/* A silent neuron in a set gives zero, as one outside does. */
+static void leave_silent_out(sli_bundled *b, sli_member_row *row)
+{
+    const sl_packed_layer *l = row->layer->packed;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < row->count && l->stored < l->ff; i++)
+        if (row->layer->place_of[row->members[i]] < l->stored)
+            b->members[n++] = row->members[i];
+    if (l->stored < l->ff) {
+        row->members = b->members;
+        row->count = n;
     }
 }
 
@@ -92,7 +107,7 @@ static void find_parts(sli_bundled *b, const sli_member_row *row)
     for (uint32_t i = 0; i < row->count; i++) {
         const uint8_t *bundle = b->column_at[row->members[i]];
         b->bundles[i] = bundle;
-        b->addresses[i] = bundle + l->gate_bytes + l->up_bytes;
+        b->addresses[i] = sli_ffn_column(b, row->layer, row->members[i], bundle);
     }
 }
 
@@ -111,8 +126,8 @@ static void prefetch_next(const sli_ffn *f)
         return;
     sli_member_row row = {.ffn = f, .layer = sli_bundled_of(&e->bundled, next), .count = e->sparsity.keep[next]};
     row.members = sli_coarse_set(&e->sparsity, next);
-    find_places(&e->bundled, &row);
-    sl_bundles_prefetch(e->bundles, next, e->bundled.places, row.count);
+    uint32_t count = find_places(&e->bundled, &row);
+    sl_bundles_prefetch(e->bundles, next, e->bundled.places, count);
 }
 
 void sli_ffn_guess(const sli_ffn *f, const float *x)
@@ -120,8 +135,7 @@ void sli_ffn_guess(const sli_ffn *f, const float *x)
     sli_bundled *b = &f->engine->bundled;
     sli_member_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = f->engine->sparsity.keep[f->layer]};
     row.members = choose(f, x);
-    find_places(b, &row);
-    sl_bundles_prefetch(f->engine->bundles, f->layer, b->places, row.count);
+    sl_bundles_prefetch(f->engine->bundles, f->layer, b->places, find_places(b, &row));
 }
 
 sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
@@ -130,7 +144,8 @@ sl_status sli_ffn_sparse(const sli_ffn *f, sl_error *err)
     sli_bundled *b = &e->bundled;
     sli_member_row row = {.ffn = f, .layer = sli_bundled_of(b, f->layer), .count = e->sparsity.keep[f->layer]};
     row.members = choose(f, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src));
-    find_places(b, &row);
+    leave_silent_out(b, &row);
+    (void)find_places(b, &row);
     if (e->options.late_drop)
         drop_late(b, &row);
     SL_TRY(sl_bundles_fetch(e->bundles, f->layer, b->places, row.count, b->addresses, err));

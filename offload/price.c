@@ -43,7 +43,8 @@ static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t ba
                                units->largest_panel_bytes,
                                sli_bundled_price(c->model, c->wishes->packed) > 0,
                                c->wishes->attend_bytes,
-                               c->wishes->device != NULL};
+                               c->wishes->device != NULL,
+                               sli_bundled_plain_bytes(c->model, c->wishes->packed)};
     return sli_scratch_price(c->model, &shape);
 }
 

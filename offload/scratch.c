@@ -70,6 +70,8 @@ static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape
                                sl_attention_scratch_bytes(model->head_dim, model->heads / model->kv_heads) + shape->attend_bytes);
     if (shape->bundled)
         s->thread_bytes = max_size(s->thread_bytes, sli_bundled_thread_bytes(shape->batch, shape->largest_panel_bytes));
+    s->plain_at = (s->thread_bytes + 63) & ~(size_t)63;
+    s->thread_bytes = s->plain_at + shape->plain_bytes;
     s->thread_bytes = (s->thread_bytes + 4095) & ~(size_t)4095;
     s->thread_memory = sl_layout_place(l, s->thread_bytes * shape->threads);
 }

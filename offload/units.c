@@ -37,11 +37,11 @@ static sli_matrix matrix_of(const sl_packed *packed, const sl_gguf_tensor *tenso
     return m;
 }
 
-/* A bundled layer's gate stands for all three of its matrices: rows are bundles. */
+/* A bundled layer's gate stands for all three of its matrices: rows are bundles, and those of silent neurons are not there. */
 static sli_matrix bundles_of(const sl_packed_layer *layer, uint32_t unit_bytes)
 {
     sli_matrix m = {
-        .type = layer->gate_type, .cols = layer->d, .rows = layer->ff, .row_bytes = layer->stride, .offset = layer->bundles_offset};
+        .type = layer->gate_type, .cols = layer->d, .rows = layer->stored, .row_bytes = layer->stride, .offset = layer->bundles_offset};
     cut_into_units(&m, unit_bytes);
     return m;
 }

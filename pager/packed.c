@@ -21,7 +21,7 @@ struct sl_packed {
     uint64_t *locations; /* one a tensor of `original` */
     uint32_t *orders;    /* of all bundled layers, one after the other */
     size_t order_count;
-    uint32_t alignment;
+    uint32_t version, alignment;
     uint32_t layer_count;
     sl_packed_layer *layers;
     size_t sections; /* tensors of `file` that have been accounted for */
@@ -82,13 +82,12 @@ bool sl_packed_is(const sl_gguf *file)
 static sl_status check_keys(sl_packed *p, uint64_t *original_bytes, sl_error *err)
 {
     const char *path = sl_gguf_path(p->file);
-    uint32_t version;
     if (!sl_packed_is(p->file))
         return sl_fail(err, SL_FORMAT, "%s: is not a packed file; sluice pack makes one", path);
-    SL_TRY(sl_gguf_u32(p->file, "sluice.pack.version", &version, err));
-    if (version != SL_PACK_VERSION)
-        return sl_fail(err, SL_FORMAT, "%s: is packed in version %u of the layout, this program knows version %u: %s", path, version,
-                       SL_PACK_VERSION, version > SL_PACK_VERSION ? "use a newer one" : "unpack it with the older one that packed it");
+    SL_TRY(sl_gguf_u32(p->file, "sluice.pack.version", &p->version, err));
+    if (p->version < 1 || p->version > SL_PACK_VERSION)
+        return sl_fail(err, SL_FORMAT, "%s: is packed in version %u of the layout, this program knows versions 1 to %u: use a newer one",
+                       path, p->version, SL_PACK_VERSION);
     SL_TRY(sl_gguf_u32(p->file, "sluice.pack.alignment", &p->alignment, err));
     if (p->alignment < SL_PACK_STRIDE || p->alignment > SL_PACK_ALIGNMENT || (p->alignment & (p->alignment - 1)) != 0)
         return sl_fail(err, SL_FORMAT, "%s: key \"sluice.pack.alignment\" is %u, must be a power of two in %u..%u", path, p->alignment,
@@ -203,11 +202,15 @@ static sl_status load_layer(sl_packed *p, const sl_packed_source *source, uint32
 {
     char name[48];
     const sl_gguf_tensor *t;
-    uint64_t used = (uint64_t)layer->gate_bytes + layer->up_bytes + layer->column_bytes;
-    layer->stride = (uint32_t)((used + p->alignment - 1) / p->alignment * p->alignment);
+    layer->stride = (sl_packed_bundle_bytes(layer) + p->alignment - 1) / p->alignment * p->alignment;
     snprintf(name, sizeof(name), "blk.%u.ffn.bundles", index);
-    SL_TRY(find_section(p, name, SL_TYPE_I8, layer->stride, layer->ff, &t, err));
+    SL_TRY(find_section(p, name, SL_TYPE_I8, layer->stride, layer->stored, &t, err));
     layer->bundles_offset = t->offset;
+    snprintf(name, sizeof(name), "blk.%u.ffn.silent", index);
+    if (layer->stored < layer->ff) {
+        SL_TRY(find_section(p, name, SL_TYPE_I8, sl_packed_silent_bytes(layer), 0, &t, err));
+        layer->silent_offset = t->offset;
+    }
     snprintf(name, sizeof(name), "blk.%u.ffn.meta", index);
     if (sl_gguf_find_tensor(p->file, name)) {
         SL_TRY(find_section(p, name, SL_TYPE_I8, 0, 0, &t, err));
@@ -226,22 +229,65 @@ static sl_status load_layer(sl_packed *p, const sl_packed_source *source, uint32
     return SL_OK;
 }
 
-/* What the keys say about the layers, held against the original; how many neurons there are in all. */
-static sl_status describe_layers(sl_packed *p, uint64_t *neurons, sl_error *err)
+/* An array of `each` numbers for each layer. */
+static sl_status find_numbers(const sl_packed *p, const char *key, uint32_t each, const sl_gguf_value **out, sl_error *err)
+{
+    const sl_gguf_value *v = sl_gguf_find(p->file, key);
+    if (!v || v->kind != SL_GGUF_ARRAY || v->element_kind != SL_GGUF_I32 || v->count != (uint64_t)p->layer_count * each)
+        return sl_fail(err, SL_FORMAT, "%s: key \"%s\" is not an array of %u i32 for each of %u layers", sl_gguf_path(p->file), key, each,
+                       p->layer_count);
+    *out = v;
+    return SL_OK;
+}
+
+static int32_t number_at(const sl_gguf_value *v, size_t index)
+{
+    int32_t number;
+    memcpy(&number, v->data + index * sizeof(number), sizeof(number));
+    return number;
+}
+
+/* What is left out of a layer's bundles (version 2); neurons and bytes are NULL in version 1. */
+static sl_status describe_stored(const sl_packed *p, uint32_t index, const sl_gguf_value *neurons, const sl_gguf_value *bytes,
+                                 sl_packed_layer *layer, sl_error *err)
+{
+    layer->stored = layer->ff;
+    for (int part = 0; part < SL_PACK_PARTS; part++)
+        layer->stored_bytes[part] = sl_packed_plain_bytes(layer, part);
+    if (!neurons)
+        return SL_OK;
+    int32_t stored = number_at(neurons, index);
+    if (stored < 1 || (uint32_t)stored > layer->ff)
+        return sl_fail(err, SL_FORMAT, "%s: key \"sluice.pack.stored_neurons\" is %d for layer %u, want 1..%u", sl_gguf_path(p->file),
+                       stored, index, layer->ff);
+    layer->stored = (uint32_t)stored;
+    for (size_t part = 0; part < SL_PACK_PARTS; part++) {
+        int32_t size = number_at(bytes, index * SL_PACK_PARTS + part);
+        if (size < 1 || (uint32_t)size > layer->stored_bytes[part])
+            return sl_fail(err, SL_FORMAT, "%s: key \"sluice.pack.stored_bytes\" is %d for part %zu of layer %u, want 1..%u",
+                           sl_gguf_path(p->file), size, part, index, layer->stored_bytes[part]);
+        layer->stored_bytes[part] = (uint32_t)size;
+    }
+    return SL_OK;
+}
+
+/* What the keys say about the layers, held against the original; how many neurons and how many bundles there are in all. */
+static sl_status describe_layers(sl_packed *p, uint64_t *neurons, uint64_t *bundles, sl_error *err)
 {
     const char *path = sl_gguf_path(p->file);
-    const sl_gguf_value *columns = sl_gguf_find(p->file, "sluice.pack.column_bytes");
+    const sl_gguf_value *columns, *stored_neurons = NULL, *stored_bytes = NULL;
     p->layer_count = sli_packed_count_layers(p->original);
     p->layers = calloc(p->layer_count + (size_t)1, sizeof(*p->layers));
     if (!p->layers)
         return sl_fail(err, SL_NO_MEMORY, "%s: no memory for %u layers", path, p->layer_count);
-    if (!columns || columns->kind != SL_GGUF_ARRAY || columns->element_kind != SL_GGUF_I32 || columns->count != p->layer_count)
-        return sl_fail(err, SL_FORMAT, "%s: key \"sluice.pack.column_bytes\" is not an array of one i32 for each of %u layers", path,
-                       p->layer_count);
+    SL_TRY(find_numbers(p, "sluice.pack.column_bytes", 1, &columns, err));
+    if (p->version > 1) {
+        SL_TRY(find_numbers(p, "sluice.pack.stored_neurons", 1, &stored_neurons, err));
+        SL_TRY(find_numbers(p, "sluice.pack.stored_bytes", SL_PACK_PARTS, &stored_bytes, err));
+    }
     for (uint32_t i = 0; i < p->layer_count; i++) {
         sl_packed_layer *layer = &p->layers[i];
-        int32_t bytes;
-        memcpy(&bytes, columns->data + i * sizeof(bytes), sizeof(bytes));
+        int32_t bytes = number_at(columns, i);
         if (bytes == 0)
             continue;
         if (bytes < 0 || bytes > INT32_MAX / 4)
@@ -250,18 +296,21 @@ static sl_status describe_layers(sl_packed *p, uint64_t *neurons, sl_error *err)
         if (!sli_packed_layer_of(p->original, i, layer, NULL))
             return sl_fail(err, SL_FORMAT, "%s: layer %u is said to be cut, but the original has no such matrices", path, i);
         layer->column_bytes = (uint32_t)bytes;
+        SL_TRY(describe_stored(p, i, stored_neurons, stored_bytes, layer, err));
         *neurons += layer->ff;
+        *bundles += layer->stored;
     }
     return SL_OK;
 }
 
 static sl_status load_layers(sl_packed *p, const sl_packed_source *source, sl_error *err)
 {
-    uint64_t neurons = 0;
-    SL_TRY(describe_layers(p, &neurons, err));
-    if (neurons > sl_gguf_file_bytes(p->file) / SL_PACK_STRIDE) /* no neuron is smaller: the memory follows the file's size */
-        return sl_fail(err, SL_FORMAT, "%s: claims %llu neurons, more than fit a file of %llu bytes", sl_gguf_path(p->file),
-                       (unsigned long long)neurons, (unsigned long long)sl_gguf_file_bytes(p->file));
+    uint64_t neurons = 0, bundles = 0, bytes = sl_gguf_file_bytes(p->file);
+    SL_TRY(describe_layers(p, &neurons, &bundles, err));
+    /* No bundle is smaller, and each neuron has a place in an order: the memory follows the file's size. */
+    if (bundles > bytes / SL_PACK_STRIDE || neurons > bytes / sizeof(*p->orders))
+        return sl_fail(err, SL_FORMAT, "%s: claims %llu neurons, %llu of them stored, more than fit a file of %llu bytes",
+                       sl_gguf_path(p->file), (unsigned long long)neurons, (unsigned long long)bundles, (unsigned long long)bytes);
     p->orders = malloc((size_t)(neurons ? neurons : 1) * sizeof(*p->orders));
     if (!p->orders)
         return sl_fail(err, SL_NO_MEMORY, "%s: no memory for the order of %llu neurons", sl_gguf_path(p->file),
@@ -410,6 +459,10 @@ size_t sl_packed_heap_bytes(const sl_packed *p)
 
 /* ---- what it holds ---- */
 
+uint32_t sl_packed_version(const sl_packed *p)
+{
+    return p->version;
+}
 const sl_gguf *sl_packed_file(const sl_packed *p)
 {
     return p->file;

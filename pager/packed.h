@@ -26,8 +26,16 @@
  *
  * Place and neuron: `place` is a position in storage order, `neuron` a row of the original's gate; neuron = order[place].
  *
+ * Version 2 leaves out zeros, of pruned models; a file without such layers is of version 1.
+ *   Silent neurons, whose gate and up rows are zero, are not stored: bundles has fewer rows than there are neurons. They have the last places of the
+ *     order. All of them have the same bytes, which blk.N.ffn.silent (I8, gate row, up row and column, plain) keeps for `unpack`.
+ *   A part of a bundle may be compact: its zeros are left out as kernels/compact.h says, with room for as many elements as the layer's fullest
+ *     neuron has there. That is so where its stored size is not the plain one.
+ *
  * Keys: sluice.pack.version (u32), sluice.pack.alignment (u32: the stride is a multiple of it), sluice.pack.original_bytes (u64), and
  * sluice.pack.column_bytes (i32 array: of each layer's down column, 0: its matrices lie plain), which this folder cannot know by itself.
+ * Of version 2 also sluice.pack.stored_neurons (i32 array: of each layer, 0: plain) and sluice.pack.stored_bytes (i32 array: of each layer, what a gate row, an
+ * up row and a column take in a bundle).
  * sluice.pack.order (string) tells people what the order is. What `calibrate` finds is stored beside them in ordinary tensors and keys,
  * named sluice.calibration.* and blk.N.calibration.*; they are found with sl_gguf_find and sl_gguf_find_tensor in the packed file itself.
  *
@@ -37,7 +45,8 @@
  *  P1  the packed file's header and table of checksums are those that were written;
  *  P2  the original's header is the one that was packed, and a GGUF that obeys G1..G4;
  *  P3  each tensor of the original has its bytes in exactly one place, and nothing else is there but the sections above;
- *  P4  a bundled layer's sizes agree with the original's shapes; its order is a permutation and the one that was written.
+ *  P4  a bundled layer's sizes agree with the original's shapes; its order is a permutation and the one that was written; at least one place is stored, and
+ *      no part is stored larger than plain.
  * The data of other sections is not looked at: who loads one whole asks sl_packed_check_tensor; `pack --verify` and `unpack` check all.
  *
  * Threads: immutable after open. */
@@ -46,22 +55,40 @@
 
 #include "core/gguf.h"
 
-#define SL_PACK_VERSION      1u
+#define SL_PACK_VERSION      2u              /* that is read at most; what has no zeros left out is written as the first */
 #define SL_PACK_ALIGNMENT    4096u           /* of tensors in the file */
 #define SL_PACK_STRIDE       512u            /* of a bundle: the logical block of most disks */
+#define SL_PACK_PARTS        3               /* of a bundle: gate row, up row, column */
 #define SL_PACK_ARCHITECTURE "sluice-packed" /* its general.architecture, so that other programs say what they do not know */
 
 typedef struct sl_packed_layer {
     bool bundled;
     uint32_t gate_type, up_type, down_type;
     uint32_t ff, d;
-    uint32_t gate_bytes, up_bytes, column_bytes; /* in this order at the start of each bundle */
+    uint32_t gate_bytes, up_bytes, column_bytes; /* plain */
+    uint32_t stored_bytes[SL_PACK_PARTS]; /* of gate, up and column, in this order at the start of each bundle; less than plain: compact */
+    uint32_t stored;                      /* places that have a bundle: [0, stored); the others' neurons are silent */
     uint32_t stride;
     uint64_t bundles_offset;          /* in the file */
     uint64_t meta_offset, meta_bytes; /* 0, 0 where the blocks share nothing */
+    uint64_t silent_offset;           /* 0: no neuron is silent */
     uint64_t order_offset;            /* int32 [ff] */
     const uint32_t *order;            /* the same, in memory: order[place] = neuron */
 } sl_packed_layer;
+
+/* What a part takes without compaction; the bytes of a bundle without its padding; those of a silent neuron's plain ones. */
+static inline uint32_t sl_packed_plain_bytes(const sl_packed_layer *l, int part)
+{
+    return part == 0 ? l->gate_bytes : part == 1 ? l->up_bytes : l->column_bytes;
+}
+static inline uint32_t sl_packed_bundle_bytes(const sl_packed_layer *l)
+{
+    return l->stored_bytes[0] + l->stored_bytes[1] + l->stored_bytes[2];
+}
+static inline uint32_t sl_packed_silent_bytes(const sl_packed_layer *l)
+{
+    return l->gate_bytes + l->up_bytes + l->column_bytes;
+}
 
 typedef struct sl_packed sl_packed;
 
@@ -81,6 +108,7 @@ SL_MUST_USE sl_status sl_packed_open_from(const sl_gguf *file, const sl_packed_s
 void sl_packed_close(sl_packed *packed); /* NULL is fine */
 size_t sl_packed_heap_bytes(const sl_packed *packed);
 
+uint32_t sl_packed_version(const sl_packed *packed);
 const sl_gguf *sl_packed_file(const sl_packed *packed);
 /* The original's header, as if it had been opened; tensor offsets are the original's. Its path is the packed file's. */
 const sl_gguf *sl_packed_original(const sl_packed *packed);

@@ -28,6 +28,7 @@ struct sli_weights {
     uint8_t *columns;          /* [ff][column bytes] of a bundled down matrix */
     uint8_t *meta;             /* and what its blocks share */
     uint8_t *piece;            /* [piece_bytes] */
+    uint8_t *plain;            /* a neuron's parts */
     float *row, *norms;        /* [ff] */
     const uint8_t **column_at; /* [ff] */
     size_t piece_bytes;
@@ -37,7 +38,7 @@ struct sli_weights {
 /* ---- memory ---- */
 
 typedef struct sizes {
-    size_t rows[2], columns, meta, piece;
+    size_t rows[2], columns, meta, piece, plain;
 } sizes;
 
 static size_t larger(size_t a, size_t b)
@@ -57,6 +58,7 @@ static sizes sizes_of(const sli_weights *w)
             s.columns = larger(s.columns, (size_t)l->column_bytes * m->ff);
             s.meta = larger(s.meta, l->meta_bytes);
             s.piece = larger(s.piece, l->stride);
+            s.plain = larger(s.plain, sl_packed_silent_bytes(l));
         }
         s.piece = larger(s.piece, JOIN_ROWS * sl_row_bytes(sl_model_tensor(m, SL_ROLE_FFN_DOWN, i)->type, m->ff));
     }
@@ -73,6 +75,7 @@ static size_t place(sli_weights *w, uint8_t *base)
     w->columns = sl_layout_place(&l, s.columns);
     w->meta = sl_layout_place(&l, s.meta);
     w->piece = sl_layout_place(&l, s.piece);
+    w->plain = sl_layout_place(&l, s.plain);
     w->row = sl_layout_place(&l, larger(ff, w->model->d) * sizeof(float));
     w->norms = sl_layout_place(&l, ff * sizeof(float));
     w->column_at = sl_layout_place(&l, ff * sizeof *w->column_at);
@@ -183,22 +186,32 @@ static sl_status load_plain(sli_weights *w, uint32_t layer, sl_error *err)
     return SL_OK;
 }
 
-static void take_bundle(sli_weights *w, const sl_packed_layer *l, uint32_t neuron, const uint8_t *bundle)
+/* A neuron's parts from w->plain. */
+static void take_neuron(sli_weights *w, const sl_packed_layer *l, uint32_t neuron)
 {
-    memcpy(w->rows[0] + (size_t)neuron * l->gate_bytes, bundle, l->gate_bytes);
-    memcpy(w->rows[1] + (size_t)neuron * l->up_bytes, bundle + l->gate_bytes, l->up_bytes);
-    memcpy(w->columns + (size_t)neuron * l->column_bytes, bundle + l->gate_bytes + l->up_bytes, l->column_bytes);
+    memcpy(w->rows[0] + (size_t)neuron * l->gate_bytes, w->plain, l->gate_bytes);
+    memcpy(w->rows[1] + (size_t)neuron * l->up_bytes, w->plain + l->gate_bytes, l->up_bytes);
+    memcpy(w->columns + (size_t)neuron * l->column_bytes, w->plain + l->gate_bytes + l->up_bytes, l->column_bytes);
 }
 
 static sl_status load_bundles(sli_weights *w, const sl_packed_layer *l, sl_error *err)
 {
+    sli_bundle_form form;
+    if (!sli_bundle_form_of(l, &form))
+        return sl_fail(err, SL_INTERNAL, "a layer stores what it cannot");
     uint32_t at_once = (uint32_t)(w->piece_bytes / l->stride);
-    for (uint32_t place = 0; place < l->ff; place += at_once) {
-        uint32_t n = l->ff - place < at_once ? l->ff - place : at_once;
+    for (uint32_t place = 0; place < l->stored; place += at_once) {
+        uint32_t n = l->stored - place < at_once ? l->stored - place : at_once;
         SL_TRY(read_at(w, w->piece, (size_t)n * l->stride, l->bundles_offset + (uint64_t)place * l->stride, err));
-        for (uint32_t i = 0; i < n; i++)
-            take_bundle(w, l, l->order[place + i], w->piece + (size_t)i * l->stride);
+        for (uint32_t i = 0; i < n; i++) {
+            sli_bundle_make_plain(&form, w->kernels, SLI_PART_GATE, SLI_PART_END, w->piece + (size_t)i * l->stride, w->plain);
+            take_neuron(w, l, l->order[place + i]);
+        }
     }
+    if (l->stored < l->ff)
+        SL_TRY(read_at(w, w->plain, sl_packed_silent_bytes(l), l->silent_offset, err));
+    for (uint32_t place = l->stored; place < l->ff; place++)
+        take_neuron(w, l, l->order[place]);
     if (l->meta_bytes > 0)
         SL_TRY(read_at(w, w->meta, l->meta_bytes, l->meta_offset, err));
     for (uint32_t i = 0; i < l->ff; i++)

@@ -59,7 +59,7 @@ static void shape_text(const sl_gguf_tensor *t, char out[96])
 /* ---- a packed file: what was packed, and how ---- */
 
 typedef struct packing_seen {
-    uint32_t layers, bundled, neurons, stride_min, stride_max;
+    uint32_t layers, bundled, compact, neurons, silent, stride_min, stride_max;
     uint64_t bundle_bytes, meta_bytes, calibration_bytes;
 } packing_seen;
 
@@ -75,7 +75,9 @@ static packing_seen look_at_packing(const sl_packed *packed)
         seen.stride_max = l->stride > seen.stride_max ? l->stride : seen.stride_max;
         seen.bundled++;
         seen.neurons += l->ff;
-        seen.bundle_bytes += (uint64_t)l->stride * l->ff;
+        seen.silent += l->ff - l->stored;
+        seen.compact += sl_packed_bundle_bytes(l) < sl_packed_silent_bytes(l);
+        seen.bundle_bytes += (uint64_t)l->stride * l->stored;
         seen.meta_bytes += l->meta_bytes;
     }
     for (size_t i = 0; i < sl_gguf_tensor_count(file); i++) {
@@ -103,7 +105,10 @@ static void print_packing(const sl_packed *packed)
     sl_format_size(seen.meta_bytes, meta);
     sl_format_size(seen.calibration_bytes, calibration);
     printf("packed by sluice, layout version %u: a %.*s model of %s, GGUF v%u, %zu tensors (sluice unpack gives it back)\n",
-           SL_PACK_VERSION, (int)architecture.length, architecture.data, whole, sl_gguf_version(original), sl_gguf_tensor_count(original));
+           sl_packed_version(packed), (int)architecture.length, architecture.data, whole, sl_gguf_version(original),
+           sl_gguf_tensor_count(original));
+    if (seen.compact > 0 || seen.silent > 0)
+        printf("zeros are left out: of the bundles of %u layers, and %u neurons altogether\n", seen.compact, seen.silent);
     printf("%u of %u layers in bundles: %u neurons of %u to %u bytes in %.*s order, %s, and %s of meta data; calibration %s\n\n",
            seen.bundled, seen.layers, seen.neurons, seen.stride_min, seen.stride_max, (int)order.length, order.data, bundles, meta,
            seen.calibration_bytes > 0 ? calibration : "none");
@@ -114,13 +119,14 @@ static json_t *packing_json(const sl_packed *packed)
     const sl_gguf *original = sl_packed_original(packed);
     packing_seen seen = look_at_packing(packed);
     sl_str architecture = text_of(original, "general.architecture"), order = text_of(sl_packed_file(packed), "sluice.pack.order");
-    return json_pack("{s:i, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "version", (int)SL_PACK_VERSION, "architecture",
-                     cli_json_text(architecture.data, architecture.length), "original_bytes", (json_int_t)sl_gguf_file_bytes(original),
-                     "original_tensors", (json_int_t)sl_gguf_tensor_count(original), "order", cli_json_text(order.data, order.length),
-                     "layers", (json_int_t)seen.layers, "bundled_layers", (json_int_t)seen.bundled, "neurons", (json_int_t)seen.neurons,
-                     "stride_min", (json_int_t)seen.stride_min, "stride_max", (json_int_t)seen.stride_max, "bundle_bytes",
-                     (json_int_t)seen.bundle_bytes, "meta_bytes", (json_int_t)seen.meta_bytes, "calibration_bytes",
-                     (json_int_t)seen.calibration_bytes);
+    return json_pack("{s:i, s:o, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "version",
+                     (int)sl_packed_version(packed), "architecture", cli_json_text(architecture.data, architecture.length),
+                     "original_bytes", (json_int_t)sl_gguf_file_bytes(original), "original_tensors",
+                     (json_int_t)sl_gguf_tensor_count(original), "order", cli_json_text(order.data, order.length), "layers",
+                     (json_int_t)seen.layers, "bundled_layers", (json_int_t)seen.bundled, "neurons", (json_int_t)seen.neurons, "stride_min",
+                     (json_int_t)seen.stride_min, "stride_max", (json_int_t)seen.stride_max, "bundle_bytes", (json_int_t)seen.bundle_bytes,
+                     "meta_bytes", (json_int_t)seen.meta_bytes, "calibration_bytes", (json_int_t)seen.calibration_bytes, "silent_neurons",
+                     (json_int_t)seen.silent, "compact_layers", (json_int_t)seen.compact);
 }
 
 /* ---- any file ---- */

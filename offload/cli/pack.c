@@ -57,11 +57,18 @@ static int finish(packing *p, sl_status status, const sl_error *err, const sli_p
     if (status != SL_OK)
         result = cli_fail(p->args, err);
     else if (p->args->json)
-        result = cli_print_json(json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:O}", "file", file, "bytes",
-                                          (json_int_t)bytes, "original_bytes", (json_int_t)r->original_bytes, "packed_bytes",
-                                          (json_int_t)r->packed_bytes, "kept_bytes", (json_int_t)r->kept_bytes, "sections",
-                                          (json_int_t)r->sections, "layers", (json_int_t)r->layers, "bundled_layers",
-                                          (json_int_t)r->bundled_layers, "seconds", seconds, "bytes_per_s", rate, "warnings", p->warnings));
+        result = cli_print_json(
+            json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:O}", "file", file, "bytes", (json_int_t)bytes,
+                      "original_bytes", (json_int_t)r->original_bytes, "packed_bytes", (json_int_t)r->packed_bytes, "kept_bytes",
+                      (json_int_t)r->kept_bytes, "sections", (json_int_t)r->sections, "layers", (json_int_t)r->layers, "bundled_layers",
+                      (json_int_t)r->bundled_layers, "neurons", (json_int_t)r->neurons, "silent_neurons", (json_int_t)r->silent_neurons,
+                      "compact_layers", (json_int_t)r->compact_layers, "seconds", seconds, "bytes_per_s", rate, "warnings", p->warnings));
+    else if (r->silent_neurons > 0 || r->compact_layers > 0)
+        fprintf(stderr,
+                "%s: %s, %zu sections, %u of %u layers in bundles, %u of them without zeros, %u of %u neurons left out, original %s; %.1f "
+                "s, %.0f MB/s\n",
+                file, size, r->sections, r->bundled_layers, r->layers, r->compact_layers, r->silent_neurons, r->neurons, original, seconds,
+                rate * 1e-6);
     else
         fprintf(stderr, "%s: %s, %zu sections, %u of %u layers in bundles, original %s; %.1f s, %.0f MB/s\n", file, size, r->sections,
                 r->bundled_layers, r->layers, original, seconds, rate * 1e-6);
@@ -88,6 +95,16 @@ static sl_status order_of(const char *name, sli_pack_order *out, sl_error *err)
     return sl_fail(err, SL_INVALID, "--order %s: known are file and random", name);
 }
 
+static sl_status zeros_of(const char *name, sli_pack_zero_rule *out, sl_error *err)
+{
+    static const char *const names[] = {"auto", "store", "leave-out"};
+    int rule = SLI_PACK_ZEROS_AUTO;
+    if (name != NULL)
+        SL_TRY(cli_one_of("--zeros", name, names, 3, &rule, err));
+    *out = (sli_pack_zero_rule)rule;
+    return SL_OK;
+}
+
 int cli_pack(const cli_args *args)
 {
     if (args->verify)
@@ -100,6 +117,8 @@ int cli_pack(const cli_args *args)
     sl_status status = check_operands(args, &err);
     if (status == SL_OK)
         status = order_of(args->order, &options.order, &err);
+    if (status == SL_OK)
+        status = zeros_of(args->zeros, &options.zeros, &err);
     if (status == SL_OK)
         status = sli_pack(&options, &result, &err);
     return finish(&p, status, &err, &result, args->operand[1], result.packed_bytes);

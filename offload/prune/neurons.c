@@ -195,6 +195,20 @@ static void compact(sli_neurons *n)
     l->ff = (uint32_t)kept;
 }
 
+static void clear(sli_neurons *n)
+{
+    sli_layer *l = n->layer;
+    size_t d = l->model->d, ff = l->ff;
+    for (size_t i = 0; i < ff; i++) {
+        if (!n->gone[i])
+            continue;
+        memset(l->at[SL_ROLE_FFN_GATE] + i * d, 0, d * sizeof(float));
+        memset(l->at[SL_ROLE_FFN_UP] + i * d, 0, d * sizeof(float));
+        for (size_t row = 0; row < d; row++)
+            l->at[SL_ROLE_FFN_DOWN][row * ff + i] = 0;
+    }
+}
+
 sl_status sli_neurons_remove(sli_neurons *n, const char *what, sl_error *err)
 {
     uint32_t ff = n->layer->ff, most = batch_of(ff);
@@ -215,6 +229,9 @@ sl_status sli_neurons_remove(sli_neurons *n, const char *what, sl_error *err)
     }
     if (!n->refit)
         memcpy(n->layer->at[SL_ROLE_FFN_DOWN], n->down, down_bytes);
-    compact(n);
+    if (n->in_place)
+        clear(n);
+    else
+        compact(n);
     return SL_OK;
 }

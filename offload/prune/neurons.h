@@ -24,6 +24,7 @@ typedef struct sli_neurons {
     sli_hessian *hessian; /* of what down multiplies, factored; with magnitude and no refit NULL */
     sli_neuron_choice choice;
     bool refit;
+    bool in_place; /* what goes becomes zeros where it is, and the layer keeps its shape */
     uint32_t keep;
     uint8_t *arena;
     size_t arena_bytes;
@@ -42,7 +43,7 @@ uint64_t sli_neurons_price(uint32_t d, uint32_t ff, bool inverse);
 /* Allocates; the caller has filled in all before `arena`. */
 SL_MUST_USE sl_status sli_neurons_create(sli_neurons *n, uint32_t d, uint32_t ff, bool inverse, sl_error *err);
 void sli_neurons_free(sli_neurons *n);
-/* Leaves `keep` neurons of the layer, in their order. SL_INTERNAL where what was left cannot be inverted. */
+/* Leaves `keep` neurons of the layer, in their order, or with zeros between them. SL_INTERNAL where what was left cannot be inverted. */
 SL_MUST_USE sl_status sli_neurons_remove(sli_neurons *n, const char *what, sl_error *err);
 
 #endif

@@ -51,7 +51,7 @@ static sl_tensor_role written_role(const sli_prune_output *o, const sl_gguf_tens
     uint32_t layer = layer_of(t->name);
     if (layer < o->first_layer || layer >= o->end_layer)
         return SL_ROLE_NONE;
-    for (int i = o->keep_ff < o->model->ff ? 4 : 0; i < SLI_PRUNE_MATRICES; i++)
+    for (int i = o->only_feed_forward ? 4 : 0; i < SLI_PRUNE_MATRICES; i++)
         if (sl_model_tensor(o->model, sli_prune_roles[i], layer) == t)
             return sli_prune_roles[i];
     if (o->keep_ff < o->model->ff && sl_model_tensor(o->model, SL_ROLE_FFN_UP_BIAS, layer) == t)
@@ -110,6 +110,7 @@ static sl_status write_record(sl_gguf_writer *w, const sli_prune_record *r, sl_e
     if (r->neurons > 0) {
         SL_TRY(sl_gguf_write_f32(w, "sluice.prune.neurons", (float)r->neurons, err));
         SL_TRY(sl_gguf_write_bool(w, "sluice.prune.refit", r->refit, err));
+        SL_TRY(sl_gguf_write_bool(w, "sluice.prune.zeroed", r->zeroed, err));
     } else {
         SL_TRY(sl_gguf_write_f32(w, "sluice.prune.density", (float)r->density, err));
     }

@@ -18,7 +18,7 @@ typedef struct sli_prune_record {
     const char *pattern; /* or NULL */
     bool global;         /* the density is that of all layers together */
     double neurons;      /* kept share; 0: none were removed */
-    bool refit;
+    bool refit, zeroed;  /* neurons: down was refitted; they are zeros where they were */
     uint32_t tokens, first_layer, end_layer;
 } sli_prune_record;
 
@@ -30,6 +30,7 @@ typedef struct sli_prune_output {
     const sl_kernels *kernels;
     sl_gguf_writer *writer;
     uint32_t keep_ff;                /* neurons of each layer */
+    bool only_feed_forward;          /* is pruned; else attention, too */
     uint32_t first_layer, end_layer; /* that are pruned */
     uint32_t type;                   /* of pruned matrices; SLI_PRUNE_SAME_TYPE: each as it was */
     uint64_t fingerprint;

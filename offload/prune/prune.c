@@ -151,8 +151,6 @@ static sl_status check_layers(const sli_prune_work *w, sl_error *err)
     if (o->first_layer > o->last_layer || o->last_layer >= w->model->layers)
         return sl_fail(err, SL_INVALID, "--layers %u-%u: %s has layers 0 to %u", o->first_layer, o->last_layer, o->model_path,
                        w->model->layers - 1);
-    if (sli_prune_neurons_go(w))
-        return sl_fail(err, SL_INVALID, "--layers with --neurons: all layers must have the same number of neurons");
     return SL_OK;
 }
 
@@ -277,7 +275,8 @@ static sl_status open_methods(sli_prune_work *w, sl_error *err)
                                    .hessian = &w->hessians[1],
                                    .choice = neuron_choice(w),
                                    .refit = !w->options->no_refit,
-                                   .keep = w->output.keep_ff};
+                                   .in_place = sli_prune_zeroes_neurons(w),
+                                   .keep = w->keep_neurons};
         SL_TRY(sli_neurons_create(&w->neurons, m->d, m->ff, sli_prune_factors(w), err));
     }
     return SL_OK;
@@ -292,7 +291,9 @@ static void plan_output(sli_prune_work *w)
     w->output.model = m;
     w->output.in = w->file;
     w->output.kernels = w->kernels;
-    w->output.keep_ff = sli_prune_neurons_go(w) ? (blocks > 0 ? blocks : 1) * SLI_PRUNE_NEURON_BLOCK : m->ff;
+    w->keep_neurons = sli_prune_neurons_go(w) ? (blocks > 0 ? blocks : 1) * SLI_PRUNE_NEURON_BLOCK : m->ff;
+    w->output.keep_ff = sli_prune_zeroes_neurons(w) ? m->ff : w->keep_neurons;
+    w->output.only_feed_forward = sli_prune_neurons_go(w);
     w->output.first_layer = o->some_layers ? o->first_layer : 0;
     w->output.end_layer = o->some_layers ? o->last_layer + 1 : m->layers;
     w->output.type = o->change_type ? o->type : SLI_PRUNE_SAME_TYPE;
@@ -310,6 +311,7 @@ static sl_status open_output(sli_prune_work *w, sl_error *err)
                                .global = o->rates == SLI_PRUNE_RATES_GLOBAL,
                                .neurons = o->neurons,
                                .refit = !o->no_refit,
+                               .zeroed = sli_prune_zeroes_neurons(w),
                                .tokens = w->out->tokens,
                                .first_layer = w->output.first_layer,
                                .end_layer = w->output.end_layer};
@@ -330,10 +332,10 @@ static sl_status prepare(sli_prune_work *w, sl_error *err)
     SL_TRY(open_model(w, err));
     w->kernels = best_kernels();
     plan_output(w);
-    if (w->output.keep_ff >= w->model->ff && sli_prune_neurons_go(w))
+    if (w->keep_neurons >= w->model->ff && sli_prune_neurons_go(w))
         return sl_fail(err, SL_INVALID, "--neurons %g keeps all %u neurons; it must leave out at least %u", w->options->neurons,
                        w->model->ff, SLI_PRUNE_NEURON_BLOCK);
-    SL_TRY(sli_prune_check_types(&w->output, !sli_prune_neurons_go(w), err));
+    SL_TRY(sli_prune_check_types(&w->output, !sli_prune_neurons_go(w) || sli_prune_zeroes_neurons(w), err));
     SL_TRY(read_text(w, err));
     SL_TRY(sl_threads_create(w->options->threads, &w->threads, err));
     SL_TRY(settle_budget(w, sl_threads_count(w->threads), err));

@@ -35,6 +35,7 @@ typedef struct sli_prune_work {
     float *scores, *norms; /* of Wanda: [the longest row] */
     sli_sparsellm sparsellm;
     sli_neurons neurons;
+    uint32_t keep_neurons;     /* of each layer that is pruned */
     uint32_t seen_rows;        /* by the spool of SparseLLM */
     uint32_t index;            /* of the layer in hand */
     sli_rates rates;           /* of global ones, by layer and role as sli_prune_roles has them */
@@ -47,6 +48,14 @@ typedef struct sli_prune_work {
 static inline bool sli_prune_neurons_go(const sli_prune_work *w)
 {
     return w->options->neurons > 0;
+}
+
+/* Whether neurons that go leave zeros behind. A file has one number of neurons for all its layers: where only some layers lose neurons, they keep
+ * their shape, and it is packing that saves the bytes. */
+static inline bool sli_prune_zeroes_neurons(const sli_prune_work *w)
+{
+    const sli_prune_options *o = w->options;
+    return sli_prune_neurons_go(w) && o->some_layers && o->last_layer - o->first_layer + 1 < w->model->layers;
 }
 
 /* Whether the text is looked at. */

@@ -9,6 +9,7 @@
  * header, which is the input file's identity and the orders. A killed process leaves its pages to the kernel; after a power cut a section may
  * be recorded and not be there, which its checksum shows. */
 #include "offload/tools/pack.h"
+#include "offload/bundle_form.h"
 #include "offload/tools/pack_layer.h"
 #include "offload/tools/pack_plan.h"
 
@@ -28,10 +29,10 @@ typedef struct packing {
     char *partial_name;
     uint64_t *checksums; /* one a section; 0: not done, the first the job's mark */
     uint64_t mark;
-    XXH3_state_t *hash; /* of the section being written */
-    uint8_t *piece;     /* PIECE_BYTES */
-    uint8_t *work, *meta;
-    uint32_t meta_layer; /* whose meta data is in `meta`; UINT32_MAX: nobody's */
+    XXH3_state_t *hash;            /* of the section being written */
+    uint8_t *piece;                /* PIECE_BYTES */
+    uint8_t *work, *meta, *bundle; /* the latter: one that is being made compact */
+    uint32_t meta_layer;           /* whose meta data is in `meta`; UINT32_MAX: nobody's */
     uint32_t *order, *place_of;
     uint64_t done_bytes, told_bytes, total_bytes, kept_bytes;
     bool begun; /* the partial file is this job's */
@@ -71,6 +72,17 @@ static void shuffle(uint32_t *order, uint32_t count, uint64_t seed, uint32_t lay
     }
 }
 
+/* Silent neurons go behind the others, which stay in their order. */
+static void move_silent(const bool *silent, uint32_t count, uint32_t *order, uint32_t *work)
+{
+    uint32_t at = 0;
+    for (int last = 0; last < 2; last++)
+        for (uint32_t i = 0; i < count; i++)
+            if (silent[order[i]] == (last == 1))
+                work[at++] = order[i];
+    memcpy(order, work, count * sizeof(*order));
+}
+
 /* The layer's order in p->order, its inverse in p->place_of. */
 static sl_status set_order(packing *p, uint32_t layer, sl_error *err)
 {
@@ -85,6 +97,10 @@ static sl_status set_order(packing *p, uint32_t layer, sl_error *err)
         shuffle(p->order, count, o->seed, layer);
     if (!invert(p->order, count, p->place_of))
         return sl_fail(err, SL_INVALID, "the order given for layer %u is not a permutation of its %u neurons", layer, count);
+    if (p->plan.zeros[layer].silent) {
+        move_silent(p->plan.zeros[layer].silent, count, p->order, p->place_of);
+        (void)invert(p->order, count, p->place_of);
+    }
     return SL_OK;
 }
 
@@ -184,15 +200,40 @@ static sl_status put(void *ctx, const uint8_t *data, size_t bytes, sl_error *err
     return SL_OK;
 }
 
+/* As sli_pack_fill wants it: plain, unless the source is packed. */
+static sl_packed_layer filled_shape(const packing *p, uint32_t layer)
+{
+    sl_packed_layer l = p->plan.layers[layer];
+    if (!p->source.packed)
+        (void)sli_pack_can_bundle(&p->source, layer, &l);
+    return l;
+}
+
+/* Bundles in p->work as they are to be stored. */
+static sl_status store_bundles(packing *p, const sl_packed_layer *from, const sl_packed_layer *to, uint32_t count, sl_error *err)
+{
+    sli_bundle_form form;
+    if (!sli_bundle_form_of(to, &form))
+        return sl_fail(err, SL_INTERNAL, "bundles cannot be stored so");
+    for (uint32_t i = 0; i < count && from->stride != to->stride; i++) {
+        sli_bundle_store(&form, p->work + (size_t)i * from->stride, p->bundle);
+        uint8_t *at = p->work + (size_t)i * to->stride; /* not behind where it lay */
+        memset(at, 0, to->stride);
+        memcpy(at, p->bundle, sl_packed_bundle_bytes(to));
+    }
+    return SL_OK;
+}
+
 static sl_status put_bundles(packing *p, uint32_t layer, sl_error *err)
 {
-    const sl_packed_layer *l = &p->plan.layers[layer];
-    uint64_t fit = SLI_PACK_WORK_BYTES / l->stride;
-    uint32_t at_once = fit == 0 ? 1 : fit < l->ff ? (uint32_t)fit : l->ff;
+    const sl_packed_layer *l = &p->plan.layers[layer], from = filled_shape(p, layer);
+    uint64_t fit = SLI_PACK_WORK_BYTES / from.stride;
+    uint32_t at_once = fit == 0 ? 1 : fit < l->stored ? (uint32_t)fit : l->stored;
     SL_TRY(set_order(p, layer, err));
-    for (uint32_t first = 0; first < l->ff; first += at_once) {
-        uint32_t count = l->ff - first < at_once ? l->ff - first : at_once;
-        SL_TRY(sli_pack_fill(&p->source, layer, l, p->place_of, first, count, p->work, p->meta, err));
+    for (uint32_t first = 0; first < l->stored; first += at_once) {
+        uint32_t count = l->stored - first < at_once ? l->stored - first : at_once;
+        SL_TRY(sli_pack_fill(&p->source, layer, &from, p->place_of, first, count, p->work, p->meta, err));
+        SL_TRY(store_bundles(p, &from, l, count, err));
         SL_TRY(put(p, p->work, (size_t)count * l->stride, err));
     }
     p->meta_layer = layer;
@@ -202,10 +243,10 @@ static sl_status put_bundles(packing *p, uint32_t layer, sl_error *err)
 /* The meta data came with the bundles, unless those were kept. */
 static sl_status put_meta(packing *p, uint32_t layer, sl_error *err)
 {
-    const sl_packed_layer *l = &p->plan.layers[layer];
+    const sl_packed_layer *l = &p->plan.layers[layer], from = filled_shape(p, layer);
     SL_TRY(set_order(p, layer, err));
     if (p->meta_layer != layer)
-        SL_TRY(sli_pack_fill(&p->source, layer, l, p->place_of, 0, 0, p->work, p->meta, err));
+        SL_TRY(sli_pack_fill(&p->source, layer, &from, p->place_of, 0, 0, p->work, p->meta, err));
     return put(p, p->meta, (size_t)l->meta_bytes, err);
 }
 
@@ -231,6 +272,7 @@ static sl_status make_section(packing *p, size_t index, sl_error *err)
     case SLI_PACK_PLAIN: return sli_pack_stream_tensor(&p->source, s->tensor, put, p, err);
     case SLI_PACK_BUNDLES: return put_bundles(p, s->layer, err);
     case SLI_PACK_META: return put_meta(p, s->layer, err);
+    case SLI_PACK_SILENT: return put(p, p->plan.zeros[s->layer].bundle, (size_t)tensor_of(p, index)->bytes, err);
     case SLI_PACK_ORDER:
         SL_TRY(set_order(p, s->layer, err));
         return put(p, (const uint8_t *)p->order, p->plan.layers[s->layer].ff * sizeof(*p->order), err);
@@ -296,12 +338,14 @@ static sl_status write_file(packing *p, sl_error *err)
 static sl_status allocate(packing *p, sl_error *err)
 {
     size_t most = 1;
-    uint64_t work_bytes = 1, meta_bytes = 1;
+    uint64_t work_bytes = 1, meta_bytes = 1, bundle_bytes = 1;
     for (uint32_t i = 0; i < p->plan.layer_count; i++) {
         const sl_packed_layer *l = &p->plan.layers[i];
-        uint64_t bytes = (uint64_t)l->ff * l->stride, limit = l->stride > SLI_PACK_WORK_BYTES ? l->stride : SLI_PACK_WORK_BYTES;
         if (!l->bundled)
             continue;
+        uint64_t stride = filled_shape(p, i).stride, limit = stride > SLI_PACK_WORK_BYTES ? stride : SLI_PACK_WORK_BYTES;
+        uint64_t bytes = l->stored * stride;
+        bundle_bytes = l->stride > bundle_bytes ? l->stride : bundle_bytes;
         bytes = bytes < limit ? bytes : limit;
         most = l->ff > most ? l->ff : most;
         work_bytes = bytes > work_bytes ? bytes : work_bytes;
@@ -313,12 +357,14 @@ static sl_status allocate(packing *p, sl_error *err)
     p->place_of = malloc(most * sizeof(*p->place_of));
     p->work = malloc((size_t)work_bytes);
     p->meta = malloc((size_t)meta_bytes);
+    p->bundle = malloc((size_t)bundle_bytes);
     p->piece = malloc(PIECE_BYTES);
     p->hash = XXH3_createState();
     if (asprintf(&p->partial_name, "%s.partial", p->options->out_path) < 0)
         p->partial_name = NULL;
-    return p->checksums && p->order && p->place_of && p->work && p->meta && p->piece && p->hash && p->partial_name ? SL_OK
-                                                                                                                   : no_memory(p, err);
+    return p->checksums && p->order && p->place_of && p->work && p->meta && p->bundle && p->piece && p->hash && p->partial_name
+               ? SL_OK
+               : no_memory(p, err);
 }
 
 /* A failed write and a stop can be gone on from; then the message says so. */
@@ -349,6 +395,7 @@ static void fill_result(const packing *p, sli_pack_result *result)
                                 .sections = p->plan.section_count,
                                 .layers = p->plan.layer_count,
                                 .bundled_layers = p->plan.bundled_layers};
+    sli_pack_count_zeros(p->plan.layers, p->plan.layer_count, result);
 }
 
 sl_status sli_pack(const sli_pack_options *options, sli_pack_result *result, sl_error *err)
@@ -376,6 +423,7 @@ sl_status sli_pack(const sli_pack_options *options, sli_pack_result *result, sl_
     free(p.partial_name);
     XXH3_freeState(p.hash);
     free(p.piece);
+    free(p.bundle);
     free(p.meta);
     free(p.work);
     free(p.place_of);

@@ -25,6 +25,13 @@ typedef enum sli_pack_order {
     SLI_PACK_GIVEN_ORDER,    /* orders[layer]; where that is NULL the kept one */
 } sli_pack_order;
 
+/* Zeros of a pruned model (pack_zeros.h). A packed input's stay as they are. */
+typedef enum sli_pack_zero_rule {
+    SLI_PACK_ZEROS_AUTO = 0, /* left out where the file says that it was pruned */
+    SLI_PACK_STORE_ZEROS,
+    SLI_PACK_LEAVE_ZEROS_OUT,
+} sli_pack_zero_rule;
+
 /* A tensor to store beside the model's, named sluice.calibration.* or blk.N.calibration.*. */
 typedef struct sli_pack_tensor {
     const char *name;
@@ -47,6 +54,7 @@ typedef struct sli_pack_key {
 typedef struct sli_pack_options {
     const char *in_path, *out_path;
     sli_pack_order order;
+    sli_pack_zero_rule zeros;
     uint64_t seed;
     const uint32_t *const *orders; /* SLI_PACK_GIVEN_ORDER: layer_count permutations, order[place] = neuron */
     uint32_t layer_count;
@@ -63,7 +71,12 @@ typedef struct sli_pack_result {
     uint64_t kept_bytes; /* taken over from an earlier run's partial file */
     size_t sections;
     uint32_t layers, bundled_layers;
+    uint32_t neurons, silent_neurons; /* of the bundled layers; the latter are not stored */
+    uint32_t compact_layers;
 } sli_pack_result;
+
+/* Counts the last ones over layers. */
+void sli_pack_count_zeros(const sl_packed_layer *layers, uint32_t count, sli_pack_result *out);
 
 /* SL_INVALID (options), SL_FORMAT (the input; a packed one with a wrong checksum), SL_IO, SL_NO_MEMORY, SL_INTERRUPTED. result: NULL is fine. */
 SL_MUST_USE sl_status sli_pack(const sli_pack_options *options, sli_pack_result *result, sl_error *err);
@@ -75,8 +88,8 @@ SL_MUST_USE sl_status sli_unpack(const char *in_path, const char *out_path, cons
 /* Reads all of a packed file and compares all checksums; SL_FORMAT names the first section that is bad. */
 SL_MUST_USE sl_status sli_pack_verify(const char *path, const sl_tool_watch *watch, sli_pack_result *result, sl_error *err);
 
-/* What only kernels/columns.h knows: that each bundled layer's column and meta data are as large as its down matrix makes them. To be asked by
- * whoever opens a packed file in order to use its bundles. */
+/* What only the kernels know: that each bundled layer's column and meta data are as large as its down matrix makes them, and that parts which are
+ * not plain have a size that compact ones can have. To be asked by whoever opens a packed file in order to use its bundles. */
 SL_MUST_USE sl_status sli_pack_check_columns(const sl_packed *packed, sl_error *err);
 
 #endif

@@ -19,6 +19,9 @@ bool sli_pack_can_bundle(const sli_pack_source *s, uint32_t layer, sl_packed_lay
         return false;
     uint64_t used = (uint64_t)out->gate_bytes + out->up_bytes + column;
     out->column_bytes = (uint32_t)column;
+    out->stored = out->ff;
+    for (int i = 0; i < SL_PACK_PARTS; i++)
+        out->stored_bytes[i] = sl_packed_plain_bytes(out, i);
     out->stride = (uint32_t)((used + SL_PACK_STRIDE - 1) / SL_PACK_STRIDE * SL_PACK_STRIDE);
     out->meta_bytes = meta;
     out->bundled = true;
@@ -107,7 +110,7 @@ static sl_status take_bundles(void *ctx, const uint8_t *data, size_t bytes, sl_e
     for (size_t i = 0; i < bytes / shape->stride; i++, f->at++) {
         uint8_t *bundle = bundle_of(f, f->source_order[f->at]);
         if (bundle)
-            memcpy(bundle, data + i * shape->stride, (size_t)shape->gate_bytes + shape->up_bytes + shape->column_bytes);
+            memcpy(bundle, data + i * shape->stride, sl_packed_bundle_bytes(shape));
     }
     return SL_OK;
 }

@@ -12,7 +12,8 @@
 bool sli_pack_can_bundle(const sli_pack_source *source, uint32_t layer, sl_packed_layer *out);
 
 /* Makes the bundles of places [first, first + count) at `bundles`, and the layer's whole meta data at `meta`. place_of[neuron] = place. The
- * matrices are read from end to end, so a layer that is made in several rounds is read as often. count 0: the meta data alone. */
+ * matrices are read from end to end, so a layer that is made in several rounds is read as often. count 0: the meta data alone. From a stock source
+ * bundles are plain, and so is `shape`; a packed source's are as they are. */
 SL_MUST_USE sl_status sli_pack_fill(sli_pack_source *source, uint32_t layer, const sl_packed_layer *shape, const uint32_t *place_of,
                                     uint32_t first, uint32_t count, uint8_t *bundles, uint8_t *meta, sl_error *err);
 

@@ -54,10 +54,13 @@ static sl_status add_layer(sli_pack_plan *p, uint32_t layer, sl_error *err)
     const sl_packed_layer *l = &p->layers[layer];
     char name[48];
     snprintf(name, sizeof(name), "blk.%u.ffn.bundles", layer);
-    SL_TRY(add_own(p, SLI_PACK_BUNDLES, name, SL_TYPE_I8, l->stride, l->ff, layer, err));
+    SL_TRY(add_own(p, SLI_PACK_BUNDLES, name, SL_TYPE_I8, l->stride, l->stored, layer, err));
     snprintf(name, sizeof(name), "blk.%u.ffn.meta", layer);
     if (l->meta_bytes > 0)
         SL_TRY(add_own(p, SLI_PACK_META, name, SL_TYPE_I8, l->meta_bytes, 0, layer, err));
+    snprintf(name, sizeof(name), "blk.%u.ffn.silent", layer);
+    if (l->stored < l->ff)
+        SL_TRY(add_own(p, SLI_PACK_SILENT, name, SL_TYPE_I8, sl_packed_silent_bytes(l), 0, layer, err));
     snprintf(name, sizeof(name), "blk.%u.ffn.order", layer);
     return add_own(p, SLI_PACK_ORDER, name, SL_TYPE_I32, l->ff, 0, layer, err);
 }
@@ -140,14 +143,42 @@ static sl_status add_calibration(sli_pack_plan *p, sl_error *err)
     return SL_OK;
 }
 
-sl_status sli_pack_plan_make(sli_pack_plan *p, const sli_pack_source *source, const sli_pack_options *options, sl_error *err)
+static bool leaves_out(const sl_packed_layer *l)
+{
+    return l->stored < l->ff || sl_packed_bundle_bytes(l) < sl_packed_silent_bytes(l);
+}
+
+/* What each layer becomes. */
+static sl_status plan_layers(sli_pack_plan *p, sli_pack_source *source, sl_error *err)
+{
+    sli_pack_zero_rule rule = p->options->zeros;
+    bool look = rule == SLI_PACK_LEAVE_ZEROS_OUT || (rule == SLI_PACK_ZEROS_AUTO && sli_pack_says_pruned(source->original));
+    if (source->packed && rule != SLI_PACK_ZEROS_AUTO)
+        return sl_fail(err, SL_INVALID, "%s: is packed already, and its zeros stay as they are; unpack it to have them stored otherwise",
+                       p->options->in_path);
+    p->version = 1;
+    for (uint32_t i = 0; i < p->layer_count; i++) {
+        sl_packed_layer *l = &p->layers[i];
+        if (!sli_pack_can_bundle(source, i, l))
+            continue;
+        p->bundled_layers++;
+        if (source->packed)
+            SL_TRY(sli_pack_carry_zeros(source, i, l, &p->zeros[i], err));
+        else if (look)
+            SL_TRY(sli_pack_find_zeros(source, i, l, &p->zeros[i], err));
+        p->version = leaves_out(l) ? 2 : p->version;
+    }
+    return SL_OK;
+}
+
+sl_status sli_pack_plan_make(sli_pack_plan *p, sli_pack_source *source, const sli_pack_options *options, sl_error *err)
 {
     *p = (sli_pack_plan){.options = options, .source = source, .layer_count = sli_packed_count_layers(source->original)};
     p->layers = calloc(p->layer_count + (size_t)1, sizeof(*p->layers));
-    if (!p->layers)
+    p->zeros = calloc(p->layer_count + (size_t)1, sizeof(*p->zeros));
+    if (!p->layers || !p->zeros)
         return no_memory(p, err);
-    for (uint32_t i = 0; i < p->layer_count; i++)
-        p->bundled_layers += sli_pack_can_bundle(source, i, &p->layers[i]);
+    SL_TRY(plan_layers(p, source, err));
 
     uint64_t padding = sli_packed_padding_bytes(source->original);
     SL_TRY(add_own(p, SLI_PACK_CHECKSUMS, "sluice.checksums", SL_TYPE_I64, 0, 0, 0, err));
@@ -165,6 +196,9 @@ void sli_pack_plan_free(sli_pack_plan *p)
     for (size_t i = 0; i < p->section_count; i++)
         free(p->sections[i].name);
     free(p->sections);
+    for (uint32_t i = 0; p->zeros && i < p->layer_count; i++)
+        sli_pack_zeros_free(&p->zeros[i]);
+    free(p->zeros);
     free(p->layers);
 }
 
@@ -226,25 +260,48 @@ static sl_status declare_order(const sli_pack_plan *p, sl_gguf_writer *w, sl_err
     return sl_gguf_write_str(w, "sluice.pack.order", names[p->options->order], err);
 }
 
-static sl_status declare_column_bytes(const sli_pack_plan *p, sl_gguf_writer *w, sl_error *err)
+static int32_t column_bytes_of(const sl_packed_layer *l, uint32_t i)
 {
-    int32_t *bytes = calloc(p->layer_count + (size_t)1, sizeof(*bytes));
-    if (!bytes)
+    (void)i;
+    return (int32_t)l->column_bytes;
+}
+
+static int32_t stored_neurons_of(const sl_packed_layer *l, uint32_t i)
+{
+    (void)i;
+    return (int32_t)l->stored;
+}
+
+static int32_t stored_bytes_of(const sl_packed_layer *l, uint32_t i)
+{
+    return (int32_t)l->stored_bytes[i];
+}
+
+/* `each` numbers of each layer; 0 of those that lie plain. */
+static sl_status declare_numbers(const sli_pack_plan *p, sl_gguf_writer *w, const char *key, uint32_t each,
+                                 int32_t (*number)(const sl_packed_layer *l, uint32_t i), sl_error *err)
+{
+    int32_t *numbers = calloc((p->layer_count + (size_t)1) * each, sizeof(*numbers));
+    if (!numbers)
         return no_memory(p, err);
-    for (uint32_t i = 0; i < p->layer_count; i++)
-        bytes[i] = p->layers[i].bundled ? (int32_t)p->layers[i].column_bytes : 0;
-    sl_status status = sl_gguf_write_i32s(w, "sluice.pack.column_bytes", bytes, p->layer_count, err);
-    free(bytes);
+    for (size_t i = 0; i < (size_t)p->layer_count * each; i++)
+        numbers[i] = p->layers[i / each].bundled ? number(&p->layers[i / each], (uint32_t)(i % each)) : 0;
+    sl_status status = sl_gguf_write_i32s(w, key, numbers, (uint64_t)p->layer_count * each, err);
+    free(numbers);
     return status;
 }
 
 sl_status sli_pack_plan_declare(const sli_pack_plan *p, sl_gguf_writer *w, sl_error *err)
 {
     SL_TRY(sl_gguf_write_str(w, "general.architecture", SL_PACK_ARCHITECTURE, err));
-    SL_TRY(sl_gguf_write_u32(w, "sluice.pack.version", SL_PACK_VERSION, err));
+    SL_TRY(sl_gguf_write_u32(w, "sluice.pack.version", p->version, err));
     SL_TRY(sl_gguf_write_u32(w, "sluice.pack.alignment", SL_PACK_STRIDE, err));
     SL_TRY(sl_gguf_write_u64(w, "sluice.pack.original_bytes", sl_gguf_file_bytes(p->source->original), err));
-    SL_TRY(declare_column_bytes(p, w, err));
+    SL_TRY(declare_numbers(p, w, "sluice.pack.column_bytes", 1, column_bytes_of, err));
+    if (p->version > 1) {
+        SL_TRY(declare_numbers(p, w, "sluice.pack.stored_neurons", 1, stored_neurons_of, err));
+        SL_TRY(declare_numbers(p, w, "sluice.pack.stored_bytes", SL_PACK_PARTS, stored_bytes_of, err));
+    }
     SL_TRY(declare_order(p, w, err));
     SL_TRY(declare_calibration_keys(p, w, err));
     for (size_t i = 0; i < p->section_count; i++) {

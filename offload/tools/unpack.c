@@ -1,5 +1,6 @@
 /* offload/tools/unpack.c: a packed file back into its original, and checking one. */
 #include "kernels/columns.h"
+#include "offload/bundle_form.h"
 #include "offload/tools/pack.h"
 #include "offload/tools/pack_layer.h"
 
@@ -20,6 +21,10 @@ sl_status sli_pack_check_columns(const sl_packed *packed, sl_error *err)
             return sl_fail(err, SL_FORMAT,
                            "%s: layer %u has columns of %u bytes and %llu bytes of meta data, but a down matrix of %s makes %zu and %zu",
                            path, i, l->column_bytes, (unsigned long long)l->meta_bytes, type, column, meta);
+        sli_bundle_form form;
+        if (!sli_bundle_form_of(l, &form))
+            return sl_fail(err, SL_FORMAT, "%s: layer %u stores %u, %u and %u bytes of a neuron's parts, which their types do not have",
+                           path, i, l->stored_bytes[0], l->stored_bytes[1], l->stored_bytes[2]);
     }
     return SL_OK;
 }
@@ -152,6 +157,19 @@ static void fill_result(const unpacking *u, sli_pack_result *result)
                                 .layers = sl_packed_layer_count(u->source.packed)};
     for (uint32_t i = 0; i < result->layers; i++)
         result->bundled_layers += sl_packed_layer_at(u->source.packed, i)->bundled;
+    if (result->layers > 0)
+        sli_pack_count_zeros(sl_packed_layer_at(u->source.packed, 0), result->layers, result);
+}
+
+void sli_pack_count_zeros(const sl_packed_layer *layers, uint32_t count, sli_pack_result *out)
+{
+    for (const sl_packed_layer *l = layers; l < layers + count; l++) {
+        if (!l->bundled)
+            continue;
+        out->neurons += l->ff;
+        out->silent_neurons += l->ff - l->stored;
+        out->compact_layers += sl_packed_bundle_bytes(l) < sl_packed_silent_bytes(l);
+    }
 }
 
 sl_status sli_unpack(const char *in_path, const char *out_path, const sl_tool_watch *watch, sli_pack_result *result, sl_error *err)

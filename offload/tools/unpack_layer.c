@@ -1,6 +1,7 @@
 /* offload/tools/unpack_layer.c: bundles to matrices. Bundles are streamed; a matrix, or all columns, are gathered in memory in the original's
  * order and then written from end to end. As many of the three as fit the work memory are gathered in one pass. */
 #include "kernels/columns.h"
+#include "offload/bundle_form.h"
 #include "offload/tools/pack_layer.h"
 
 #include <stdlib.h>
@@ -14,11 +15,13 @@ typedef struct gathering {
     sli_pack_source *source;
     const sl_packed_layer *shape;
     const sl_gguf_tensor *matrices[PARTS];
-    size_t offset[PARTS], bytes[PARTS]; /* of each part in a bundle */
-    int first, end;                     /* parts of this pass */
-    uint8_t *rows[PARTS];               /* of those: [ff][bytes] */
-    uint32_t place;                     /* that comes next */
-    uint8_t *meta;
+    sli_bundle_form form;
+    size_t bytes[PARTS];    /* of each part, plain */
+    int first, end;         /* parts of this pass */
+    uint8_t *rows[PARTS];   /* of those: [ff][bytes] */
+    uint32_t place;         /* that comes next */
+    uint8_t *meta, *silent; /* NULL: there is none */
+    const sl_kernels *kernels;
     uint64_t work_bytes;
     sl_file_writer *out;
     sl_status (*told)(void *ctx, uint64_t bytes, sl_error *err);
@@ -38,12 +41,23 @@ static sl_status gather_bundles(void *ctx, const uint8_t *data, size_t bytes, sl
     for (const uint8_t *bundle = data; bundle < data + bytes; bundle += g->shape->stride, g->place++) {
         size_t neuron = g->shape->order[g->place];
         for (int part = g->first; part < g->end; part++)
-            memcpy(g->rows[part] + neuron * g->bytes[part], bundle + g->offset[part], g->bytes[part]);
+            sli_bundle_make_plain(&g->form, g->kernels, part, part + 1, bundle, g->rows[part] + neuron * g->bytes[part]);
     }
     return SL_OK;
 }
 
-static sl_status gather_meta(void *ctx, const uint8_t *data, size_t bytes, sl_error *err)
+/* All silent neurons are the same. */
+static void gather_silent(gathering *g)
+{
+    for (; g->place < g->shape->ff; g->place++) {
+        size_t neuron = g->shape->order[g->place], at = 0;
+        for (int part = 0; part < PARTS; at += g->bytes[part++])
+            if (part >= g->first && part < g->end)
+                memcpy(g->rows[part] + neuron * g->bytes[part], g->silent + at, g->bytes[part]);
+    }
+}
+
+static sl_status gather_section(void *ctx, const uint8_t *data, size_t bytes, sl_error *err)
 {
     (void)err;
     uint8_t **to = ctx;
@@ -84,15 +98,15 @@ static sl_status join_down(gathering *g, sl_error *err)
     return status;
 }
 
-static sl_status load_meta(gathering *g, const sl_gguf_tensor *section, sl_error *err)
+static sl_status load_section(gathering *g, const sl_gguf_tensor *section, uint8_t **out, sl_error *err)
 {
     if (!section)
         return SL_OK;
-    g->meta = malloc((size_t)section->bytes);
-    if (!g->meta)
+    *out = malloc((size_t)section->bytes);
+    if (!*out)
         return no_memory(g, section->bytes, err);
-    uint8_t *to = g->meta;
-    return sli_pack_stream_section(g->source, section, 1, gather_meta, &to, err);
+    uint8_t *to = *out;
+    return sli_pack_stream_section(g->source, section, 1, gather_section, &to, err);
 }
 
 /* One pass over the bundles, from part g->first on; moves that on to the first part that did not fit. */
@@ -112,6 +126,8 @@ static sl_status gather_pass(gathering *g, const sl_gguf_tensor *bundles, sl_err
     for (int part = g->first; part < g->end; at += (uint64_t)g->shape->ff * g->bytes[part++])
         g->rows[part] = memory + at;
     sl_status status = sli_pack_stream_section(g->source, bundles, g->shape->stride, gather_bundles, g, err);
+    if (status == SL_OK)
+        gather_silent(g);
     for (int part = g->first; part < g->end; part++) {
         if (status == SL_OK)
             status = sl_file_writer_seek(g->out, g->matrices[part]->offset, err);
@@ -129,17 +145,20 @@ sl_status sli_unpack_layer(sli_pack_source *s, uint32_t layer, uint64_t work_byt
 {
     const sl_packed_layer *shape = sl_packed_layer_at(s->packed, layer);
     gathering g = {.source = s, .shape = shape, .work_bytes = work_bytes, .out = out, .told = told, .ctx = ctx};
-    g.bytes[GATE] = shape->gate_bytes;
-    g.bytes[UP] = shape->up_bytes;
-    g.bytes[DOWN] = shape->column_bytes;
-    g.offset[UP] = g.bytes[GATE];
-    g.offset[DOWN] = g.bytes[GATE] + g.bytes[UP];
+    g.kernels = sl_kernels_for(SL_ISA_SCALAR);
+    for (int part = 0; part < PARTS; part++)
+        g.bytes[part] = sl_packed_plain_bytes(shape, part);
     sl_packed_layer ignored;
+    if (!sli_bundle_form_of(shape, &g.form))
+        return sl_fail(err, SL_INTERNAL, "layer %u stores what it cannot", layer);
     if (!sli_packed_layer_of(s->original, layer, &ignored, g.matrices))
         return sl_fail(err, SL_INTERNAL, "layer %u was not cut", layer);
-    sl_status status = load_meta(&g, sli_pack_layer_section(s->file, layer, "meta"), err);
+    sl_status status = load_section(&g, sli_pack_layer_section(s->file, layer, "meta"), &g.meta, err);
+    if (status == SL_OK && shape->stored < shape->ff)
+        status = load_section(&g, sli_pack_layer_section(s->file, layer, "silent"), &g.silent, err);
     while (g.first < PARTS && status == SL_OK)
         status = gather_pass(&g, sli_pack_layer_section(s->file, layer, "bundles"), err);
+    free(g.silent);
     free(g.meta);
     return status;
 }
