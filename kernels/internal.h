@@ -19,7 +19,7 @@
     void sli_dot_rows_##isa_name(uint32_t type, const uint8_t *const *rows, uint32_t count, const sl_acts *x, float *out);                 \
     void sli_matmul_columns_##isa_name(const sl_columns *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);           \
     void sli_dot_signs_##isa_name(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);                  \
-    void sli_expand_##isa_name(const sl_strip *s, const uint8_t *compact, uint32_t kept_max, uint8_t *plain);                              \
+    void sli_expand_##isa_name(uint32_t elements, const uint8_t *compact, uint32_t kept_max, uint8_t *plain);                              \
     void sli_dequantize_row_##isa_name(uint32_t type, const uint8_t *row, uint32_t cols, float *out);                                      \
     void sli_dequantize_panel_row_##isa_name(uint32_t type, const uint8_t *panel, uint32_t row, uint32_t cols, float *out);                \
     void sli_rms_norm_##isa_name(const float *x, const float *w, uint32_t n, float eps, float *out);                                       \
@@ -66,10 +66,6 @@ void sli_pack_blocks_avx2(const sl_columns *w, const uint8_t *const *columns, si
                           uint8_t *panel);
 void sli_pack_blocks_neon(const sl_columns *w, const uint8_t *const *columns, size_t first_block, size_t blocks, uint32_t first_row,
                           uint8_t *panel);
-
-/* Elements [first, first + count) of a strip, one by one; `kept` were kept before them. Gives how many are kept before what follows. */
-uint32_t sli_expand_elements(const sl_strip *s, const uint8_t *bitmap, const uint8_t *values, uint32_t kept_max, uint32_t kept,
-                             uint32_t first, uint32_t count, uint8_t *run);
 
 #define SLI_SEGMENT_BLOCKS   8   /* D2: blocks of 32 whose products share one accumulator */
 #define SLI_SEGMENT_ELEMENTS 256 /* D3: elements of a segment; also a super-block */

@@ -159,8 +159,8 @@ typedef struct sl_kernels {
     /* out[r], r in [row_begin, row_end), is row r of the signs times x's single row (D9). row_begin is a multiple of 32, row_end too unless it is w->rows. */
     void (*dot_signs)(const sl_signs *w, const sl_acts *x, uint32_t row_begin, uint32_t row_end, float *out);
 
-    /* A strip with its zeros, sl_strip_bytes, from a compact one (kernels/compact.h). Of one that keeps more than kept_max the rest are zeros. */
-    void (*expand)(const sl_strip *strip, const uint8_t *compact, uint32_t kept_max, uint8_t *plain);
+    /* A strip with its zeros, 2 bytes an element, from a compact one (kernels/compact.h). Of one that keeps more than kept_max the rest are zeros. */
+    void (*expand)(uint32_t elements, const uint8_t *compact, uint32_t kept_max, uint8_t *plain);
 
     /* One row of a matrix as fp32: as it lies in the file, or from a panel. */
     void (*dequantize_row)(uint32_t type, const uint8_t *row, uint32_t cols, float *out);

@@ -3,11 +3,9 @@
 
 #include <string.h>
 
-static bool strip_of(const sl_packed_layer *l, int part, sl_strip *out)
+static uint32_t type_of(const sl_packed_layer *l, int part)
 {
-    if (part == SLI_PART_COLUMN)
-        return sl_strip_of_column(l->down_type, l->d, out);
-    return sl_strip_of_row(part == SLI_PART_GATE ? l->gate_type : l->up_type, l->d, out);
+    return part == SLI_PART_GATE ? l->gate_type : part == SLI_PART_UP ? l->up_type : l->down_type;
 }
 
 bool sli_bundle_form_of(const sl_packed_layer *l, sli_bundle_form *out)
@@ -21,9 +19,9 @@ bool sli_bundle_form_of(const sl_packed_layer *l, sli_bundle_form *out)
         p->at = at;
         p->compact = p->bytes != p->plain_bytes;
         at += p->bytes;
-        if (!strip_of(l, i, &p->strip) || sl_strip_bytes(&p->strip) != p->plain_bytes)
-            p->strip = (sl_strip){0};
-        if (p->compact && (p->strip.bits == 0 || !sl_compact_kept_max(&p->strip, p->bytes, &p->kept_max)))
+        p->elements = l->d;
+        p->can_be = sl_compact_works(type_of(l, i), l->d);
+        if (p->compact && (!p->can_be || !sl_compact_kept_max(l->d, p->bytes, &p->kept_max)))
             return false;
         out->compact = out->compact || p->compact;
     }
@@ -36,7 +34,7 @@ uint8_t *sli_bundle_make_plain(const sli_bundle_form *form, const sl_kernels *ke
     for (int i = first; i < end; i++) {
         const sli_part_form *p = &form->part[i];
         if (p->compact)
-            kernels->expand(&p->strip, bundle + p->at, p->kept_max, to);
+            kernels->expand(p->elements, bundle + p->at, p->kept_max, to);
         else
             memcpy(to, bundle + p->at, p->bytes);
         to += p->plain_bytes;
@@ -63,7 +61,7 @@ void sli_bundle_store(const sli_bundle_form *form, const uint8_t *plain, uint8_t
     for (int i = 0; i < SLI_PART_END; i++) {
         const sli_part_form *p = &form->part[i];
         if (p->compact)
-            sl_compact(&p->strip, plain, p->kept_max, bundle + p->at);
+            sl_compact(p->elements, plain, p->kept_max, bundle + p->at);
         else
             memcpy(bundle + p->at, plain, p->bytes);
         plain += p->plain_bytes;

@@ -12,11 +12,10 @@
 enum { SLI_PART_GATE, SLI_PART_UP, SLI_PART_COLUMN, SLI_PART_END };
 
 typedef struct sli_part_form {
-    bool compact;
-    sl_strip strip;     /* where it is, or could be: strip.bits is 0 where not */
-    uint32_t kept_max;  /* where it is */
-    size_t plain_bytes; /* and */
-    size_t at, bytes;   /* in the bundle, as stored */
+    bool can_be, compact;
+    uint32_t elements, kept_max; /* the latter where it is compact */
+    size_t plain_bytes;
+    size_t at, bytes; /* in the bundle, as stored */
 } sli_part_form;
 
 typedef struct sli_bundle_form {

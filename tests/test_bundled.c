@@ -20,6 +20,7 @@ static pair write_pair(const tiny_model *model)
     sl_error err = {0};
     check(tiny_write(model, p.stock, &err), &err);
     sli_pack_options options = {.in_path = p.stock, .out_path = p.packed, .order = SLI_PACK_RANDOM_ORDER, .seed = 3};
+    options.zeros = model->pruned ? SLI_PACK_LEAVE_ZEROS_OUT : SLI_PACK_STORE_ZEROS;
     check(sli_pack(&options, NULL, &err), &err);
     return p;
 }
@@ -134,6 +135,53 @@ static void types_may_differ_from_matrix_to_matrix(void **unused)
     check_model(&model);
 }
 
+/* How a pruned model's neurons are stored: in which layers without zeros, and how many neurons not at all. */
+static sli_pack_result zeros_of(const tiny_model *model)
+{
+    pair p = write_pair(model);
+    sli_pack_result result;
+    sl_error err = {0};
+    check(sli_pack_verify(p.packed, NULL, &result, &err), &err);
+    forget_pair(p);
+    return result;
+}
+
+/* Neurons that are zero are in no file, no memory and no sum, and rows without their zeros are had back before they are multiplied. */
+static void what_is_left_out_of_a_pruned_model_changes_no_logit(void **unused)
+{
+    (void)unused;
+    for (size_t t = 0; t < TYPES; t++) {
+        tiny_model model = TINY_MODEL;
+        model.pruned = true;
+        model.d = 128; /* wide enough for a bundle to take a block less */
+        for (int i = 0; i < 4; i++)
+            model.types[i] = every_type[t];
+        sli_pack_result zeros = zeros_of(&model);
+        bool compact = every_type[t] == SL_TYPE_F16 || every_type[t] == SL_TYPE_BF16;
+        assert_int_equal(zeros.compact_layers, compact ? model.layers : 0);
+        if (every_type[t] != SL_TYPE_Q4_1) /* in which a zero has many forms */
+            assert_int_equal(zeros.silent_neurons, model.layers * 19);
+        check_model(&model);
+    }
+}
+
+/* Gate rows without zeros beside up rows that cannot be so stored, and the other way about. */
+static void what_is_left_out_may_differ_from_matrix_to_matrix(void **unused)
+{
+    (void)unused;
+    tiny_model model = TINY_MODEL;
+    model.pruned = true;
+    model.d = 256;
+    model.types[0] = SL_TYPE_F16;
+    model.types[1] = SL_TYPE_Q8_0;
+    model.types[2] = SL_TYPE_BF16;
+    model.types[3] = SL_TYPE_Q4_0;
+    model.layers = 3;
+    sli_pack_result zeros = zeros_of(&model);
+    assert_true(zeros.compact_layers > 0);
+    check_model(&model);
+}
+
 /* ---- stored predictors ---- */
 
 /* A text of pseudo-random words: what it says does not matter, that it is long enough does. */
@@ -220,6 +268,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packed_files_give_the_same_logits_in_every_type),
         cmocka_unit_test(types_may_differ_from_matrix_to_matrix),
+        cmocka_unit_test(what_is_left_out_of_a_pruned_model_changes_no_logit),
+        cmocka_unit_test(what_is_left_out_may_differ_from_matrix_to_matrix),
         cmocka_unit_test(predicted_sets_give_the_same_logits_however_they_are_read),
         cmocka_unit_test(sparse_rows_read_no_more_than_their_sets),
     };

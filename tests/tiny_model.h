@@ -23,6 +23,7 @@ typedef struct tiny_model {
     uint32_t layers, d, ff, heads, kv_heads, head_dim, vocab, context; /* vocab at least SLI_SYNTH_VOCABULARY_MIN */
     uint32_t types[4];                                                 /* of the matrices, in turn */
     bool tied, biases, rope_factors;
+    bool pruned;                /* its feed-forwards have zeros in them: tiny_is_zero */
     bool head_copies_embedding; /* of an untied model: the file has the same matrix twice */
     float rope_linear;          /* 0: no scaling */
     float rope_yarn;            /* the same, YaRN's */
@@ -73,6 +74,16 @@ typedef struct tiny_writer {
     uint64_t tensors;
 } tiny_writer;
 
+/* Of a pruned model's feed-forward three of four weights are zero, and of every fifth neuron all: with the second of them it begins. */
+static inline bool tiny_is_zero(const char *name, uint32_t row, uint32_t column)
+{
+    const char *what = strstr(name, "ffn_");
+    if (what == NULL || strcmp(what, "ffn_norm.weight") == 0)
+        return false;
+    uint32_t neuron = strcmp(what, "ffn_down.weight") == 0 ? column : row;
+    return neuron % 5 == 1 || (row + column) % 4 != 0;
+}
+
 static inline float tiny_successor_weight(const tiny_model *m, const char *name, uint32_t row, uint32_t column)
 {
     if (strcmp(name, "token_embd.weight") == 0)
@@ -96,6 +107,8 @@ static inline sl_status tiny_tensor(tiny_writer *w, const char *name, uint32_t c
             row[c] = tiny_successor_weight(w->model, name, r, c);
         for (uint32_t c = 0; c < columns && (rows == 0 || w->model->successors == NULL); c++)
             row[c] = middle + spread * ((float)(sli_random_next(&state) >> 40) * 0x1p-23f - 1.0f);
+        for (uint32_t c = 0; c < columns && w->model->pruned; c++)
+            row[c] = tiny_is_zero(name, r, c) ? 0 : row[c];
         if (sl_quantize_knows(type))
             sl_quantize_row(type, row, columns, stored);
         else

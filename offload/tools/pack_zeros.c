@@ -47,9 +47,9 @@ static void look_at(look *l, const uint8_t *bundle)
     l->out->silent[l->seen_count++] = silent;
     l->silent_count += silent;
     for (int i = 0; i < SL_PACK_PARTS; bundle += l->form.part[i++].plain_bytes) {
-        if (silent || l->form.part[i].strip.bits == 0)
+        if (silent || !l->form.part[i].can_be)
             continue;
-        uint32_t kept = sl_strip_kept(&l->form.part[i].strip, bundle);
+        uint32_t kept = sl_compact_kept(l->form.part[i].elements, bundle);
         l->kept_max[i] = kept > l->kept_max[i] ? kept : l->kept_max[i];
     }
 }
@@ -64,7 +64,7 @@ static void choose_forms(const look *l, sl_packed_layer *layer)
 {
     for (int i = 0; i < SL_PACK_PARTS; i++) {
         const sli_part_form *p = &l->form.part[i];
-        size_t bytes = p->strip.bits == 0 ? p->plain_bytes : sl_compact_bytes(&p->strip, l->kept_max[i]);
+        size_t bytes = p->can_be ? sl_compact_bytes(p->elements, l->kept_max[i]) : p->plain_bytes;
         layer->stored_bytes[i] = (uint32_t)(bytes < p->plain_bytes ? bytes : p->plain_bytes);
     }
     layer->stride = stride_of(layer);
