@@ -86,8 +86,8 @@ static sl_status check_keys(sl_packed *p, uint64_t *original_bytes, sl_error *er
         return sl_fail(err, SL_FORMAT, "%s: is not a packed file; sluice pack makes one", path);
     SL_TRY(sl_gguf_u32(p->file, "sluice.pack.version", &p->version, err));
     if (p->version < 1 || p->version > SL_PACK_VERSION)
-        return sl_fail(err, SL_FORMAT, "%s: is packed in version %u of the layout, this program knows versions 1 to %u: use a newer one",
-                       path, p->version, SL_PACK_VERSION);
+        return sl_fail(err, SL_FORMAT, "%s: is packed in version %u of the layout, this program knows versions 1 to %u%s", path, p->version,
+                       SL_PACK_VERSION, p->version > 0 ? ": use a newer one" : "");
     SL_TRY(sl_gguf_u32(p->file, "sluice.pack.alignment", &p->alignment, err));
     if (p->alignment < SL_PACK_STRIDE || p->alignment > SL_PACK_ALIGNMENT || (p->alignment & (p->alignment - 1)) != 0)
         return sl_fail(err, SL_FORMAT, "%s: key \"sluice.pack.alignment\" is %u, must be a power of two in %u..%u", path, p->alignment,

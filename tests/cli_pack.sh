@@ -92,7 +92,7 @@ PY
 fails "--verify names the first bad section" 1 'bundles\.gguf: section "blk\.1\.ffn\.bundles" is damaged' "$SLUICE" pack --verify bundles.gguf
 fails "a damaged file is not unpacked" 1 'section "blk\.1\.ffn\.bundles" is damaged' "$SLUICE" unpack bundles.gguf o.gguf
 fails "a damaged file is not packed anew" 1 'section "blk\.1\.ffn\.bundles" is damaged' "$SLUICE" pack bundles.gguf o.gguf
-fails "another version is named" 1 'version 9 of the layout, this program knows version 1' "$SLUICE" unpack version.gguf o.gguf
+fails "another version is named" 1 'version 9 of the layout, this program knows versions 1 to 2' "$SLUICE" unpack version.gguf o.gguf
 head -c 20000 json.gguf >short.gguf
 fails "a truncated file is refused" 1 'short\.gguf.*(truncated|damaged)' "$SLUICE" unpack short.gguf o.gguf
 gone "a failure leaves nothing" o.gguf o.gguf.partial

@@ -24,6 +24,7 @@ typedef struct material {
     bool version_2;
     bool no_gate; /* in layer 0 */
     bool pruned;  /* material_prune */
+    bool empty;   /* and nothing is left */
     uint64_t seed;
 } material;
 
@@ -83,12 +84,14 @@ static inline void material_make_odd(const char *path, const material *m)
 }
 
 /* Of F16 and Q8_0 matrices of feed-forwards three of four elements become zero, and of every fourth neuron all, gate's and up's scales too. */
-static inline void material_prune(const sl_gguf_tensor *t, uint8_t *data)
+static inline void material_prune(const material *m, const sl_gguf_tensor *t, uint8_t *data)
 {
     bool down = memmem(t->name.data, t->name.length, "ffn_down", 8) != NULL, quantized = t->type == SL_TYPE_Q8_0;
     if (!memmem(t->name.data, t->name.length, "ffn_", 4) || (!quantized && t->type != SL_TYPE_F16))
         return;
     size_t row_bytes = (size_t)(t->bytes / t->shape[1]);
+    if (m->empty)
+        memset(data, 0, (size_t)t->bytes);
     for (size_t row = 0; row < t->shape[1]; row++) {
         uint8_t *at = data + row * row_bytes;
         for (size_t c = 0; c < t->shape[0]; c++)
@@ -116,7 +119,7 @@ static inline void material_write(const char *path, const material *m)
         for (size_t b = 0; b < bytes; b++)
             data[b] = (uint8_t)(sli_random_next(&state) >> 56);
         if (m->pruned)
-            material_prune(sl_gguf_tensor_at(header, i), data);
+            material_prune(m, sl_gguf_tensor_at(header, i), data);
         material_check(sl_gguf_writer_data(w, data, bytes, &err), &err);
         free(data);
     }

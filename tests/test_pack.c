@@ -81,6 +81,7 @@ static void round_trip(const folder *f, const material *m, sli_pack_order order,
     sl_error err = {0};
     material_write(f->stock, m);
     sli_pack_options o = {.in_path = f->stock, .out_path = f->packed, .order = order, .seed = 3};
+    o.zeros = m->pruned ? SLI_PACK_LEAVE_ZEROS_OUT : SLI_PACK_ZEROS_AUTO;
     pack_or_fail(&o, result);
     if (sli_pack_verify(f->packed, NULL, NULL, &err) != SL_OK || sli_unpack(f->packed, f->back, NULL, NULL, &err) != SL_OK)
         fail_msg("%s", err.message);
@@ -155,6 +156,72 @@ static void packing_a_packed_file_is_packing_the_original_in_the_new_order(void 
     o = (sli_pack_options){.in_path = f->packed, .out_path = f->other, .order = SLI_PACK_KEPT_ORDER};
     pack_or_fail(&o, NULL);
     expect_same(f->other, f->packed);
+}
+
+/* What a pruned model's file does not say twice comes back too: neurons that are zero, and zeros in rows and columns. */
+static void zeros_that_were_left_out_come_back(void **state)
+{
+    static const uint32_t types[] = {SL_TYPE_F16, SL_TYPE_Q8_0};
+    for (size_t t = 0; t < 2; t++)
+        for (size_t u = 0; u < 2; u++) {
+            material m = material_of(256, 64, types[t], types[u], types[t]);
+            sli_pack_result whole, result;
+            round_trip(*state, &m, SLI_PACK_RANDOM_ORDER, &whole);
+            m.pruned = true;
+            round_trip(*state, &m, SLI_PACK_RANDOM_ORDER, &result);
+            assert_int_equal(result.bundled_layers, 3);
+            assert_int_equal(result.neurons, 3 * 64);
+            assert_int_equal(result.silent_neurons, 3 * 16);
+            assert_int_equal(result.compact_layers, t == 0 || u == 0 ? 3 : 0);
+            assert_true(result.packed_bytes < whole.packed_bytes);
+        }
+}
+
+/* Who asks for nothing gets the first version of the layout, which earlier programs read, unless the file says that it was pruned. */
+static void zeros_are_left_out_where_it_was_asked_for(void **state)
+{
+    const folder *f = *state;
+    sl_error err = {0};
+    material m = material_of(256, 64, SL_TYPE_F16, SL_TYPE_F16, SL_TYPE_F16);
+    m.pruned = true;
+    material_write(f->stock, &m);
+    sli_pack_options o = {.in_path = f->stock, .out_path = f->packed};
+    sli_pack_result result;
+    pack_or_fail(&o, &result);
+    assert_int_equal(result.silent_neurons + result.compact_layers, 0);
+    o.zeros = SLI_PACK_STORE_ZEROS;
+    o.out_path = f->other;
+    pack_or_fail(&o, NULL);
+    expect_same(f->packed, f->other);
+    /* A packed file's zeros stay as they are, and its order may change. */
+    o.in_path = f->packed;
+    assert_int_equal(sli_pack(&o, NULL, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "unpack it"));
+}
+
+static void without_zeros_too_packing_a_packed_file_is_packing_the_original(void **state)
+{
+    const folder *f = *state;
+    material m = material_of(256, 64, SL_TYPE_F16, SL_TYPE_F16, SL_TYPE_Q8_0);
+    m.pruned = true;
+    round_trip(f, &m, SLI_PACK_RANDOM_ORDER, NULL);
+    sli_pack_options o = {.in_path = f->packed, .out_path = f->other};
+    pack_or_fail(&o, NULL);
+    o.in_path = f->stock;
+    o.out_path = f->back;
+    o.zeros = SLI_PACK_LEAVE_ZEROS_OUT;
+    pack_or_fail(&o, NULL);
+    expect_same(f->other, f->back);
+}
+
+/* A layer in which nothing is left keeps one neuron, because a section has at least one row. */
+static void one_neuron_at_least_is_stored(void **state)
+{
+    material m = material_of(32, 64, SL_TYPE_F16, SL_TYPE_F16, SL_TYPE_F16);
+    m.pruned = m.empty = true;
+    sli_pack_result result;
+    round_trip(*state, &m, SLI_PACK_FILE_ORDER, &result);
+    assert_int_equal(result.silent_neurons, 3 * 63);
 }
 
 static void a_given_order_is_the_order_on_disk(void **state)
@@ -538,6 +605,10 @@ int main(void)
         TEST(a_layer_that_cannot_be_cut_stays_plain),
         TEST(padding_trailing_bytes_and_an_older_version_come_back),
         TEST(packing_a_packed_file_is_packing_the_original_in_the_new_order),
+        TEST(zeros_that_were_left_out_come_back),
+        TEST(zeros_are_left_out_where_it_was_asked_for),
+        TEST(without_zeros_too_packing_a_packed_file_is_packing_the_original),
+        TEST(one_neuron_at_least_is_stored),
         TEST(a_given_order_is_the_order_on_disk),
         TEST(rounds_make_no_difference),
         TEST(a_layer_is_taken_apart_in_several_passes_where_memory_is_short),

@@ -12,6 +12,24 @@
 #include <cmocka.h>
 
 static blob good, stock; /* packed with two sections of calibration, and what was packed */
+static blob lean;        /* of a pruned model, without its zeros: version 2 */
+
+static int make_lean(const char *in, const char *out)
+{
+    sl_error err = {0};
+    material m = material_of(256, 64, SL_TYPE_F16, SL_TYPE_F16, SL_TYPE_Q8_0);
+    m.pruned = true;
+    material_write(in, &m);
+    sli_pack_options o = {.in_path = in, .out_path = out, .zeros = SLI_PACK_LEAVE_ZEROS_OUT};
+    if (sli_pack(&o, NULL, &err) != SL_OK) {
+        print_error("%s\n", err.message);
+        return -1;
+    }
+    lean = blob_read(out);
+    unlink(in);
+    unlink(out);
+    return 0;
+}
 
 static int make_files(void **state)
 {
@@ -41,7 +59,7 @@ static int make_files(void **state)
     stock = blob_read(in);
     unlink(in);
     unlink(out);
-    return rmdir(folder);
+    return make_lean(in, out) != 0 ? -1 : rmdir(folder);
 }
 
 static int free_files(void **state)
@@ -49,6 +67,7 @@ static int free_files(void **state)
     (void)state;
     free(good.data);
     free(stock.data);
+    free(lean.data);
     return 0;
 }
 
@@ -84,13 +103,18 @@ static size_t find_bytes(const blob *b, const char *text)
     return (size_t)(at - b->data);
 }
 
-/* The file with `bytes` written `ahead` of the end of a key or name, and its checksums made right. */
-static blob changed(const char *name, size_t ahead, const void *bytes, size_t count)
+/* A file with `bytes` written `ahead` of the end of a key or name, and its checksums made right. */
+static blob changed_in(const blob *from, const char *name, size_t ahead, const void *bytes, size_t count)
 {
-    blob b = blob_copy(&good);
+    blob b = blob_copy(from);
     memcpy(b.data + find_bytes(&b, name) + strlen(name) + ahead, bytes, count);
     blob_seal(&b);
     return b;
+}
+
+static blob changed(const char *name, size_t ahead, const void *bytes, size_t count)
+{
+    return changed_in(&good, name, ahead, bytes, count);
 }
 
 #define KEY_VALUE   4                     /* behind a key: its kind, the value */
@@ -175,8 +199,10 @@ static void each_key_is_checked(void **state)
 {
     (void)state;
     blob b;
+    b = changed("sluice.pack.version", KEY_VALUE, &(uint32_t){3}, 4);
+    expect_refusal(&b, "version 3 of the layout, this program knows versions 1 to 2: use a newer one");
     b = changed("sluice.pack.version", KEY_VALUE, &(uint32_t){2}, 4);
-    expect_refusal(&b, "version 2 of the layout, this program knows version 1: use a newer one");
+    expect_refusal(&b, "\"sluice.pack.stored_neurons\" is not an array of 1 i32 for each of 3 layers");
     b = changed("sluice.pack.version", KEY_VALUE, &(uint32_t){0}, 4);
     expect_refusal(&b, "version 0 of the layout");
     b = changed("sluice.pack.alignment", KEY_VALUE, &(uint32_t){256}, 4);
@@ -206,9 +232,37 @@ static void each_key_is_checked(void **state)
     b = changed("sluice.pack.column_bytes", KEY_ELEMENT, &(int32_t){0}, 4);
     expect_refusal(&b, "blk.0.ffn_down.weight\" is missing");
     b = changed("sluice.pack.column_bytes", 4, &(uint32_t){SL_GGUF_F32}, 4);
-    expect_refusal(&b, "one i32 for each of 3 layers");
+    expect_refusal(&b, "1 i32 for each of 3 layers");
     b = changed("sluice.pack.column_byte", 0, "z", 1);
-    expect_refusal(&b, "one i32 for each of 3 layers");
+    expect_refusal(&b, "1 i32 for each of 3 layers");
+}
+
+static void what_is_left_out_is_described_and_checked(void **state)
+{
+    (void)state;
+    sl_error err;
+    blob b = blob_copy(&lean);
+    assert_int_equal(try_open(&b, &err), SL_OK);
+    free(b.data);
+    b = changed_in(&lean, "sluice.pack.stored_neurons", KEY_ELEMENT, &(int32_t){0}, 4);
+    expect_refusal(&b, "\"sluice.pack.stored_neurons\" is 0 for layer 0, want 1..64");
+    b = changed_in(&lean, "sluice.pack.stored_neurons", KEY_ELEMENT, &(int32_t){65}, 4);
+    expect_refusal(&b, "\"sluice.pack.stored_neurons\" is 65 for layer 0, want 1..64");
+    b = changed_in(&lean, "sluice.pack.stored_neurons", KEY_ELEMENT, &(int32_t){47}, 4);
+    expect_refusal(&b, "blk.0.ffn.bundles");
+    b = changed_in(&lean, "sluice.pack.stored_bytes", KEY_ELEMENT + 4, &(int32_t){513}, 4);
+    expect_refusal(&b, "\"sluice.pack.stored_bytes\" is 513 for part 1 of layer 0, want 1..512");
+    b = changed_in(&lean, "sluice.pack.stored_bytes", KEY_ELEMENT, &(int32_t){0}, 4);
+    expect_refusal(&b, "\"sluice.pack.stored_bytes\" is 0 for part 0 of layer 0");
+    b = changed_in(&lean, "sluice.pack.stored_bytes", KEY_ELEMENT + 8, &(int32_t){-1}, 4);
+    expect_refusal(&b, "\"sluice.pack.stored_bytes\" is -1 for part 2 of layer 0");
+    b = changed_in(&lean, "blk.0.ffn.silen", 0, "z", 1);
+    expect_refusal(&b, "\"blk.0.ffn.silent\" is missing");
+    b = changed_in(&lean, "blk.0.ffn.silent", SHAPE(0), &(uint64_t){11}, 8);
+    expect_refusal(&b, "blk.0.ffn.silent");
+    /* The first version has nothing left out; what it finds instead does not fit. */
+    b = changed_in(&lean, "sluice.pack.version", KEY_VALUE, &(uint32_t){1}, 4);
+    expect_refusal(&b, "blk.0.ffn.bundles");
 }
 
 static void a_key_that_is_missing_is_named(void **state)
@@ -348,6 +402,7 @@ int main(void)
         cmocka_unit_test(a_packed_file_describes_its_original),
         cmocka_unit_test(a_stock_file_is_not_a_packed_one),
         cmocka_unit_test(each_key_is_checked),
+        cmocka_unit_test(what_is_left_out_is_described_and_checked),
         cmocka_unit_test(a_key_that_is_missing_is_named),
         cmocka_unit_test(each_section_is_needed_and_has_its_size),
         cmocka_unit_test(a_section_of_unknown_name_is_refused),

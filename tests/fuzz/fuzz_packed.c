@@ -10,10 +10,18 @@ static void walk_layer(const sl_gguf *file, const sl_packed_layer *l)
 {
     if (!l->bundled)
         return;
-    uint64_t bundle_bytes = (uint64_t)l->gate_bytes + l->up_bytes + l->column_bytes, end = sl_gguf_file_bytes(file), sum = 0;
+    uint64_t bundle_bytes = 0, end = sl_gguf_file_bytes(file), sum = 0;
+    for (int part = 0; part < SL_PACK_PARTS; part++) {
+        if (l->stored_bytes[part] == 0 || l->stored_bytes[part] > sl_packed_plain_bytes(l, part))
+            __builtin_trap();
+        bundle_bytes += l->stored_bytes[part];
+    }
     if (bundle_bytes > l->stride || l->stride % SL_PACK_STRIDE != 0 || l->bundles_offset % SL_PACK_STRIDE != 0)
         __builtin_trap();
-    if (l->bundles_offset > end || (uint64_t)l->stride * l->ff > end - l->bundles_offset)
+    if (l->bundles_offset > end || (uint64_t)l->stride * l->stored > end - l->bundles_offset)
+        __builtin_trap();
+    if (l->stored == 0 || l->stored > l->ff || (l->silent_offset != 0) != (l->stored < l->ff) || l->silent_offset > end ||
+        (l->silent_offset != 0 && sl_packed_silent_bytes(l) > end - l->silent_offset))
         __builtin_trap();
     if (l->meta_offset > end || l->meta_bytes > end - l->meta_offset || l->order_offset > end ||
         4 * (uint64_t)l->ff > end - l->order_offset)
