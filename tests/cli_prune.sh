@@ -12,6 +12,8 @@ cp in.gguf before.gguf
 # One sentence over and over would do; numbers make it less of a loop.
 i=0
 while [ $i -lt 400 ]; do echo "On day $i it rained $((i * 7919 % 1000)) drops on the garden."; i=$((i + 1)); done >text
+# least: the smallest budget that is not refused.
+least() { "$SLUICE" prune -m in.gguf -o least.gguf -f text --method sparsegpt --density 0.5 --tokens 8192 --ram-budget 1M --json 2>/dev/null >least.json; json least.json error.ram_budget_min_bytes; }
 refuses() { # SENTENCE STATUS PATTERN FLAGS…
     sentence=$1 status=$2 pattern=$3
     shift 3
@@ -55,6 +57,29 @@ works "neurons are taken out" "$SLUICE" prune -m in.gguf -o fewer.gguf -f text -
 works "what has fewer neurons runs" "$SLUICE" run -m fewer.gguf -p x -n 2 --temp 0
 [ "$(wc -c <fewer.gguf)" -lt "$(wc -c <in.gguf)" ] && ok "its file is smaller" || not_ok "its file is smaller"
 
+works "neurons of one layer become zeros" "$SLUICE" prune -m in.gguf -o zeroed.gguf -f text --method sparsegpt --neurons 0.5 --layers 0-0 --tokens 1024
+works "packing leaves them out" "$SLUICE" pack zeroed.gguf zeroed.packed
+if grep -Eq ' [1-9][0-9]* of [0-9]+ neurons left out' "$TMP/err"; then ok "and says so"; else not_ok "and says so" "$(cat "$TMP/err")"; fi
+works "with --zeros store it does not" "$SLUICE" pack zeroed.gguf whole.packed --zeros store
+[ "$(wc -c <zeroed.packed)" -lt "$(wc -c <whole.packed)" ] && ok "which takes more bytes" || not_ok "which takes more bytes"
+for file in zeroed.gguf zeroed.packed whole.packed; do "$SLUICE" run -m $file -p x -n 8 --temp 0 --ignore-eos --json 2>/dev/null >run.json; json run.json tokens; done | sort -u >tokens
+[ "$(wc -l <tokens)" -eq 1 ] && ok "the text is the same" || not_ok "the text is the same" "$(cat tokens)"
+works "and the file comes back" "$SLUICE" unpack zeroed.packed back.gguf
+if cmp -s zeroed.gguf back.gguf; then ok "byte for byte"; else not_ok "byte for byte"; fi
+fails "an unknown rule for zeros is named" 2 'zeros none' "$SLUICE" pack zeroed.gguf z.packed --zeros none
+
+# Not a number in a norm: all that comes behind it is none either.
+python3 - "$SLUICE" in.gguf nan.gguf <<'PY'
+import json, subprocess, sys
+data = bytearray(open(sys.argv[2], "rb").read())
+tensors = json.loads(subprocess.run([sys.argv[1], "info", sys.argv[2], "--json"], stdout=subprocess.PIPE).stdout)["tensors"]
+at = next(t["offset"] for t in tensors if t["name"] == "blk.0.attn_norm.weight")
+data[at:at + 4] = b"\x00\x00\xc0\x7f"
+open(sys.argv[3], "wb").write(data)
+PY
+fails "activations that are no numbers are refused, and the layer is named" 1 'layer 0, attention.*not finite' "$SLUICE" prune -m nan.gguf -o nan.out -f text --method sparsegpt --density 0.5 --tokens 1024
+[ ! -e nan.out ] && [ ! -e nan.out.partial ] && ok "and no file is there" || not_ok "and no file is there"
+
 # ---------------------------------------------------------------- what happens to it
 
 "$SLUICE" prune -m in.gguf -o killed.gguf -f text --method sparsellm --density 0.5 --tokens 2048 2>/dev/null &
@@ -75,5 +100,7 @@ left=$(find . -name '*.partial*' -o -name '.sluice-prune*')
 [ -z "$left" ] && ok "nothing else is left" || not_ok "nothing else is left" "$left"
 (ulimit -f 100; exec "$SLUICE" prune -m in.gguf -o full.gguf -f text --method magnitude --density 0.5) >out 2>err
 [ $? -eq 1 ] && [ ! -e full.gguf ] && [ ! -e full.gguf.partial ] && ok "a full disk is an error, and leaves no file" || not_ok "a full disk is an error, and leaves no file" "$(cat err)"
+(ulimit -f 400; exec "$SLUICE" prune -m in.gguf -o spilled.gguf -f text --method sparsegpt --density 0.5 --tokens 8192 --ram-budget "$(least)") >out 2>err
+[ $? -eq 1 ] && [ ! -e spilled.gguf ] && ok "so is one without room for activations" || not_ok "so is one without room for activations" "$(cat err)"
 if cmp -s in.gguf before.gguf; then ok "the input was never touched"; else not_ok "the input was never touched"; fi
 finish

@@ -4,6 +4,7 @@
 #include "offload/prune/auxiliary.h"
 #include "offload/prune/neurons.h"
 #include "offload/prune/prune.h"
+#include "offload/tools/pack.h"
 #include "tests/kernels_material.h"
 #include "tests/tiny_model.h"
 
@@ -875,6 +876,59 @@ static void neurons_are_taken_out_in_blocks_and_the_file_shrinks(void **state)
         }
 }
 
+/* Zeros of one layer's matrix. */
+static size_t zeros_in(const char *path, sl_tensor_role role, uint32_t layer)
+{
+    sl_gguf *file;
+    sl_model *model;
+    sl_error err = {0};
+    size_t zeros = 0, weights = 0;
+    assert_int_equal(sl_gguf_open(path, &file, &err), SL_OK);
+    assert_int_equal(sl_model_open(file, &model, &err), SL_OK);
+    count_tensor(path, sl_model_tensor(model, role, layer), &zeros, &weights);
+    sl_model_close(model);
+    sl_gguf_close(file);
+    return zeros;
+}
+
+/* A file has one number of neurons for all layers; so where some layers lose neurons they become zeros, and packing leaves them out. */
+static void neurons_of_some_layers_become_zeros_and_packing_leaves_them_out(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    setting s;
+    sl_error err;
+    set_up(&s, NULL, SL_TYPE_Q8_0, SLI_PRUNE_SPARSEGPT);
+    s.options.neurons = 0.7;
+    s.options.some_layers = true;
+    s.options.first_layer = s.options.last_layer = 1;
+    prune_well(&s);
+    assert_int_equal(s.result.neurons_after, s.result.neurons_before);
+    assert_true(zeros_in(s.out, SL_ROLE_FFN_GATE, 1) >= 32 * 64);
+    assert_true(zeros_in(s.out, SL_ROLE_FFN_DOWN, 1) >= 32 * 64);
+    assert_int_equal(zeros_in(s.out, SL_ROLE_FFN_GATE, 0), zeros_in(s.in, SL_ROLE_FFN_GATE, 0));
+    assert_int_equal(zeros_in(s.out, SL_ROLE_ATTN_Q, 1), zeros_in(s.in, SL_ROLE_ATTN_Q, 1));
+
+    char *packed = tiny_path("prune-packed.gguf");
+    sli_pack_result result;
+    sli_pack_options pack = {.in_path = s.out, .out_path = packed};
+    if (sli_pack(&pack, &result, &err) != SL_OK)
+        fail_msg("%s", err.message);
+    assert_int_equal(result.silent_neurons, 32);
+    unlink(packed);
+    free(packed);
+
+    tear_down(&s);
+
+    /* A zero has to stay one, as it has not where neurons are taken out. */
+    set_up(&s, NULL, SL_TYPE_Q4_1, SLI_PRUNE_MAGNITUDE);
+    s.options.neurons = 0.7;
+    s.options.some_layers = true;
+    assert_int_equal(prune(&s, &err), SL_UNSUPPORTED);
+    tear_down(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -900,6 +954,7 @@ int main(void)
         cmocka_unit_test(activations_in_a_file_give_the_same_model),
         cmocka_unit_test(too_short_a_text_and_the_input_as_output_are_refused),
         cmocka_unit_test(neurons_are_taken_out_in_blocks_and_the_file_shrinks),
+        cmocka_unit_test(neurons_of_some_layers_become_zeros_and_packing_leaves_them_out),
     };
     return cmocka_run_group_tests_name("prune", tests, NULL, NULL);
 }
