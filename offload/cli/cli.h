@@ -34,10 +34,9 @@ typedef struct cli_args {
     const char *operand[CLI_OPERANDS_MAX]; /* arguments that belong to no flag */
     int operands;
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
-        *type, *sparsity, *predictor, *late, *order, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
-        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers, *session;
-        *type, *sparsity, *predictor, *late, *order, *zeros, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes, *kind,
-        *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers;
+        *type, *sparsity, *predictor, *late, *order, *zeros, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes,
+        *kind, *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers,
+        *session;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     const char *rates; /* of prune */

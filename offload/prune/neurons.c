@@ -202,7 +202,8 @@ static void clear(sli_neurons *n)
     for (size_t i = 0; i < ff; i++) {
         if (!n->gone[i])
             continue;
-        memset(l->at[SL_ROLE_FFN_GATE] + i * d, 0, d * sizeof(float));
+        if (l->model->gated)
+            memset(l->at[SL_ROLE_FFN_GATE] + i * d, 0, d * sizeof(float));
         memset(l->at[SL_ROLE_FFN_UP] + i * d, 0, d * sizeof(float));
         for (size_t row = 0; row < d; row++)
             l->at[SL_ROLE_FFN_DOWN][row * ff + i] = 0;
