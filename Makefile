@@ -113,7 +113,8 @@ $(BUILD)/flags: FORCE
 	@echo "$$SLUICE_FLAGS" | cmp -s - $@ || echo "$$SLUICE_FLAGS" > $@
 
 # Missing libraries are named once, with their package, before a compiler says it less clearly. HEADER:PACKAGE.
-LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev xxhash.h:libxxhash-dev jansson.h:libjansson-dev histedit.h:libedit-dev
+LIB_NEEDS  := liburing.h:liburing-dev hwloc.h:libhwloc-dev pcre2.h:libpcre2-dev xxhash.h:libxxhash-dev jansson.h:libjansson-dev histedit.h:libedit-dev \
+    libsvm/svm.h:libsvm-dev
 TEST_NEEDS := cmocka.h:libcmocka-dev
 define check_needs
 	@command -v $(firstword $(CC)) >/dev/null || { echo "sluice: no compiler $(firstword $(CC)), install the package: gcc (or run: make setup)" >&2; exit 1; }

@@ -57,6 +57,14 @@ typedef enum sl_sparq_select {
     SL_SPARQ_PAGES     /* whole pages of 64, by bounds of their keys */
 } sl_sparq_select;
 
+/* When a decoded token may leave the layers: where its answer is judged to be settled, by what `calibrate` stored in the packed file. */
+typedef enum sl_early_exit {
+    SL_EARLY_EXIT_OFF = 0, /* never: exact */
+    SL_EARLY_EXIT_SVM,     /* a support vector machine for each probed layer */
+    SL_EARLY_EXIT_CRF,     /* a chain over the probed layers */
+    SL_EARLY_EXIT_GAP      /* the first token's lead over the second alone */
+} sl_early_exit;
+
 /* Where the time of passes goes. A layer's figures are sums over passes; reads count where they were started, for it or ahead of it. */
 typedef struct sl_layer_cost {
     uint64_t total_ns, wait_ns; /* of the total, waiting for reads */
