@@ -1,6 +1,7 @@
 /* offload/describe.c: what an engine says of itself. */
 #include "core/os.h"
 #include "offload/device_engine.h"
+#include "offload/early_exit.h"
 #include "offload/kv_spill.h"
 #include "offload/sparq_attention.h"
 
@@ -27,6 +28,24 @@ static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
     out->sparsity = modes[e->options.sparsity];
     out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : predictors[e->options.predictor];
     out->density = e->options.sparsity == SL_SPARSITY_OFF ? 1.0 : e->options.density;
+}
+
+static void describe_early_exit(const sl_engine *e, sl_engine_info *out)
+{
+    static const char *const kinds[] = {
+        [SL_EARLY_EXIT_OFF] = "off", [SL_EARLY_EXIT_SVM] = "svm", [SL_EARLY_EXIT_CRF] = "crf", [SL_EARLY_EXIT_GAP] = "gap"};
+    const struct sli_early_exit *x = e->early;
+    out->early_exit = kinds[e->options.early_exit];
+    if (x == NULL)
+        return;
+    out->exit_agreement = e->options.exit_agreement;
+    out->exit_held_agreement = (double)x->point.agreement;
+    out->exit_held_layers = (double)x->point.layers_mean;
+    out->exit_probes = x->exits.probe_count;
+    out->exit_first = (uint32_t)x->exits.probes[0] + 1;
+    out->exit_shortlist = x->exits.shortlist_count;
+    for (uint32_t u = x->layer_begin != NULL ? x->layer_begin[out->exit_first] : e->units.body_count; u < e->units.body_count; u++)
+        out->exit_streamed_bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
 }
 
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
@@ -67,6 +86,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
     out->resident_bytes = e->price.resident_bytes;
     out->ram_budget_min_bytes = e->price_min_bytes;
     describe_sparsity(e, out);
+    describe_early_exit(e, out);
     if (e->device != NULL) {
         out->backend = e->device->device->attrs.backend;
         out->vram_budget_bytes = e->options.vram_budget_bytes;
@@ -148,6 +168,8 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     out->kv_wait_s = (double)kv.wait_ns * 1e-9;
     out->sparq_bytes_moved = atomic_load(&e->sparq.bytes_moved);
     out->sparq_dense_bytes = atomic_load(&e->sparq.dense_bytes);
+    if (e->early != NULL)
+        out->early_exit = e->early->stats;
     out->neurons_compared = atomic_load(&sets->compared);
     out->neurons_compared_right = atomic_load(&sets->in_both);
 }

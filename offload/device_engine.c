@@ -21,6 +21,8 @@ static const char *undone(const sl_engine *e)
         return "SparQ attention (--sparq-k)";
     if (e->options.kv_spill != NULL)
         return "a KV cache that spills (--kv-spill)";
+    if (e->options.early_exit != SL_EARLY_EXIT_OFF)
+        return "early exit (--early-exit)";
     if (e->options.draft_resident)
         return "drafts from what is in memory (--drafter model)";
     if (e->packed != NULL)

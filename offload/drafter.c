@@ -67,8 +67,8 @@ static sl_status propose_model(sli_drafter *d, const sli_draft_text *text, uint3
         /* The reads of the check behind the last draft begin during that draft. */
         unsigned more = SL_EVAL_MORE | (*count + 1 == most ? SLI_EVAL_DENSE_NEXT : 0u);
         status = sl_session_eval(s, &token, 1, SL_EVAL_LOGITS | more | d->eval_flags, NULL, err);
-        if (status != SL_OK)
-            break;
+        if (status != SL_OK || ((d->eval_flags & SLI_EVAL_SETTLED_ONLY) != 0 && !s->settled))
+            break; /* whoever is not settled is not asked: the check says it */
         float *logits = s->engine->scratch.buffers[SL_BUF_LOGITS];
         if (text->distributions != NULL)
             sli_distribute(text->picker, logits, s->history, s->position, &text->distributions[*count]);

@@ -1,8 +1,8 @@
 /* offload/drafter.h: who proposes tokens, behind one interface. A proposal costs nothing but time: a dense check decides.
  *
  *   lookup   what followed when the text went like this before (lookup.h)
- *   model    the model itself with sets of neurons (sparsity.h) or those in memory (ffn_resident.h), token by token; picks as dense decoding picks, with
- *            the same noise
+ *   model    the model itself with sets of neurons (sparsity.h), those in memory (ffn_resident.h), or without its last layers where a token is settled
+ *            (early_exit.h), token by token; picks as dense decoding picks, with the same noise
  *
  * A drafter first says what it could offer for the text as it is, which is free, and then proposes as many tokens as it is asked for. It may
  * evaluate tokens behind the session's position, and leaves the position where it was, also when it fails. */
@@ -33,7 +33,7 @@ struct sli_drafter {
 };
 
 sli_drafter sli_drafter_lookup(void);
-/* `flags`: of sl_session_eval, SL_EVAL_SPARSE or SL_EVAL_DRAFT. */
+/* `flags`: of sl_session_eval, SL_EVAL_SPARSE, SL_EVAL_DRAFT, or SL_EVAL_EARLY with SLI_EVAL_SETTLED_ONLY. */
 sli_drafter sli_drafter_model(unsigned flags);
 
 #endif

@@ -7,6 +7,7 @@
 #include "core/rope.h"
 #include "offload/density.h"
 #include "offload/device_engine.h"
+#include "offload/early_exit.h"
 #include "offload/sirius.h"
 #include "offload/sparq_attention.h"
 #include "offload/sparq_pages.h"
@@ -292,7 +293,8 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor = e->options.predictor,
                          .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed,
-                         .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0};
+                         .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0,
+                         .early_exit = e->early != NULL};
     sli_device_wishes device = {.budget_bytes = e->options.vram_budget_bytes,
                                 .vector_bytes = vector_bytes(e->gguf),
                                 .layers = e->options.gpu_layers_given ? e->options.gpu_layers : UINT32_MAX};
@@ -314,7 +316,8 @@ static sl_status price(sl_engine *e, sl_error *err)
     }
     wishes.process_bytes = e->process_bytes + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
                            e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) +
-                           observing_bytes(e) + (e->options.session_file ? sli_session_file_price(e->model, &wishes.kv) : 0);
+                           observing_bytes(e) + (e->options.session_file ? sli_session_file_price(e->model, &wishes.kv) : 0) +
+                           sli_early_exit_bytes(e);
     if (e->device != NULL && strcmp(e->device->device->attrs.backend, "emulated") == 0)
         wishes.process_bytes += e->options.vram_budget_bytes; /* its memory is ours */
     e->options.ram_budget_bytes = wishes.budget_bytes;
@@ -567,6 +570,7 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(choose_sparq(e, err));
     SL_TRY(choose_spill(e, err));
     SL_TRY(check_drafts(e, err));
+    SL_TRY(sli_early_exit_choose(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(sli_device_choose(e, err));
     SL_TRY(price_or_without(e, err));
@@ -592,6 +596,7 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     if (fetches_sets(e))
         SL_TRY(open_bundles(e, err));
     SL_TRY(load_vectors(e, err));
+    SL_TRY(sli_early_exit_open(e, err));
     return e->device != NULL ? sli_device_create(e, vector_bytes(e->gguf), err) : SL_OK;
 }
 
@@ -621,6 +626,7 @@ void sl_engine_close(sl_engine *e)
     if (e == NULL)
         return;
     sli_device_close(e);
+    sli_early_exit_close(e);
     free(e->rope_step);
     free(e->vectors);
     free(e->vector_at);

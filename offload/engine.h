@@ -15,6 +15,7 @@
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   division.c what the price list put where                          plan.c, machine.c    how fast that will be (pure)
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
+ *   exit.c, early_exit.c, exit_pass.c   tokens that leave the layers when they are settled
  *   observe.c   what is traced and recorded, as its reader wants it
  *   bundled.c, ffn_bundled.c    feed-forwards of a packed file: all of it
  *   ffn_members.c, ffn_sparse.c, ffn_resident.c    or some of its neurons: those of a set, or those that are in memory
@@ -141,6 +142,7 @@ typedef struct sli_wishes {
     uint32_t bundle_alignment;
     sl_bundle_policy cache_policy;
     bool draft_resident; /* homes for all that a draft needs whole, then for the first places of each layer; not with `keep` */
+    bool early_exit;     /* homes for the head, then for layers from the first one on: later ones may be left out */
 } sli_wishes;
 
 typedef struct sli_price {
@@ -265,9 +267,13 @@ void sli_scratch_free(sli_scratch *scratch);
 #define SLI_EMBED_READS 32 /* rows of the embedding that are read at once */
 #define SLI_PACK_PANELS 2  /* panels that a thread packs at a time from staged rows */
 
+struct sli_pass; /* pass.h */
+
 /* Sees the normed input of every layer's feed-forward, in dense and in sparse passes; for calibration. */
 typedef struct sli_observer {
     void (*see)(void *ctx, uint32_t layer, const float *x, uint32_t rows); /* NULL: nobody */
+    /* Sees the residual behind every layer of a dense pass, and may use the other buffers; NULL: nobody. */
+    sl_status (*see_residual)(void *ctx, const struct sli_pass *pass, uint32_t layer, sl_error *err);
     void *ctx;
 } sli_observer;
 
@@ -305,9 +311,10 @@ struct sl_engine {
     sl_unit_id *pass_plan;   /* room for one pass */
     uint64_t compute_ns, passes;
     sli_sparq_stats sparq;
-    sl_spill_stats kv_io;      /* of closed sessions */
-    sl_session *session;       /* NULL: none is open */
-    struct sli_device *device; /* that computes; NULL: the processor does */
+    sl_spill_stats kv_io;         /* of closed sessions */
+    sl_session *session;          /* NULL: none is open */
+    struct sli_early_exit *early; /* NULL: tokens take all layers */
+    struct sli_device *device;    /* that computes; NULL: the processor does */
     sli_observer observer;
     atomic_bool interrupted;
     sl_trace *trace; /* NULL: nobody looks; the same of the record */
@@ -315,7 +322,18 @@ struct sl_engine {
 };
 
 /* Which units a pass acquires. */
-typedef enum sli_planned { SLI_PLANNED_NOTHING = 0, SLI_PLANNED_ALL, SLI_PLANNED_SPARSE /* no bundles */ } sli_planned;
+typedef enum sli_planned {
+    SLI_PLANNED_NOTHING = 0,
+    SLI_PLANNED_ALL,
+    SLI_PLANNED_SPARSE, /* no bundles */
+    SLI_PLANNED_EARLY   /* layers up to the first probe */
+} sli_planned;
+
+/* Tokens that left the layers early, until they are taken along (early_exit.h): the text's last ones. */
+typedef struct sli_waiting {
+    uint32_t first, count; /* positions */
+    uint32_t layer[8];     /* that each goes on with */
+} sli_waiting;
 
 struct sl_session {
     sl_engine *engine;
@@ -327,12 +345,16 @@ struct sl_session {
     sli_tree tree;            /* the rows behind the position that sl_session_eval_tree evaluated; none after any other call */
     sl_token tree_tokens[SL_TREE_ROWS];
     bool tree_dense; /* all its rows were */
+    sli_waiting waiting;
+    bool settled; /* after a row with SLI_EVAL_SETTLED_ONLY */
 };
 
 /* Flags of sl_session_eval that only this folder gives. */
 enum {
     SLI_EVAL_DENSE_NEXT = 1 << 16, /* with SL_EVAL_MORE: what follows is dense, also where the engine has sparsity */
-    SLI_EVAL_FADE = 1 << 17        /* of dense rows: what earlier ones showed of the neurons counts less from now on */
+    SLI_EVAL_FADE = 1 << 17,       /* of dense rows: what earlier ones showed of the neurons counts less from now on */
+    SLI_EVAL_SETTLED_ONLY =
+        1 << 18 /* with SL_EVAL_EARLY: a token that is not settled at the last probe has no logits; session->settled says so */
 };
 
 /* One pass over the weights for `rows` tokens at positions session->position.. , or as they stand in a tree; does not advance the position.
@@ -346,6 +368,7 @@ typedef struct sli_pass_kind {
     bool tree; /* the rows are the last ones of session->tree */
     bool
         resident_only; /* a draft: one row that computes with what is in memory and leaves alone what is planned and read for the next pass */
+    int exit;          /* sli_exit_mode (early_exit.h); not 0: one row */
 } sli_pass_kind;
 SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
 

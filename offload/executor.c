@@ -7,6 +7,7 @@
 #include "core/mathx.h"
 #include "core/os.h"
 #include "offload/device_engine.h"
+#include "offload/early_exit.h"
 #include "offload/ffn_sparse.h"
 #include "offload/kv_spill.h"
 #include "offload/probe.h"
@@ -17,16 +18,7 @@
 
 #define ATTENTION_ROWS 32 /* rows of one attention task: enough to reuse a widened page, few enough to balance a causal triangle */
 
-typedef struct pass {
-    sl_session *session;
-    sl_engine *engine;
-    const sl_token *tokens;
-    uint32_t rows, pos0;
-    const sli_tree *tree; /* the rows are its last ones; NULL: they follow each other */
-    uint32_t first;       /* of a tree's rows */
-    bool sparse, sparq, resident_only;
-    bool pages; /* of sparq: whole ones */
-} pass;
+typedef sli_pass pass;
 
 typedef struct row_job {
     const pass *pass;
@@ -45,7 +37,7 @@ static sl_model *model_of(const pass *p)
 }
 static float *buffer_of(const pass *p, sl_buffer b)
 {
-    return p->engine->scratch.buffers[b];
+    return sli_pass_buffer(p, b);
 }
 /* Where a row stands in its text, and where its keys and values lie. */
 static uint32_t position_of(const pass *p, uint32_t row)
@@ -389,7 +381,7 @@ static void fill_rope_table(const pass *p, uint32_t table)
         }
 }
 
-static void fill_rope_tables(const pass *p)
+void sli_pass_turn(const pass *p)
 {
     for (uint32_t table = 0; model_of(p)->rope_dim > 0 && table < sl_model_rope_tables(model_of(p)); table++)
         fill_rope_table(p, table);
@@ -488,20 +480,26 @@ static bool without_bundles(const sl_engine *engine, bool sparse, bool singly)
     return sparse && singly && engine->bundles != NULL;
 }
 
-/* Tells the pager which units a pass will acquire: those that are neither resident nor about to be (`covered` units get their homes filled
- * by the pass before). */
-static sl_status plan_pass(sl_engine *engine, sli_planned what, bool head, uint32_t covered, sl_error *err)
+sl_status sli_pass_plan(sl_engine *engine, sli_planned what, bool head, sl_unit_id from, sl_unit_id to, sl_unit_id covered, sl_error *err)
 {
     uint32_t count = sli_units_of_pass(engine->model, engine->packed, &engine->units, what == SLI_PLANNED_ALL, head, engine->pass_plan);
     uint32_t absent = 0;
     for (uint32_t i = 0; i < count; i++) {
         sl_unit_id u = engine->pass_plan[i];
+        if (u < from || u >= to)
+            continue;
         bool here = sl_pager_resident(engine->pager, u) != NULL || (engine->device != NULL && engine->device->loaded[u]);
         bool stays = engine->units.units[u].home || engine->units.in_vram[u];
         if (!here && !(stays && u < covered))
             engine->pass_plan[absent++] = u;
     }
     return absent == 0 ? SL_OK : sl_pager_plan(engine->pager, engine->pass_plan, absent, err);
+}
+
+/* All units of a pass; `covered` ones get their homes filled by the pass before. */
+static sl_status plan_pass(sl_engine *engine, sli_planned what, bool head, uint32_t covered, sl_error *err)
+{
+    return sli_pass_plan(engine, what, head, 0, engine->units.count, covered, err);
 }
 
 static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
@@ -517,6 +515,8 @@ static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
     if (session->next_planned == SLI_PLANNED_NOTHING)
         SL_TRY(plan_pass(engine, what, head, 0, err));
     session->next_planned = SLI_PLANNED_NOTHING;
+    if (kind->plan_next && engine->early != NULL && !kind->next_dense)
+        return sli_exit_plan_next(session, err);
     if (kind->plan_next) {
         bool next_sparse = engine->sparsity.mode != SL_SPARSITY_OFF && !kind->next_dense;
         sli_planned next = without_bundles(engine, next_sparse, true) ? SLI_PLANNED_SPARSE : SLI_PLANNED_ALL;
@@ -545,7 +545,7 @@ static sl_status begin_draft(const pass *p, const sli_pass_kind *kind, sl_error 
 }
 
 /* Rows with logits are moved to the front of the residual, so that the head works on them alone. */
-static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
+sl_status sli_pass_head(const pass *p, uint32_t logits_rows, sl_error *err)
 {
     float *residual = buffer_of(p, SL_BUF_RESIDUAL);
     size_t d = model_of(p)->d;
@@ -553,14 +553,21 @@ static sl_status run_head(const pass *p, uint32_t logits_rows, sl_error *err)
     return run_program(p, model_of(p)->arch->head, 0, model_of(p)->layers * p->engine->units.layer_ops, logits_rows, err);
 }
 
+sl_status sli_pass_layer(const pass *p, uint32_t layer, sl_error *err)
+{
+    return run_program(p, model_of(p)->arch->layer, layer, layer * p->engine->units.layer_ops, p->rows, err);
+}
+
 static sl_status run(const pass *p, sli_probe *probe, uint32_t logits_rows, sl_error *err)
 {
     sl_engine *engine = p->engine;
     for (uint32_t layer = 0; layer < engine->model->layers; layer++) {
-        SL_TRY(run_program(p, engine->model->arch->layer, layer, layer * engine->units.layer_ops, p->rows, err));
+        SL_TRY(sli_pass_layer(p, layer, err));
+        if (engine->observer.see_residual != NULL)
+            SL_TRY(engine->observer.see_residual(engine->observer.ctx, p, layer, err));
         sli_probe_part(engine, probe, layer);
     }
-    return logits_rows > 0 ? run_head(p, logits_rows, err) : SL_OK;
+    return logits_rows > 0 ? sli_pass_head(p, logits_rows, err) : SL_OK;
 }
 
 static sl_status run_on_device(const pass *p, uint32_t logits_rows, sl_error *err)
@@ -572,6 +579,8 @@ static sl_status run_on_device(const pass *p, uint32_t logits_rows, sl_error *er
 sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err)
 {
     sl_engine *engine = session->engine;
+    if (engine->early != NULL && sli_exit_waiting(session) > 0 && kind.exit == SLI_EXIT_NOT)
+        SL_TRY(sli_exit_catch_up(session, err));
     pass p = {.session = session,
               .engine = engine,
               .tokens = tokens,
@@ -593,7 +602,9 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     sli_probe probe;
     sli_probe_begin(engine, &probe);
 
-    sl_status status = kind.resident_only ? begin_draft(&p, &kind, err) : plan(&p, &kind, err);
+    sl_status status = kind.resident_only          ? begin_draft(&p, &kind, err)
+                       : kind.exit != SLI_EXIT_NOT ? sli_exit_plan(&p, err)
+                                                   : plan(&p, &kind, err);
     unsigned first = sl_trace_begin(engine->trace, SL_TRACE_EMBEDDING, SL_TRACE_NONE, rows);
     sli_kv_note_write(&session->kv, slot_of(&p, 0), rows);
     if (status == SL_OK)
@@ -604,11 +615,13 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     if (status == SL_OK)
         status = embed(&p, err);
     if (status == SL_OK)
-        fill_rope_tables(&p);
+        sli_pass_turn(&p);
     sl_trace_end(engine->trace, first);
     sli_probe_part(engine, &probe, engine->model->layers);
     if (status == SL_OK)
-        status = engine->device != NULL ? run_on_device(&p, kind.logits_rows, err) : run(&p, &probe, kind.logits_rows, err);
+        status = engine->device != NULL      ? run_on_device(&p, kind.logits_rows, err)
+                 : kind.exit != SLI_EXIT_NOT ? sli_exit_run(&p, &kind, err)
+                                             : run(&p, &probe, kind.logits_rows, err);
     sli_probe_part(engine, &probe, engine->model->layers);
     sli_probe_end(engine, &probe, rows);
 

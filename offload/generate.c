@@ -254,6 +254,7 @@ static sl_status follow(generation *g, const sl_token **tokens, uint32_t *count,
     }
     unsigned sparse = s->engine->options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0;
     sparse |= s->engine->options.sparq_k > 0 ? SL_EVAL_SPARQ : 0;
+    sparse |= s->engine->early != NULL && !g->request->all_layers ? SL_EVAL_EARLY : 0;
     SL_TRY(sl_session_eval(s, &last, 1, SL_EVAL_LOGITS | sparse | (left > 1 ? SL_EVAL_MORE : 0), NULL, err));
     *one = pick(g);
     *tokens = one;

@@ -176,11 +176,23 @@ static uint64_t place_for_drafts(const chooser *c, sli_units *units, sl_unit_id 
     return neurons;
 }
 
+/* The head, which every token wants, then layers from the first one on: what is read is what may be left out. */
+static void place_for_exits(sli_units *units, uint64_t room)
+{
+    sl_policy_run head = {.first = units->body_count, .count = units->count - units->body_count}, body = {.count = units->body_count};
+    uint64_t given = sl_policy_prefixes(units->units, &head, 1, room);
+    sl_policy_prefixes(units->units, &body, 1, room - given);
+}
+
 static void give_homes(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)
 {
     p->draft_neurons = c->wishes->draft_resident ? place_for_drafts(c, units, order, room) : 0;
     if (p->draft_neurons > 0)
         return;
+    if (c->wishes->early_exit) {
+        place_for_exits(units, room);
+        return;
+    }
     uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, c->wishes->keep == NULL, true, order);
     uint32_t wanting = 0;
     for (uint32_t i = 0; i < count; i++)

@@ -1,5 +1,6 @@
 /* offload/session.c: a conversation's position in its KV cache. Tokens count only when every layer has seen them: a pass that fails leaves the position
  * where it was, and what it wrote beyond is overwritten later. */
+#include "offload/early_exit.h"
 #include "offload/kv_spill.h"
 
 #include <stdlib.h>
@@ -87,6 +88,10 @@ sl_status sli_session_check(const sl_session *s, const sl_token *tokens, size_t 
         return sl_fail(err, SL_INVALID, "sparse rows asked for; the engine was opened without sparsity");
     if ((flags & SL_EVAL_SPARQ) != 0 && e->options.sparq_k == 0)
         return sl_fail(err, SL_INVALID, "rows with SparQ attention asked for; the engine was opened without sparq_k");
+    if ((flags & SL_EVAL_EARLY) != 0 && e->early == NULL)
+        return sl_fail(err, SL_INVALID, "rows that may leave early asked for; the engine was opened without early_exit");
+    if ((flags & SL_EVAL_EARLY) != 0 && (flags & (SL_EVAL_ALL_LOGITS | SL_EVAL_SPARSE | SL_EVAL_DRAFT | SL_EVAL_SPARQ | SL_EVAL_GROW)) != 0)
+        return sl_fail(err, SL_INVALID, "rows that may leave early are all neurons and positions, and give logits of the last alone");
     for (size_t i = 0; i < count; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->model->vocab)
             return sl_fail(err, SL_INVALID, "token %d is not in the vocabulary of %u", tokens[i], e->model->vocab);
@@ -120,8 +125,8 @@ sl_status sli_session_pass(sl_session *s, const sl_token *tokens, uint32_t rows,
 sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count, unsigned flags, const float **logits, sl_error *err)
 {
     sl_engine *e = s->engine;
-    bool draft = (flags & SL_EVAL_DRAFT) != 0;
-    uint32_t start = s->position, most = draft ? 1 : e->price.batch;
+    bool draft = (flags & SL_EVAL_DRAFT) != 0, early = (flags & SL_EVAL_EARLY) != 0;
+    uint32_t start = s->position, most = draft || early ? 1 : e->price.batch;
     SL_TRY(sli_session_check(s, tokens, count, flags, err));
     if ((flags & SL_EVAL_GROW) != 0)
         return sl_fail(err, SL_INVALID, "only a tree grows: sl_session_eval_tree");
@@ -131,14 +136,18 @@ sl_status sl_session_eval(sl_session *s, const sl_token_id *tokens, size_t count
     for (size_t done = 0; done < count;) {
         uint32_t rows = (uint32_t)(count - done < most ? count - done : most);
         bool last = done + rows == count, wanted = last && (flags & SL_EVAL_LOGITS) != 0;
-        bool next_full = last ? (flags & SL_EVAL_MORE) != 0 : !draft && count - done - rows <= most && (flags & SL_EVAL_LOGITS) != 0;
+        bool next_full = last ? (flags & SL_EVAL_MORE) != 0
+                              : early || (!draft && count - done - rows <= most && (flags & SL_EVAL_LOGITS) != 0);
         sli_pass_kind kind = {.logits_rows = !wanted ? 0
                                              : all   ? rows
                                                      : 1,
                               .sparse = (flags & SL_EVAL_SPARSE) != 0,
                               .sparq = (flags & SL_EVAL_SPARQ) != 0,
                               .plan_next = next_full,
-                              .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0,
+                              .next_dense = (flags & SLI_EVAL_DENSE_NEXT) != 0 || (e->early != NULL && !early && !last),
+                              .exit = !early                                 ? SLI_EXIT_NOT
+                                      : (flags & SLI_EVAL_SETTLED_ONLY) != 0 ? SLI_EXIT_ONLY
+                                                                             : SLI_EXIT_MAY,
                               .resident_only = draft};
         sl_status status = sli_session_pass(s, tokens + done, rows, kind, err);
         if (status != SL_OK) {

@@ -19,6 +19,8 @@ static unsigned model_flags(const sl_engine *e)
 {
     uint64_t neurons = (uint64_t)e->model->layers * e->model->ff;
     unsigned attention = e->options.sparq_k > 0 ? SL_EVAL_SPARQ : 0;
+    if (e->early != NULL)
+        return SL_EVAL_EARLY | SLI_EVAL_SETTLED_ONLY;
     if (e->options.sparsity != SL_SPARSITY_OFF)
         return SL_EVAL_SPARSE | attention;
     if (e->price.draft_neurons == 0 || e->price.draft_neurons == neurons)
@@ -34,9 +36,9 @@ static sl_status choose_drafters(sli_sirius *s, sl_error *err)
     if (who == SL_DRAFTER_AUTO)
         who = flags != 0 ? SL_DRAFTER_MIXED : SL_DRAFTER_LOOKUP;
     if ((who != SL_DRAFTER_LOOKUP || s->how->tree != 0) && flags == 0)
-        return sl_fail(
-            err, SL_INVALID,
-            "drafts by the model itself take sparsity, or a packed file of which attention, head and some neurons stay in memory");
+        return sl_fail(err, SL_INVALID,
+                       "drafts by the model itself take sparsity, early exit, or a packed file of which attention, head and some neurons "
+                       "stay in memory");
     if (who == SL_DRAFTER_LOOKUP && s->how->tree != 0)
         return sl_fail(err, SL_INVALID, "a lookup is a chain: a tree takes the model itself as a drafter, or both (mixed)");
     if (who != SL_DRAFTER_MODEL)
@@ -53,6 +55,8 @@ static sl_status check_wish(const sl_engine *e, const sl_drafting *how, int32_t 
         return sl_fail(err, SL_INVALID, "drafter %d; known are auto (0), lookup (1), model (2) and mixed (3)", (int)how->drafter);
     if (!(how->least_chance >= 0 && how->least_chance <= 1))
         return sl_fail(err, SL_INVALID, "a least chance of %g of a draft; it lies within 0..1", (double)how->least_chance);
+    if (e->early != NULL && (how->tree != 0 || how->tokens < 0 || how->tokens > SL_EXIT_DRAFT_MAX))
+        return sl_fail(err, SL_INVALID, "drafts by early exit are chains of a fixed number of tokens, at most %d", SL_EXIT_DRAFT_MAX);
     if (how->tree != 0)
         return sli_sirius_tree_check(e, how, err);
     if (how->tokens < SL_DRAFT_AUTO)

@@ -81,6 +81,9 @@ typedef struct sl_breakdown {
     sl_layer_cost layer[SL_BREAKDOWN_LAYERS_MAX + 1]; /* behind the model's layers: embedding and head */
 } sl_breakdown;
 
+#define SL_EXIT_AGREEMENT 0.99
+#define SL_EXIT_DRAFT_MAX 7 /* tokens of a draft by early exit, at most */
+
 typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
@@ -124,6 +127,11 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
+    /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
+     * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
+     * sparsity, SparQ, kv_spill, draft_resident, a device. */
+    sl_early_exit early_exit;
+    double exit_agreement; /* above 0, below 1; default SL_EXIT_AGREEMENT */
     /* Filled as passes go; the caller's, who may zero it between two calls and keeps it until the engine is closed. NULL: nothing is measured. */
     sl_breakdown *breakdown;
     uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
@@ -166,9 +174,24 @@ typedef struct sl_engine_info {
     uint64_t predictor_bytes;               /* resident */
     uint32_t sparq_k, sparq_r, sparq_local; /* as they are used; 0: off */
     bool sparq_reallocate, sparq_pages;
-    double draft_density; /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
+    const char *early_exit; /* "off", "svm", "crf", "gap" */
+    double exit_agreement, exit_held_agreement,
+        exit_held_layers;                             /* asked for; reached, and the mean of layers, on the text that was held out */
+    uint32_t exit_probes, exit_first, exit_shortlist; /* layers that are probed, the first of them (from 1), tokens looked at (0: all) */
+    uint64_t exit_streamed_bytes;                     /* that are read for layers behind the first probe: what can be saved of a token */
+    double draft_density;                             /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
 } sl_engine_info;
 void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);
+
+typedef struct sl_early_exit_stats { /* of rows with SL_EVAL_EARLY, since open */
+    uint64_t tokens, exits;          /* those that left early, drafts included */
+    uint64_t given_up;               /* drafts that were not settled at the last probe */
+    uint64_t layers, probes;         /* that they took, all together (of a draft that was given up: none) */
+    double probe_s;                  /* that probes took */
+    /* What was not read because tokens had left; what was read to bring them to the end before a prompt or a check, where no token went along. */
+    uint64_t bytes_left_out, bytes_made_up;
+    uint64_t catch_ups;
+} sl_early_exit_stats;
 
 typedef struct sl_engine_stats { /* since open, monotonic */
     const char *io_engine;
@@ -187,6 +210,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t neurons_late, neurons_dropped;        /* asked for ahead and not there in time: waited for, left out (late_drop) */
     uint64_t sparq_bytes_moved, sparq_dense_bytes; /* of keys and values, by rows with SL_EVAL_SPARQ; what they would have read without */
     uint64_t neurons_compared, neurons_compared_right; /* members that were held against the exact set; those that are in it */
+    sl_early_exit_stats early_exit;
 } sl_engine_stats;
 void sl_engine_measure(const sl_engine *engine, sl_engine_stats *out);
 
@@ -228,8 +252,9 @@ typedef enum sl_eval_flags {
     /* With options.draft_resident: only neurons that are in memory take part. Reads no weights (but for the token's embedding where the head has a
      * matrix of its own), and reads for what follows go on. Row by row; logits of the last. The result depends on the budget. */
     SL_EVAL_DRAFT = 16,
-    SL_EVAL_GROW = 32,  /* of a tree: its rows join those of the calls before */
-    SL_EVAL_SPARQ = 64, /* with options.sparq_k: each row attends with SparQ, as if it came alone */
+    SL_EVAL_GROW = 32,   /* of a tree: its rows join those of the calls before */
+    SL_EVAL_SPARQ = 64,  /* with options.sparq_k: each row attends with SparQ, as if it came alone */
+    SL_EVAL_EARLY = 128, /* with options.early_exit: row by row, each may leave the layers early; logits of the last */
 } sl_eval_flags;
 
 /* Appends `count` tokens. On failure the session stays where it was, or, after more than a batch, where sl_session_reach says. *logits (may be NULL) points to [rows][vocab] floats of the session, valid until
@@ -288,7 +313,7 @@ typedef enum sl_accept {
 typedef enum sl_drafter {
     SL_DRAFTER_AUTO = 0, /* mixed where the model can draft, else lookup */
     SL_DRAFTER_LOOKUP,   /* what followed when the text went like this before; free */
-    SL_DRAFTER_MODEL,    /* the model itself, with options.sparsity or with what is in memory (options.draft_resident) */
+    SL_DRAFTER_MODEL,    /* the model itself, with options.sparsity, early_exit or with what is in memory (options.draft_resident) */
     SL_DRAFTER_MIXED     /* lookup where it promises more, else the model */
 } sl_drafter;
 #define SL_SAMPLE_TOP_K_MAX 256
@@ -318,7 +343,8 @@ typedef struct sl_request {
     uint64_t seed;
     float temperature, top_p, min_p, repeat_penalty; /* 0 / 1 / 0 / 1: off */
     int32_t top_k, repeat_last_n;                    /* 0: off */
-    sl_drafting drafting;                            /* with it decoding is dense, and options.sparsity only drafts */
+    sl_drafting drafting;                            /* with it decoding is dense, and options.sparsity or early_exit only draft */
+    bool all_layers;                                 /* with options.early_exit: without, as if it were off */
     uint32_t
         logprobs; /* likeliest tokens to be told of each token's place, up to SL_LOGPROBS_MAX; 0: none, nor the token's. Without drafting */
     /* Text as it comes, whole UTF-8 characters, never part of a stop string; return false to stop. */

@@ -277,7 +277,7 @@ static void interrupt_anywhere(const sl_engine_options *options, const sl_drafti
         tripwire wire = {s.engine, at};
         sl_result first, rest = {0};
         sl_error err = {0};
-        s.engine->observer = (sli_observer){trip, &wire};
+        s.engine->observer = (sli_observer){.see = trip, .ctx = &wire};
         request = request_of(ALL);
         request.temperature = 0.4f;
         request.drafting = *how;

@@ -206,7 +206,7 @@ static void a_prompt_that_is_tried_again_chooses_the_same_neurons(void **unused)
         check(sl_session_open(engine, &session, &err), &err);
         check(sl_session_eval(session, before, 3, 0, NULL, &err), &err);
         if (broken) {
-            engine->observer = (sli_observer){interrupt_at_second_layer, engine};
+            engine->observer = (sli_observer){.see = interrupt_at_second_layer, .ctx = engine};
             assert_int_equal(sl_session_eval(session, prompt, 8, 0, NULL, &err), SL_INTERRUPTED);
             engine->observer = (sli_observer){0};
         }

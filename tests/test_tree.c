@@ -415,7 +415,7 @@ static void an_interrupted_tree_leaves_the_session_and_the_rows_before_it(void *
         tripwire wire = {s.engine, at};
         begin_text(&s, 50);
         eval_tree(&s, &t, 0, 8, 0);
-        s.engine->observer = (sli_observer){trip, &wire};
+        s.engine->observer = (sli_observer){.see = trip, .ctx = &wire};
         assert_int_equal(
             sl_session_eval_tree(s.session, other.tokens + 8, t.parents + 8, ROWS - 8, SL_EVAL_LOGITS | SL_EVAL_GROW, NULL, &err),
             SL_INTERRUPTED);

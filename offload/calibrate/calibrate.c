@@ -140,6 +140,26 @@ static sl_status measure_sensitivity(work *w, const sl_engine_options *options, 
     return sli_sensitivity(options, tokens, count, &watch, sli_weights_model(w->weights), w->sensitivity, err);
 }
 
+static bool on_probed(void *ctx, uint64_t done, uint64_t total)
+{
+    const work *w = ctx;
+    return w->options->progress == NULL || w->options->progress(w->options->ctx, SLI_CALIBRATE_PROBING, done, total);
+}
+
+static void on_note(void *ctx, const char *line)
+{
+    const work *w = ctx;
+    if (w->options->note != NULL)
+        w->options->note(w->options->ctx, line);
+}
+
+static sl_status learn_exits(work *w, const sl_engine_options *options, const sl_token_id *tokens, size_t count, sl_error *err)
+{
+    sl_tool_watch watch = {on_probed, on_note, w};
+    return sli_exit_learn(options, &w->options->exits, w->options->text, w->options->text_bytes, tokens, (uint32_t)count, &watch,
+                          &w->out->exits, err);
+}
+
 static sl_status read_text(work *w, sl_error *err)
 {
     const sli_calibrate_options *o = w->options;
@@ -176,6 +196,8 @@ static sl_status read_text(work *w, sl_error *err)
     w->engine = NULL;
     if (status == SL_OK)
         status = measure_sensitivity(w, &options, tokens, count, err);
+    if (status == SL_OK)
+        status = learn_exits(w, &options, tokens, count, err);
     free(tokens);
     return status;
 }
@@ -441,5 +463,6 @@ void sli_calibration_free(sli_calibration *c)
     free(c->blob_bytes);
     free(c->orders);
     free(c->curves);
+    sli_exit_found_free(&c->exits);
     *c = (sli_calibration){0};
 }

@@ -6,14 +6,16 @@
  *   quality.c     how much they lose, and recall, on rows that no fit has seen        weights.c  matrices as floats
  *   order.c       the order in which neurons are stored
  *   sensitivity.c how much each layer matters      store.c    into the packed file
+ *   exit_*.c      when a token's answer is settled before the last layer (offload/exit.h)
  *   choose.c      which kind of guess a model gets, by measurement on some layers     calibrate.c  all of it in turn
  *
- * Nothing is trained by gradient: fits are closed forms and rounding, seeds are fixed, and the same input gives the same output on one machine.
+ * Predictors are not trained by gradient: their fits are closed forms and rounding. Seeds are fixed, and the same input gives the same output on one machine.
  *
  * Threads: one call, one thread, which has a crew of its own. */
 #ifndef SL_OFFLOAD_CALIBRATE_H
 #define SL_OFFLOAD_CALIBRATE_H
 
+#include "offload/calibrate/exit_observe.h"
 #include "offload/calibrate/quality.h"
 #include "offload/density.h"
 #include "offload/sluice.h"
@@ -26,7 +28,8 @@ typedef enum sli_calibrate_stage {
     SLI_CALIBRATE_READING,
     SLI_CALIBRATE_CHOOSING,
     SLI_CALIBRATE_FITTING,
-    SLI_CALIBRATE_MEASURING
+    SLI_CALIBRATE_MEASURING,
+    SLI_CALIBRATE_PROBING
 } sli_calibrate_stage;
 
 typedef struct sli_calibrate_options {
@@ -38,6 +41,7 @@ typedef struct sli_calibrate_options {
     uint64_t predictor_bytes;  /* of all layers together, at most; 0: 15 % of the feed-forwards' */
     uint32_t tokens;           /* 0: the default; fewer where the text is shorter */
     uint32_t threads;
+    sli_exit_wish exits;
     /* False stops with SL_INTERRUPTED. */
     bool (*progress)(void *ctx, sli_calibrate_stage stage, uint64_t done, uint64_t total);
     void (*note)(void *ctx, const char *line);
@@ -80,6 +84,7 @@ typedef struct sli_calibration {
     size_t *blob_bytes;
     uint32_t **orders; /* [layer][ff]; order[place] = neuron */
     float *curves;     /* [layer][SLI_DENSITY_POINTS + 1] */
+    sli_exit_found exits;
 } sli_calibration;
 
 /* SL_INVALID: an empty or tiny text, a budget for predictors that fits none. SL_UNSUPPORTED: no OpenBLAS, no gates. SL_NO_BUDGET, SL_NO_MEMORY, SL_IO,

@@ -130,7 +130,7 @@ sl_status sli_observe(sl_engine *engine, const sl_token_id *tokens, uint32_t cou
     if (s.halves == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for observing");
     sl_status status = open_spool(beside, &out->file, err);
-    engine->observer = (sli_observer){see, &s};
+    engine->observer = (sli_observer){.see = see, .ctx = &s};
     if (status == SL_OK)
         status = read_text(engine, &s, tokens, count, watch, err);
     engine->observer = (sli_observer){0};

@@ -11,7 +11,7 @@ sl_status sli_calibration_store(const sli_calibration *c, const char *in_path, c
                                 sli_pack_result *result, sl_error *err)
 {
     char(*names)[NAME_MAX_BYTES] = calloc(c->layers, sizeof *names), kind[64];
-    sli_pack_tensor *tensors = calloc(c->layers, sizeof *tensors);
+    sli_pack_tensor *tensors = calloc((size_t)c->layers + 1, sizeof *tensors);
     if (names == NULL || tensors == NULL) {
         free(names);
         free(tensors);
@@ -22,6 +22,8 @@ sl_status sli_calibration_store(const sli_calibration *c, const char *in_path, c
         tensors[i] = (sli_pack_tensor){
             .name = names[i], .type = SL_TYPE_I8, .dims = 1, .shape = {c->blob_bytes[i], 1, 1, 1}, .data = c->blobs[i]};
     }
+    tensors[c->layers] = (sli_pack_tensor){
+        .name = SLI_EXIT_TENSOR, .type = SL_TYPE_I8, .dims = 1, .shape = {c->exits.blob_bytes, 1, 1, 1}, .data = c->exits.blob};
     snprintf(kind, sizeof kind, "%s, %.2f signs per weight", c->table[c->chosen].name, c->table[c->chosen].bits);
     sli_pack_key keys[] = {
         {SLI_DENSITY_KEY, SL_GGUF_F32, true, (uint64_t)c->layers * (SLI_DENSITY_POINTS + 1), c->curves},
@@ -34,7 +36,7 @@ sl_status sli_calibration_store(const sli_calibration *c, const char *in_path, c
                                 .orders = (const uint32_t *const *)c->orders,
                                 .layer_count = c->layers,
                                 .tensors = tensors,
-                                .tensor_count = c->layers,
+                                .tensor_count = c->layers + (size_t)(c->exits.blob != NULL),
                                 .keys = keys,
                                 .key_count = sizeof keys / sizeof *keys,
                                 .drop_calibration = true,

@@ -21,7 +21,7 @@ typedef struct calibrating {
 
 static bool on_progress(void *ctx, sli_calibrate_stage stage, uint64_t done, uint64_t total)
 {
-    static const char *const doing[] = {"reading the text", "comparing predictors", "fitting layers", "measuring layers"};
+    static const char *const doing[] = {"reading the text", "comparing predictors", "fitting layers", "measuring layers", "probing layers"};
     (void)ctx;
     return cli_progress((void *)(uintptr_t)doing[stage], done, total);
 }
@@ -73,6 +73,11 @@ static sl_status work(calibrating *c, sl_error *err)
                                      .predictor_bytes = args->predictor_bytes,
                                      .tokens = (uint32_t)args->tokens,
                                      .threads = (uint32_t)args->threads,
+                                     .exits = {.none = args->exit_every == 0,
+                                               .first = (uint32_t)args->exit_first,
+                                               .every = args->exit_every > 0 ? (uint32_t)args->exit_every : 0,
+                                               .whole_vocabulary = args->exit_shortlist == 0,
+                                               .shortlist = args->exit_shortlist > 0 ? (uint32_t)args->exit_shortlist : 0},
                                      .progress = on_progress,
                                      .note = on_note,
                                      .ctx = c};
@@ -93,6 +98,58 @@ static json_t *json_quality(const sli_quality *q)
                      q->recall[1]);
 }
 
+static const char *const exit_names[SLI_EXIT_KINDS] = {"svm", "crf", "gap"};
+
+/* The classifiers as they are stored. */
+static bool exits_of(const sli_calibration *f, sli_exits *out)
+{
+    const uint32_t *words = f->exits.blob;
+    if (words == NULL)
+        return false;
+    sli_exit_shape shape = {words[SLI_EXIT_LAYERS], words[SLI_EXIT_D], words[SLI_EXIT_VOCAB]};
+    return sli_exits_view(f->exits.blob, f->exits.blob_bytes, &shape, out) == NULL;
+}
+
+static json_t *json_exits(const sli_calibration *f)
+{
+    sli_exits x;
+    if (!exits_of(f, &x))
+        return json_null();
+    json_t *probes = json_array(), *by = json_object();
+    for (uint32_t i = 0; i < x.probe_count; i++)
+        json_array_append_new(probes, json_integer(x.probes[i] + 1));
+    for (int kind = 0; kind < SLI_EXIT_KINDS; kind++) {
+        json_t *points = json_array();
+        for (uint32_t i = 0; i < x.point_count; i++)
+            json_array_append_new(points,
+                                  json_pack("{s:f, s:f, s:f}", "asked", (double)x.asked[i], "agreement",
+                                            (double)x.points[kind][i].agreement, "layers_mean", (double)x.points[kind][i].layers_mean));
+        json_object_set_new(by, exit_names[kind], points);
+    }
+    return json_pack("{s:o, s:i, s:i, s:s, s:i, s:o, s:I, s:f}", "probed_layers", probes, "shortlist", (int)x.shortlist_count, "rows",
+                     (int)f->exits.lessons.rows, "machine", x.radial ? "radial" : "linear", "layers", (int)x.layers, "by", by, "bytes",
+                     (json_int_t)f->exits.blob_bytes, "seconds", f->exits.seconds);
+}
+
+static void print_exits(const sli_calibration *f)
+{
+    sli_exits x;
+    if (!exits_of(f, &x))
+        return;
+    fprintf(stderr, "early exit: %u layers probed from %d on, ", x.probe_count, x.probes[0] + 1);
+    if (x.shortlist_count > 0)
+        fprintf(stderr, "%u tokens looked at", x.shortlist_count);
+    else
+        fputs("all tokens looked at", stderr);
+    fprintf(stderr, "; layers of %u that held-out tokens take at an agreement of 0.8, 0.95 and 0.99:", x.layers);
+    for (int kind = 0; kind < SLI_EXIT_KINDS; kind++) {
+        fprintf(stderr, "%s %s%s", kind > 0 ? "," : "", exit_names[kind], kind > 0 ? "" : x.radial ? " (radial)" : " (linear)");
+        for (double asked = 0.8; asked < 1; asked += asked < 0.9 ? 0.15 : 0.04)
+            fprintf(stderr, " %.1f", (double)sli_exit_point_of(&x, (sl_early_exit)(kind + 1), asked)->layers_mean);
+    }
+    fputc('\n', stderr);
+}
+
 static json_t *json_found(const calibrating *c)
 {
     const sli_calibration *f = &c->found;
@@ -104,11 +161,11 @@ static json_t *json_found(const calibrating *c)
     for (int i = 0; i < SLI_ORDER_COUNT; i++)
         json_array_append_new(orders, json_pack("{s:s, s:f, s:f, s:f}", "order", order_names[i], "reads", f->runs[i], "rows_read",
                                                 f->places[i], "first_fifth", f->first_fifth[i]));
-    return json_pack("{s:s, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:f, s:f, s:I, s:O}", "file", c->out_path, "tokens", (json_int_t)f->tokens,
-                     "predictor_bytes", (json_int_t)f->predictor_bytes, "ffn_bytes", (json_int_t)f->ffn_bytes, "share",
-                     (double)f->predictor_bytes / (double)f->ffn_bytes, "predictors", table, "quality", json_quality(&f->quality), "orders",
-                     orders, "read_s", f->read_s, "fit_s", f->fit_s, "peak_rss_bytes", (json_int_t)sl_peak_rss_bytes(), "warnings",
-                     c->warnings);
+    return json_pack("{s:s, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:f, s:f, s:I, s:o, s:O}", "file", c->out_path, "tokens",
+                     (json_int_t)f->tokens, "predictor_bytes", (json_int_t)f->predictor_bytes, "ffn_bytes", (json_int_t)f->ffn_bytes,
+                     "share", (double)f->predictor_bytes / (double)f->ffn_bytes, "predictors", table, "quality", json_quality(&f->quality),
+                     "orders", orders, "read_s", f->read_s, "fit_s", f->fit_s, "peak_rss_bytes", (json_int_t)sl_peak_rss_bytes(), "exits",
+                     json_exits(f), "warnings", c->warnings);
 }
 
 static void print_table(const sli_calibration *f)
@@ -135,14 +192,15 @@ static void print_found(const calibrating *c)
     fprintf(stderr, "reads per layer and token for %u of %u neurons (rows read; share of them in the first fifth):", f->wanted, f->ff);
     for (int i = 0; i < SLI_ORDER_COUNT; i++)
         fprintf(stderr, "%s %s %.0f (%.0f; %.2f)", i == 0 ? "" : ",", order_names[i], f->runs[i], f->places[i], f->first_fifth[i]);
+    fputc('\n', stderr);
+    print_exits(f);
     sl_format_size(f->predictor_bytes, size);
     sl_format_size(sl_peak_rss_bytes(), peak);
-    fprintf(
-        stderr,
-        "\n%s: predictor %s (%.1f %% of the feed-forwards), all layers: lost %.4f / %.4f, recall %.3f / %.3f; %u tokens in %.1f s, fits "
-        "%.1f s, all %.1f s, peak memory %s\n",
-        c->out_path, size, 100 * (double)f->predictor_bytes / (double)f->ffn_bytes, f->quality.lost[0], f->quality.lost[1],
-        f->quality.recall[0], f->quality.recall[1], f->tokens, f->read_s, f->fit_s, (double)(sl_now_ns() - c->started_ns) * 1e-9, peak);
+    fprintf(stderr,
+            "%s: predictor %s (%.1f %% of the feed-forwards), all layers: lost %.4f / %.4f, recall %.3f / %.3f; %u tokens in %.1f s, fits "
+            "%.1f s, all %.1f s, peak memory %s\n",
+            c->out_path, size, 100 * (double)f->predictor_bytes / (double)f->ffn_bytes, f->quality.lost[0], f->quality.lost[1],
+            f->quality.recall[0], f->quality.recall[1], f->tokens, f->read_s, f->fit_s, (double)(sl_now_ns() - c->started_ns) * 1e-9, peak);
 }
 
 int cli_calibrate(const cli_args *args)

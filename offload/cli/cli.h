@@ -36,7 +36,7 @@ typedef struct cli_args {
     const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
         *type, *sparsity, *predictor, *late, *order, *zeros, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes,
         *kind, *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers,
-        *session;
+        *session, *early_exit;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     const char *rates; /* of prune */
@@ -48,10 +48,10 @@ typedef struct cli_args {
     double io_seconds;
     bool no_warmup, progress, breakdown;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
-        sparq_k, sparq_r, sparq_local, fewshot, limit;
+        sparq_k, sparq_r, sparq_local, fewshot, limit, exit_first, exit_every, exit_shortlist; /* the last two: -1 when not given */
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance,
-        neurons;    /* the last four: -1 when not given */
-    double advance; /* 0 when not given */
+        neurons;                    /* the last four: -1 when not given */
+    double advance, exit_agreement; /* 0 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
         quick, skip_broken, no_refit;
 } cli_args;
@@ -97,6 +97,9 @@ SL_MUST_USE sl_status cli_write_trace(const sl_engine *engine, const char *path,
 SL_MUST_USE sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err);
 /* Tells the user, and keeps it for --json in `warnings`. */
 void cli_note(json_t *warnings, const char *line);
+/* --early-exit as the flags say, and what drafts make of it. */
+SL_MUST_USE sl_status cli_exit_options(const cli_args *args, sl_engine_options *out, sl_error *err);
+SL_MUST_USE sl_status cli_exit_drafting(const cli_args *args, sl_engine_options *options, const sl_drafting *drafting, sl_error *err);
 /* Drafting as the flags say; what the engine has to know of it goes into `options`, whose sparsity is set. */
 SL_MUST_USE sl_status cli_drafting_options(const cli_args *args, sl_engine_options *options, sl_drafting *out, sl_error *err);
 
@@ -117,6 +120,9 @@ void cli_print_sparsity(const sl_engine *engine); /* a line for people, on stder
 
 json_t *cli_json_sparq(const sl_engine *engine);
 void cli_print_sparq(const sl_engine *engine); /* the same for attention to a part of the cache */
+
+json_t *cli_json_early_exit(const sl_engine *engine);
+void cli_print_early_exit(const sl_engine *engine); /* of tokens that left layers out; nothing where none could */
 
 json_t *cli_json_kv(const sl_engine *engine);
 void cli_print_kv(const sl_engine *engine); /* and for a cache that spills */

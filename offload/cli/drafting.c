@@ -94,8 +94,9 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
         [SL_DRAFTER_AUTO] = "auto", [SL_DRAFTER_LOOKUP] = "lookup", [SL_DRAFTER_MODEL] = "model", [SL_DRAFTER_MIXED] = "mixed"};
     int policy, drafter;
     bool sets = options->sparsity != SL_SPARSITY_OFF;
-    /* A lookup costs nothing, so it is the default; a set of neurons, or SparQ, alone is the approximation that was asked for. */
-    int32_t tokens = sets || options->sparq_k > 0 ? 0 : SL_DRAFT_AUTO;
+    /* A lookup costs nothing, so it is the default; a set of neurons, SparQ, or early exit, alone is the approximation that was asked for. */
+    bool early = options->early_exit != SL_EARLY_EXIT_OFF;
+    int32_t tokens = sets || early || options->sparq_k > 0 ? 0 : SL_DRAFT_AUTO;
     if (a->draft != NULL)
         SL_TRY(parse_draft(a->draft, &tokens, err));
     SL_TRY(check_belonging(a, tokens, err));
@@ -114,6 +115,7 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
         return sl_fail(err, SL_INVALID, "--accept sample judges one draft at a time: it takes chains, no --tree");
     if (out->tree != 0 && drafter == SL_DRAFTER_LOOKUP)
         return sl_fail(err, SL_INVALID, "--drafter lookup gives chains: --tree wants model or mixed");
+    SL_TRY(cli_exit_drafting(a, options, out, err));
     bool lookup_only = drafter == SL_DRAFTER_LOOKUP || (drafter == SL_DRAFTER_AUTO && !sets && out->tree == 0);
     if (out->tokens != 0 && options->sparq_k > 0 && lookup_only)
         return sl_fail(
@@ -121,7 +123,7 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
             "--sparq-k has no meaning where drafts are looked up and checks are dense: --drafter model drafts with it, --draft 0 "
             "decodes with it");
     /* Wants another division of the memory and, as yet, gains nothing (bench/SPEED.md): only for who asks. */
-    options->draft_resident = out->tokens != 0 && !sets && (drafter > SL_DRAFTER_LOOKUP || out->tree != 0);
+    options->draft_resident = out->tokens != 0 && !sets && !early && (drafter > SL_DRAFTER_LOOKUP || out->tree != 0);
     options->draft_max = rows_behind(out) + (out->tree > 0 && drafter != SL_DRAFTER_MODEL ? LOOKUP_ROWS : 0);
     if (out->tree != 0 && options->draft_max >= SL_TREE_ROWS_MAX)
         options->draft_max = SL_TREE_ROWS_MAX - 1;
@@ -149,11 +151,12 @@ sl_status cli_settle_drafting(cli_run_state *s, sl_error *err)
     sl_drafting *d = &s->drafting;
     sl_engine_describe(s->engine, &info);
     bool by_model = d->drafter > SL_DRAFTER_LOOKUP || d->tree != 0;
-    if (by_model && strcmp(info.sparsity, "off") == 0 && info.draft_density == 0)
-        return sl_fail(err, SL_INVALID,
-                       "%s %s needs --sparsity coarse or fine, or a packed file and a budget that holds its attention and head: the "
-                       "model drafts with a part of its neurons",
-                       a->drafter != NULL ? "--drafter" : "--tree", a->drafter != NULL ? a->drafter : a->tree);
+    if (by_model && strcmp(info.sparsity, "off") == 0 && strcmp(info.early_exit, "off") == 0 && info.draft_density == 0)
+        return sl_fail(
+            err, SL_INVALID,
+            "%s %s needs --sparsity coarse or fine, --early-exit, or a packed file and a budget that holds its attention and head: the "
+            "model drafts with a part of its neurons",
+            a->drafter != NULL ? "--drafter" : "--tree", a->drafter != NULL ? a->drafter : a->tree);
     if (a->draft == NULL && a->tree == NULL && info.streamed_bytes == 0)
         d->tokens = 0; /* where nothing is read, a check is no cheaper than its rows */
     if (d->tokens > 0)

@@ -9,15 +9,21 @@
 #include <string.h>
 #include <unistd.h>
 
+#define EARLY_DRAFT     "7" /* the most that drafts by early exit may have */
 #define CORRECTED_DRAFT "8" /* tokens between checks, and who judges, where no flag says: the paper's lossy mode */
 
 const char *const cli_eval_modes[CLI_EVAL_MODES] = {"dense", "sparse", "corrected"};
 
 /* ---- flags ---- */
 
+static bool leaves_early(const cli_args *a)
+{
+    return a->early_exit != NULL && strcmp(a->early_exit, "off") != 0;
+}
+
 static bool approximates(const cli_args *a)
 {
-    return (a->sparsity != NULL && strcmp(a->sparsity, "off") != 0) || a->sparq_k > 0;
+    return (a->sparsity != NULL && strcmp(a->sparsity, "off") != 0) || a->sparq_k > 0 || leaves_early(a);
 }
 
 static sl_status choose_modes(cli_eval *e, sl_error *err)
@@ -37,9 +43,9 @@ static sl_status choose_modes(cli_eval *e, sl_error *err)
     if (a->modes != NULL && a->modes[0] == '\0')
         return sl_fail(err, SL_INVALID, "--modes: name one or more of dense, sparse and corrected, with commas between them");
     if (!sparse && (e->modes[CLI_EVAL_SPARSE].asked || e->modes[CLI_EVAL_CORRECTED].asked))
-        return sl_fail(err, SL_INVALID, "--modes %s: say what is sparse: --sparsity coarse or fine, or --sparq-k", a->modes);
+        return sl_fail(err, SL_INVALID, "--modes %s: say what is sparse: --sparsity coarse or fine, --sparq-k, or --early-exit", a->modes);
     if (sparse && !e->modes[CLI_EVAL_SPARSE].asked && !e->modes[CLI_EVAL_CORRECTED].asked)
-        return sl_fail(err, SL_INVALID, "--modes dense has no use for --sparsity or --sparq-k");
+        return sl_fail(err, SL_INVALID, "--modes dense has no use for --sparsity, --sparq-k or --early-exit");
     return SL_OK;
 }
 
@@ -48,7 +54,7 @@ static cli_args args_of(const cli_args *a, int mode)
 {
     cli_args m = *a;
     if (mode == CLI_EVAL_CORRECTED) {
-        m.draft = a->draft != NULL ? a->draft : a->tree != NULL ? NULL : CORRECTED_DRAFT;
+        m.draft = a->draft != NULL ? a->draft : a->tree != NULL ? NULL : leaves_early(a) ? EARLY_DRAFT : CORRECTED_DRAFT;
         m.drafter = a->drafter != NULL ? a->drafter : "model";
         m.accept = a->accept != NULL ? a->accept : "threshold";
         return m;
@@ -62,6 +68,8 @@ static cli_args args_of(const cli_args *a, int mode)
         m.density = -1;
         m.uniform_density = false;
         m.sparq_k = m.sparq_r = m.sparq_local = 0;
+        m.early_exit = NULL;
+        m.exit_agreement = 0;
     }
     return m;
 }
@@ -213,6 +221,8 @@ static void describe(cli_eval *e, int mode, const sl_engine_info *info, const sl
         snprintf(sets, sizeof sets, "%s %.3g", info->sparsity, info->density);
     if (info->sparq_k > 0)
         snprintf(positions, sizeof positions, "%sSparQ %u of %u components", sets[0] != '\0' ? ", " : "", info->sparq_k, info->sparq_r);
+    if (strcmp(info->early_exit, "off") != 0)
+        snprintf(sets, sizeof sets, "early exit %s %.4g", info->early_exit, info->exit_agreement);
     snprintf(e->how[mode], sizeof e->how[mode], "%s%s%s", sets, positions, drafts);
 }
 
@@ -232,7 +242,8 @@ static sl_status run_mode(cli_eval *e, int mode, clock_of *clock, sl_error *err)
     options.draft_max = options.draft_max > SL_TASK_ROWS ? options.draft_max : SL_TASK_ROWS;
     SL_TRY(sl_engine_open(&options, &s.engine, err));
     cli_catch_interrupt(s.engine);
-    unsigned sparse = (options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0u) | (options.sparq_k > 0 ? SL_EVAL_SPARQ : 0u);
+    unsigned sparse = (options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0u) | (options.sparq_k > 0 ? SL_EVAL_SPARQ : 0u) |
+                      (options.early_exit != SL_EARLY_EXIT_OFF ? SL_EVAL_EARLY : 0u);
     sl_status status = cli_settle_drafting(&s, err);
     if (status == SL_OK)
         status = sl_task_open(s.engine, sparse, &s.drafting, &runner, err);
@@ -247,6 +258,8 @@ static sl_status run_mode(cli_eval *e, int mode, clock_of *clock, sl_error *err)
         m->bytes_resident = stats.resident_weight_bytes;
         m->peak_rss_bytes = stats.peak_rss_bytes;
         m->ram_budget_bytes = runner.info.ram_budget_bytes;
+        m->early = stats.early_exit;
+        m->early_exit = options.early_exit != SL_EARLY_EXIT_OFF ? cli_json_early_exit(s.engine) : NULL;
         m->sparsity = options.sparsity != SL_SPARSITY_OFF ? cli_json_sparsity(s.engine) : NULL;
     }
     cli_progress_end();
@@ -308,6 +321,7 @@ int cli_eval_main(const cli_args *args)
         free(e.modes[m].outcomes);
         free(e.modes[m].done);
         json_decref(e.modes[m].sparsity);
+        json_decref(e.modes[m].early_exit);
     }
     cli_tasks_free(&e.tasks);
     json_decref(e.warnings);

@@ -144,6 +144,39 @@ static void print_row(const cli_eval *e, const char *name, const char *kind)
     puts("");
 }
 
+/* ---- early exit ---- */
+
+static double seconds_of(const sl_task_totals *t)
+{
+    return t->prompt_s + t->decode_s;
+}
+
+/* Probes included: fewer bytes, or less time and no more bytes, than dense on the same items; unknown without those: true. */
+static bool early_exit_gains(const cli_eval *e)
+{
+    const sl_task_totals *dense = &e->modes[CLI_EVAL_DENSE].totals, *sparse = &e->modes[CLI_EVAL_SPARSE].totals;
+    if (!e->modes[CLI_EVAL_DENSE].asked || !e->modes[CLI_EVAL_SPARSE].asked)
+        return true;
+    return sparse->bytes_read < dense->bytes_read - dense->bytes_read / 200 ||
+           (sparse->bytes_read <= dense->bytes_read && seconds_of(sparse) < 0.98 * seconds_of(dense));
+}
+
+static void print_early_exit(const cli_eval *e)
+{
+    const sl_early_exit_stats *x = &e->modes[CLI_EVAL_SPARSE].early;
+    const json_t *told = e->modes[CLI_EVAL_SPARSE].early_exit;
+    if (told == NULL || x->tokens == 0)
+        return;
+    printf("\nearly exit: %.2f of %lld layers a scored token, %llu of %llu left early; %llu probes in %.2f s; %.2f MiB not read for them\n",
+           json_real_value(json_object_get(told, "layers_mean")), (long long)json_integer_value(json_object_get(told, "layers")),
+           (unsigned long long)x->exits, (unsigned long long)x->tokens, (unsigned long long)x->probes, x->probe_s,
+           ((double)x->bytes_left_out - (double)x->bytes_made_up) / (1 << 20));
+    if (!early_exit_gains(e))
+        printf("it gains nothing here: %.2f MiB read and %.2f s, dense %.2f MiB and %.2f s: leave it off\n",
+               (double)e->modes[CLI_EVAL_SPARSE].totals.bytes_read / (1 << 20), seconds_of(&e->modes[CLI_EVAL_SPARSE].totals),
+               (double)e->modes[CLI_EVAL_DENSE].totals.bytes_read / (1 << 20), seconds_of(&e->modes[CLI_EVAL_DENSE].totals));
+}
+
 static void print_modes(const cli_eval *e)
 {
     for (int m = 0; m < CLI_EVAL_MODES; m++) {
@@ -193,6 +226,7 @@ static int print_table(const cli_eval *e)
     free(firsts);
     puts("per cent right, in brackets the middle 95 %\n");
     print_modes(e);
+    print_early_exit(e);
     print_counted(e);
     if (e->tasks.skipped > 0)
         printf("\n%zu broken lines were left out\n", e->tasks.skipped);
@@ -256,6 +290,10 @@ static json_t *json_mode(const cli_eval *e, int mode)
         (json_int_t)m->peak_rss_bytes, "resident_weight_bytes", (json_int_t)m->bytes_resident);
     if (m->sparsity != NULL)
         json_object_set(value, "sparsity", m->sparsity);
+    if (m->early_exit != NULL) {
+        json_object_set(value, "early_exit", m->early_exit);
+        json_object_set_new(value, "gains", early_exit_gains(e) ? json_true() : json_false());
+    }
     return value;
 }
 

@@ -80,7 +80,9 @@ static void set_defaults(cli_args *out)
                       .tau = -1,
                       .tau_temperature = -1,
                       .least_chance = -1,
-                      .gpu_layers = -1};
+                      .gpu_layers = -1,
+                      .exit_every = -1,
+                      .exit_shortlist = -1};
 }
 
 static sl_status add_list(const cli_flag *f, const char *name, const char *text, cli_args *out, sl_error *err)

@@ -18,7 +18,11 @@ typedef struct score {
     size_t chunk, first; /* tokens of a chunk; the first that is fed for its logits */
     double nll, squares;
     uint64_t scored;
-    unsigned sparse; /* SL_EVAL_SPARSE and SL_EVAL_SPARQ, as the options have it */
+    unsigned sparse; /* SL_EVAL_SPARSE, SL_EVAL_SPARQ and SL_EVAL_EARLY, as the options have it */
+    /* With --early-exit, of the dense rows beside: */
+    sl_token_id *dense; /* [chunk] the first token of each row */
+    double dense_nll;
+    uint64_t agreed;
 } score;
 
 static void add_rows(score *s, const float *logits, const sl_token_id *next, size_t rows)
@@ -31,6 +35,45 @@ static void add_rows(score *s, const float *logits, const sl_token_id *next, siz
     }
 }
 
+static sl_token_id first_of(const float *logits, uint32_t vocab)
+{
+    uint32_t first = 0;
+    for (uint32_t id = 1; id < vocab; id++)
+        if (logits[id] > logits[first])
+            first = id;
+    return (sl_token_id)first;
+}
+
+/* The scored rows once more, all layers, to compare with; the session is back at the first of them then. */
+static sl_status score_densely(score *s, const sl_token_id *tokens, sl_error *err)
+{
+    for (size_t at = s->first; at + 1 < s->chunk;) {
+        size_t rows = s->chunk - 1 - at < s->info.batch ? s->chunk - 1 - at : s->info.batch;
+        const float *logits;
+        SL_TRY(sl_session_eval(s->session, tokens + at, rows, SL_EVAL_LOGITS, &logits, err));
+        for (size_t i = 0; i < rows; i++) {
+            s->dense[at + i] = first_of(logits + i * s->info.vocab, s->info.vocab);
+            s->dense_nll -= sl_log_probability(logits + i * s->info.vocab, s->info.vocab, tokens[at + i + 1]);
+        }
+        at += rows;
+    }
+    return sl_session_truncate(s->session, (uint32_t)s->first, err);
+}
+
+/* As decoding would: row by row. */
+static sl_status score_early(score *s, const sl_token_id *tokens, sl_error *err)
+{
+    SL_TRY(score_densely(s, tokens, err));
+    for (size_t at = s->first; at + 1 < s->chunk; at++) {
+        const float *logits;
+        unsigned more = at + 2 < s->chunk ? SL_EVAL_MORE : 0;
+        SL_TRY(sl_session_eval(s->session, tokens + at, 1, SL_EVAL_LOGITS | SL_EVAL_EARLY | more, &logits, err));
+        s->agreed += first_of(logits, s->info.vocab) == s->dense[at];
+        add_rows(s, logits, tokens + at + 1, 1);
+    }
+    return SL_OK;
+}
+
 /* With --sparsity or --sparq-k the first part of a chunk is a dense prompt, and the scored part runs as decoding would: each row with its own neurons,
  * and its own positions.
  * Rows [first, chunk - 1) predict their successors; the last token of a chunk has none. */
@@ -39,6 +82,8 @@ static sl_status score_chunk(score *s, const sl_token_id *tokens, sl_error *err)
     SL_TRY(sl_session_truncate(s->session, 0, err));
     if (s->first > 0)
         SL_TRY(sl_session_eval(s->session, tokens, s->first, 0, NULL, err));
+    if ((s->sparse & SL_EVAL_EARLY) != 0)
+        return score_early(s, tokens, err);
     for (size_t at = s->first; at + 1 < s->chunk;) {
         size_t rows = s->chunk - 1 - at < s->info.batch ? s->chunk - 1 - at : s->info.batch;
         const float *logits;
@@ -58,7 +103,8 @@ static sl_status open_all(score *s, json_t *warnings, sl_error *err)
     if (s->args->file == NULL)
         return sl_fail(err, SL_INVALID, "no text; -f FILE names one");
     options.all_logits = true;
-    s->sparse = (options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0u) | (options.sparq_k > 0 ? SL_EVAL_SPARQ : 0u);
+    s->sparse = (options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0u) | (options.sparq_k > 0 ? SL_EVAL_SPARQ : 0u) |
+                (options.early_exit != SL_EARLY_EXIT_OFF ? SL_EVAL_EARLY : 0u);
     if (options.context == 0)
         options.context = 512;
     SL_TRY(sl_engine_open(&options, &s->engine, err));
@@ -77,6 +123,9 @@ static sl_status open_all(score *s, json_t *warnings, sl_error *err)
                        s->chunk);
     if (s->count < s->chunk || s->chunk < 4)
         return sl_fail(err, SL_INVALID, "%s has %zu tokens; a chunk needs %zu (-c sets it, at least 4)", s->args->file, s->count, s->chunk);
+    s->dense = malloc(s->chunk * sizeof *s->dense);
+    if (s->dense == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a chunk of %zu tokens", s->chunk);
     return sl_session_open(s->engine, &s->session, err);
 }
 
@@ -93,10 +142,19 @@ static int report(const score *s, json_t *warnings)
             json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
         if ((s->sparse & SL_EVAL_SPARQ) != 0)
             json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
+        if ((s->sparse & SL_EVAL_EARLY) != 0) {
+            json_object_set_new(value, "early_exit", cli_json_early_exit(s->engine));
+            json_object_set_new(value, "top1_agreement", json_real((double)s->agreed / (double)s->scored));
+            json_object_set_new(value, "dense_perplexity", json_real(exp(s->dense_nll / (double)s->scored)));
+        }
         return cli_print_json(value);
     }
     cli_print_sparsity(s->engine);
     cli_print_sparq(s->engine);
+    cli_print_early_exit(s->engine);
+    if ((s->sparse & SL_EVAL_EARLY) != 0)
+        printf("agreement with the last layer %.4f; dense perplexity %.4f\n", (double)s->agreed / (double)s->scored,
+               exp(s->dense_nll / (double)s->scored));
     printf("perplexity %.4f +/- %.4f over %llu tokens, chunks of %zu\n", exp(mean), error, (unsigned long long)s->scored, s->chunk);
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
@@ -131,6 +189,7 @@ int cli_perplexity(const cli_args *args)
     sl_session_close(s.session);
     sl_engine_close(s.engine);
     free(s.tokens);
+    free(s.dense);
     json_decref(warnings);
     return result;
 }

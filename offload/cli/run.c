@@ -128,6 +128,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
     SL_TRY(cli_observe_options(args, out, err));
     SL_TRY(sparsity_options(args, out, err));
     SL_TRY(sparq_options(args, out, err));
+    SL_TRY(cli_exit_options(args, out, err));
     SL_TRY(kv_type("-ctk", args->cache_type_k, &out->k_type, err));
     return kv_type("-ctv", args->cache_type_v, &out->v_type, err);
 }
@@ -230,6 +231,7 @@ static sl_status open_all(cli_run_state *s, sl_error *err)
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     cli_catch_interrupt(s->engine);
     SL_TRY(cli_settle_drafting(s, err));
+    cli_settle_exit(s);
     SL_TRY(tokenize_prompt(s, err));
     SL_TRY(sl_session_open(s->engine, &s->session, err));
     SL_TRY(open_kept(s, err));
@@ -264,6 +266,7 @@ sl_request cli_request(cli_run_state *s)
                         .top_k = (int32_t)a->top_k,
                         .repeat_last_n = (int32_t)a->repeat_last_n,
                         .drafting = s->drafting,
+                        .all_layers = s->all_layers,
                         .logprobs = (uint32_t)a->logprobs,
                         .on_text = on_text,
                         .on_prompt = on_prompt,

@@ -3,6 +3,7 @@
 #include "offload/cli/run_state.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static double per_second(double count, double seconds)
 {
@@ -106,6 +107,7 @@ void cli_print_summary(const cli_run_state *s)
     cli_print_sparq(s->engine);
     cli_print_kv(s->engine);
     cli_print_session(s);
+    cli_print_early_exit(s->engine);
     cli_print_drafts(s);
     print_advice(s, &info);
 }
@@ -195,6 +197,8 @@ int cli_print_run_json(const cli_run_state *s)
         json_object_set_new(value, "kv", cli_json_kv(s->engine));
     if (s->kept.file != NULL)
         json_object_set_new(value, "session", cli_json_session(s));
+    if (strcmp(info.early_exit, "off") != 0)
+        json_object_set_new(value, "early_exit", cli_json_early_exit(s->engine));
     if (s->drafting.tokens != 0)
         json_object_set_new(value, "sirius", cli_json_drafts(s));
     return cli_print_json(value);

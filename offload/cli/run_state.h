@@ -26,6 +26,7 @@ typedef struct cli_run_state {
     bool write_failed;
     sl_drafting drafting;
     cli_kept kept;
+    bool all_layers; /* --early-exit is left off, as was told */
     sl_result result;
 } cli_run_state;
 
@@ -33,6 +34,8 @@ typedef struct cli_run_state {
 SL_MUST_USE sl_status cli_choose_seed(cli_run_state *s, sl_error *err);
 /* What the flags ask of a generation, but for the prompt; text goes to stdout as it comes. */
 sl_request cli_request(cli_run_state *s);
+/* Leaves --early-exit off where nothing is gained by it, and says so. */
+void cli_settle_exit(cli_run_state *s);
 /* What the opened engine makes of s->drafting. */
 SL_MUST_USE sl_status cli_settle_drafting(cli_run_state *s, sl_error *err);
 json_t *cli_json_drafts(const cli_run_state *s);

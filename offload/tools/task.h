@@ -70,7 +70,7 @@ typedef struct sl_task_runner {
     sl_engine *engine;
     sl_session *session;
     sl_drafting drafting; /* of generation */
-    unsigned sparse;      /* flags of rows that are scored: SL_EVAL_SPARSE, SL_EVAL_SPARQ */
+    unsigned sparse;      /* flags of rows that are scored: SL_EVAL_SPARSE, SL_EVAL_SPARQ, SL_EVAL_EARLY */
     bool coarse;          /* sets come from all that was evaluated: a context is only used again whole */
     sl_task_totals totals;
     sl_engine_info info;

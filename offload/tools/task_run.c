@@ -141,13 +141,15 @@ static bool is_greedy(const float *logits, uint32_t vocab, sl_token_id token)
 static sl_status score_rows(sl_task_runner *r, const row_tokens *row, double *log_p, bool *greedy, sl_error *err)
 {
     uint32_t vocab = r->info.vocab;
-    size_t most = (size_t)r->info.draft_max + 1;
+    bool early = (r->sparse & SL_EVAL_EARLY) != 0; /* row by row, as decoding goes */
+    size_t most = early ? 1 : (size_t)r->info.draft_max + 1;
+    unsigned all = early ? 0 : SL_EVAL_ALL_LOGITS;
     *log_p = 0;
     *greedy = true;
     for (size_t at = row->context - 1; at + 1 < row->count;) {
         size_t rows = row->count - 1 - at < most ? row->count - 1 - at : most;
         const float *logits;
-        SL_TRY(sl_session_eval(r->session, row->ids + at, rows, SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS | r->sparse, &logits, err));
+        SL_TRY(sl_session_eval(r->session, row->ids + at, rows, SL_EVAL_LOGITS | all | r->sparse, &logits, err));
         for (size_t i = 0; i < rows; i++) {
             *log_p += sl_log_probability(logits + i * vocab, vocab, row->ids[at + i + 1]);
             *greedy = *greedy && is_greedy(logits + i * vocab, vocab, row->ids[at + i + 1]);
@@ -201,7 +203,8 @@ static sl_status generate(sl_task_runner *r, const sl_task_item *item, const row
                           .stop_count = item->stops,
                           .top_p = 1,
                           .repeat_penalty = 1,
-                          .drafting = r->drafting};
+                          .drafting = r->drafting,
+                          .all_layers = (r->sparse & SL_EVAL_EARLY) == 0};
     sl_result result;
     sl_status status = sl_generate(r->session, &request, &result, err);
     if (status == SL_OK) {
