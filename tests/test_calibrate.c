@@ -310,15 +310,21 @@ typedef struct whole {
     sli_calibrate_options options;
 } whole;
 
-static void open_whole(whole *w, size_t text_bytes)
+static void open_deep(whole *w, size_t text_bytes, uint32_t layers)
 {
     tiny_model model = TINY_MODEL;
     uint64_t random = 5;
+    model.layers = layers;
     *w = (whole){.in = tiny_path("whole.gguf"), .out = tiny_path("whole.packed.gguf")};
     assert_int_equal(tiny_write(&model, w->in, NULL), SL_OK);
     for (size_t i = 0; i < sizeof w->text; i++)
         w->text[i] = (char)('a' + next_random(&random) % 26);
     w->options = (sli_calibrate_options){.model_path = w->in, .text = w->text, .text_bytes = text_bytes, .out_path = w->out, .threads = 1};
+}
+
+static void open_whole(whole *w, size_t text_bytes)
+{
+    open_deep(w, text_bytes, 2);
 }
 
 static void close_whole(whole *w)
@@ -377,6 +383,66 @@ static void a_calibrated_file_has_predictors_orders_and_curves(void **state)
     close_whole(&w);
 }
 
+/* Where layers can be left out, a run finds what decides it. */
+static void a_calibrated_file_has_classifiers_for_early_exits(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    for (uint32_t first = 0; first <= 3; first += 3) {
+        whole w;
+        sl_error err = {0};
+        sli_calibration c;
+        sl_tool_watch quiet = {0};
+        open_deep(&w, sizeof w.text, 5);
+        w.options.exits = (sli_exit_wish){.first = first, .every = first > 0, .shortlist = 100};
+        if (sli_calibrate(&w.options, &c, &err) != SL_OK || sli_calibration_store(&c, w.in, w.out, &quiet, NULL, &err) != SL_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(c.exits.probe_count, first == 0 ? 3 : 2);
+        assert_in_range(c.exits.shortlist_count, 2, 100);
+        for (sl_early_exit kind = SL_EARLY_EXIT_SVM; kind <= SL_EARLY_EXIT_GAP; kind++) {
+            sl_engine *engine;
+            sl_engine_info info;
+            sl_engine_options options = {.model_path = w.out, .threads = 1, .early_exit = kind, .exit_agreement = 0.8};
+            if (sl_engine_open(&options, &engine, &err) != SL_OK)
+                fail_msg("%s", err.message);
+            sl_engine_describe(engine, &info);
+            assert_true(info.exit_held_agreement >= 0.8 && info.exit_held_layers <= 5);
+            assert_int_equal(info.exit_first, first == 0 ? 2 : 3);
+            assert_int_equal(info.exit_shortlist, c.exits.shortlist_count);
+            sl_engine_close(engine);
+        }
+        sli_calibration_free(&c);
+        close_whole(&w);
+    }
+}
+
+static void probes_stand_where_they_were_wished_and_never_behind_the_last_layer(void **state)
+{
+    (void)state;
+    int32_t at[SLI_EXIT_PROBES_MAX];
+    const char *fault;
+    assert_int_equal(sli_exit_probe_layers(&(sli_exit_wish){0}, 30, at, &fault), 8);
+    assert_true(at[0] == 14 && at[1] == 16 && at[7] == 28);
+    assert_int_equal(sli_exit_probe_layers(&(sli_exit_wish){.first = 29}, 30, at, &fault), 1);
+    assert_int_equal(at[0], 28);
+    assert_int_equal(sli_exit_probe_layers(&(sli_exit_wish){.first = 1, .every = 1}, 200, at, &fault), SLI_EXIT_PROBES_MAX);
+    assert_int_equal(sli_exit_probe_layers(&(sli_exit_wish){0}, 2, at, &fault), 0);
+    assert_null(fault);
+    assert_int_equal(sli_exit_probe_layers(&(sli_exit_wish){.first = 30}, 30, at, &fault), 0);
+    assert_non_null(fault);
+}
+
+static void a_shortlist_has_what_is_most_frequent(void **state)
+{
+    (void)state;
+    uint32_t counts[] = {5, 0, 9, 1, 9, 2};
+    int32_t list[4];
+    assert_int_equal(sli_exit_frequent(counts, 6, 3, list), 3);
+    assert_true(list[0] == 0 && list[1] == 2 && list[2] == 4);
+    assert_int_equal(sli_exit_frequent(counts, 6, 1, list), 0); /* two are as frequent: rather none than one of them */
+}
+
 static void expect(whole *w, sl_status status, const char *words)
 {
     sl_error err = {0};
@@ -399,6 +465,9 @@ static void what_cannot_be_calibrated_is_refused_with_a_reason(void **state)
     w.options.text_bytes = sizeof w.text;
     w.options.predictor_bytes = 100;
     expect(&w, SL_INVALID, "--predictor-bytes");
+    w.options.predictor_bytes = 0;
+    w.options.exits.first = 9;
+    expect(&w, SL_INVALID, "--exit-first 9: the first layer that is probed lies before the last one of 2");
     close_whole(&w);
 }
 
@@ -415,8 +484,8 @@ static void it_can_be_stopped_at_every_stage(void **state)
     if (no_blas())
         skip();
     whole w;
-    open_whole(&w, sizeof w.text);
-    for (int stage = SLI_CALIBRATE_READING; stage <= SLI_CALIBRATE_MEASURING; stage++) {
+    open_deep(&w, sizeof w.text, 4);
+    for (int stage = SLI_CALIBRATE_READING; stage <= SLI_CALIBRATE_PROBING; stage++) {
         sli_calibrate_stage at = (sli_calibrate_stage)stage;
         w.options.progress = stop;
         w.options.ctx = &at;
@@ -483,6 +552,9 @@ int main(void)
         cmocka_unit_test(more_bits_of_a_copy_lose_less),
         cmocka_unit_test(silent_constant_and_few_inputs_still_give_a_guess),
         cmocka_unit_test(a_calibrated_file_has_predictors_orders_and_curves),
+        cmocka_unit_test(a_calibrated_file_has_classifiers_for_early_exits),
+        cmocka_unit_test(probes_stand_where_they_were_wished_and_never_behind_the_last_layer),
+        cmocka_unit_test(a_shortlist_has_what_is_most_frequent),
         cmocka_unit_test(what_cannot_be_calibrated_is_refused_with_a_reason),
         cmocka_unit_test(it_can_be_stopped_at_every_stage),
         cmocka_unit_test(of_a_wide_model_only_what_could_be_chosen_is_measured),
