@@ -98,21 +98,21 @@ static double crf(const sli_exits *x, uint32_t probe, const float *features, sli
     return logistic(emission);
 }
 
-double sli_exit_score(const sli_exits *x, sl_early_exit kind, const sli_exit_look *look, sli_exit_walk *walk)
+double sli_exit_score(const sli_exits *exits, sl_early_exit kind, const sli_exit_look *look, sli_exit_walk *walk)
 {
     float features[SLI_EXIT_FEATURES];
     uint32_t probe = walk->probes;
     sli_exit_walk_on(walk, look, features);
     if (kind == SL_EARLY_EXIT_GAP)
         return (double)look->gap;
-    return kind == SL_EARLY_EXIT_CRF ? crf(x, probe, features, walk) : svm(x, probe, features);
+    return kind == SL_EARLY_EXIT_CRF ? crf(exits, probe, features, walk) : svm(exits, probe, features);
 }
 
-const sli_exit_point *sli_exit_point_of(const sli_exits *x, sl_early_exit kind, double agreement)
+const sli_exit_point *sli_exit_point_of(const sli_exits *exits, sl_early_exit kind, double agreement)
 {
-    for (uint32_t i = 0; i < x->point_count; i++)
-        if ((double)x->asked[i] >= agreement - 1e-6) /* asked is rounded to a float */
-            return &x->points[kind - 1][i];
+    for (uint32_t i = 0; i < exits->point_count; i++)
+        if ((double)exits->asked[i] >= agreement - 1e-6) /* asked is rounded to a float */
+            return &exits->points[kind - 1][i];
     return NULL;
 }
 

@@ -111,6 +111,10 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint64_t vram_budget_bytes; /* of its memory; default: what is free, less a sixteenth, at least 256 MiB */
     bool gpu_layers_given;
     uint32_t gpu_layers; /* if given: the first layers, whose weights may stay there; more than there are: the head's, too. Default: all */
+    /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
+     * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
+     * sparsity, SparQ, kv_spill, draft_resident, a device. */
+    sl_early_exit early_exit;
     sl_sparsity sparsity;
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
@@ -127,11 +131,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */
     bool draft_resident;
-    /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
-     * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
-     * sparsity, SparQ, kv_spill, draft_resident, a device. */
-    sl_early_exit early_exit;
-    double exit_agreement; /* above 0, below 1; default SL_EXIT_AGREEMENT */
+    double exit_agreement; /* of early_exit; above 0, below 1; default SL_EXIT_AGREEMENT */
     /* Filled as passes go; the caller's, who may zero it between two calls and keeps it until the engine is closed. NULL: nothing is measured. */
     sl_breakdown *breakdown;
     uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */

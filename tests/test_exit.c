@@ -243,7 +243,8 @@ static void the_chains_score_is_the_chance_over_all_labellings(void **state)
 static double log_likelihood(const sli_exits *x, const sli_exit_lessons *l)
 {
     double sum = 0;
-    for (uint32_t row = 0; row < l->rows * 6 / 10; row++) {
+    uint32_t fitted = l->rows * 6 / 10;
+    for (uint32_t row = 0; row < fitted; row++) {
         sli_exit_walk walk = {0};
         float features[PROBES][SLI_EXIT_FEATURES];
         uint32_t labels = 0;
@@ -256,7 +257,7 @@ static double log_likelihood(const sli_exits *x, const sli_exit_lessons *l)
             all += weight_of_labelling(x, features, PROBES, other);
         sum += log(weight_of_labelling(x, features, PROBES, labels) / all);
     }
-    return sum / (l->rows * 6 / 10);
+    return sum / fitted;
 }
 
 /* Whichever weight is moved, the text's labels become less likely. */

@@ -18,6 +18,7 @@
 #define GAMMA          2.0f
 #define COST           1.0
 #define NEWTON_STEPS   50
+#define NEWTON_HALVES  30
 #define NEWTON_ENOUGH  1e-9
 #define RIDGE          1e-6 /* keeps the Hessian from being singular */
 #define CACHE_MEGABYTE 16.0
@@ -92,8 +93,10 @@ static void fit_sigmoid(const room *r, uint32_t count, uint32_t positive, float 
         }
         double det = haa * hbb - hab * hab, da = -(hbb * ga - hab * gb) / det, db = -(haa * gb - hab * ga) / det, share = 1;
         double next = loss_of(r, count, target, a + da, b + db);
-        for (; next > loss && share > NEWTON_ENOUGH; share /= 2)
-            next = loss_of(r, count, target, a + share * da / 2, b + share * db / 2);
+        for (int halved = 0; next > loss && halved < NEWTON_HALVES; halved++) {
+            share /= 2;
+            next = loss_of(r, count, target, a + share * da, b + share * db);
+        }
         if (!(next < loss - NEWTON_ENOUGH))
             break;
         a += share * da;

@@ -133,6 +133,7 @@ static json_t *json_exits(const sli_calibration *f)
 
 static void print_exits(const sli_calibration *f)
 {
+    static const double asked[] = {0.8, 0.95, 0.99};
     sli_exits x;
     if (!exits_of(f, &x))
         return;
@@ -144,8 +145,8 @@ static void print_exits(const sli_calibration *f)
     fprintf(stderr, "; layers of %u that held-out tokens take at an agreement of 0.8, 0.95 and 0.99:", x.layers);
     for (int kind = 0; kind < SLI_EXIT_KINDS; kind++) {
         fprintf(stderr, "%s %s%s", kind > 0 ? "," : "", exit_names[kind], kind > 0 ? "" : x.radial ? " (radial)" : " (linear)");
-        for (double asked = 0.8; asked < 1; asked += asked < 0.9 ? 0.15 : 0.04)
-            fprintf(stderr, " %.1f", (double)sli_exit_point_of(&x, (sl_early_exit)(kind + 1), asked)->layers_mean);
+        for (int i = 0; i < 3; i++)
+            fprintf(stderr, " %.1f", (double)sli_exit_point_of(&x, (sl_early_exit)(kind + 1), asked[i])->layers_mean);
     }
     fputc('\n', stderr);
 }

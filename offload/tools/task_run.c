@@ -138,18 +138,17 @@ static bool is_greedy(const float *logits, uint32_t vocab, sl_token_id token)
 }
 
 /* Rows [context - 1, count - 1) predict what follows them. */
-static sl_status score_rows(sl_task_runner *r, const row_tokens *row, double *log_p, bool *greedy, sl_error *err)
+static sl_status score_rows(sl_task_runner *r, const row_tokens *row, unsigned sparse, double *log_p, bool *greedy, sl_error *err)
 {
     uint32_t vocab = r->info.vocab;
-    bool early = (r->sparse & SL_EVAL_EARLY) != 0; /* row by row, as decoding goes */
-    size_t most = early ? 1 : (size_t)r->info.draft_max + 1;
-    unsigned all = early ? 0 : SL_EVAL_ALL_LOGITS;
+    size_t most = (size_t)r->info.draft_max + 1;
+    unsigned all = (sparse & SL_EVAL_EARLY) != 0 ? 0 : SL_EVAL_ALL_LOGITS;
     *log_p = 0;
     *greedy = true;
     for (size_t at = row->context - 1; at + 1 < row->count;) {
         size_t rows = row->count - 1 - at < most ? row->count - 1 - at : most;
         const float *logits;
-        SL_TRY(sl_session_eval(r->session, row->ids + at, rows, SL_EVAL_LOGITS | all | r->sparse, &logits, err));
+        SL_TRY(sl_session_eval(r->session, row->ids + at, rows, SL_EVAL_LOGITS | all | sparse, &logits, err));
         for (size_t i = 0; i < rows; i++) {
             *log_p += sl_log_probability(logits + i * vocab, vocab, row->ids[at + i + 1]);
             *greedy = *greedy && is_greedy(logits + i * vocab, vocab, row->ids[at + i + 1]);
@@ -159,7 +158,8 @@ static sl_status score_rows(sl_task_runner *r, const row_tokens *row, double *lo
     return SL_OK;
 }
 
-static sl_status score(sl_task_runner *r, const sl_task_item *item, size_t index, double *log_p, bool *greedy, sl_error *err)
+static sl_status score(sl_task_runner *r, const sl_task_item *item, size_t index, unsigned sparse, double *log_p, bool *greedy,
+                       sl_error *err)
 {
     row_tokens row;
     SL_TRY(tokenize(r->engine, item, index, &row, err));
@@ -170,7 +170,7 @@ static sl_status score(sl_task_runner *r, const sl_task_item *item, size_t index
     if (status == SL_OK)
         remember(r, row.ids, row.context - 1);
     if (status == SL_OK)
-        status = score_rows(r, &row, log_p, greedy, err);
+        status = score_rows(r, &row, sparse, log_p, greedy, err);
     if (status == SL_OK && r->sparse == 0)
         remember(r, row.ids, row.count - 1);
     r->totals.tokens += row.count - 1 - kept;
@@ -178,12 +178,32 @@ static sl_status score(sl_task_runner *r, const sl_task_item *item, size_t index
     return status;
 }
 
+/* Tokens leave early one by one, as they are decoded; longer texts that are given are scored in one pass through all layers, and so are all of an item
+ * that has one, whose likelihoods are compared. */
+static sl_status may_leave_early(sl_task_runner *r, const sl_task_item *item, bool *may, sl_error *err)
+{
+    *may = true;
+    for (size_t i = 0; i < item->text_count && *may; i++) {
+        row_tokens row;
+        SL_TRY(tokenize(r->engine, item, i, &row, err));
+        *may = row.count == row.context + 1;
+        free(row.ids);
+    }
+    return SL_OK;
+}
+
 static sl_status run_likelihoods(sl_task_runner *r, const sl_task_item *item, sl_task_outcome *out, sl_error *err)
 {
     bool greedy = false;
+    unsigned sparse = r->sparse;
     uint64_t start = sl_now_ns();
+    if ((sparse & SL_EVAL_EARLY) != 0) {
+        bool may;
+        SL_TRY(may_leave_early(r, item, &may, err));
+        sparse &= may ? ~0u : ~(unsigned)SL_EVAL_EARLY;
+    }
     for (size_t i = 0; i < item->text_count; i++)
-        SL_TRY(score(r, item, i, &out->log_p[i], &greedy, err));
+        SL_TRY(score(r, item, i, sparse, &out->log_p[i], &greedy, err));
     r->totals.prompt_s += (double)(sl_now_ns() - start) * 1e-9;
     out->picked = sl_task_best(item, out->log_p, false);
     out->picked_norm = sl_task_best(item, out->log_p, true);
