@@ -179,9 +179,8 @@ static uint64_t place_for_drafts(const chooser *c, sli_units *units, sl_unit_id 
 /* The head, which every token wants, then layers from the first one on: what is read is what may be left out. */
 static void place_for_exits(sli_units *units, uint64_t room)
 {
-    sl_policy_run head = {.first = units->body_count, .count = units->count - units->body_count}, body = {.count = units->body_count};
-    uint64_t given = sl_policy_prefixes(units->units, &head, 1, room);
-    sl_policy_prefixes(units->units, &body, 1, room - given);
+    uint64_t given = sl_policy_in_order(units->units, units->body_count, units->count, room);
+    sl_policy_in_order(units->units, 0, units->body_count, room - given);
 }
 
 static void give_homes(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)

@@ -90,3 +90,13 @@ uint64_t sl_policy_prefixes(sl_unit *units, sl_policy_run *runs, uint32_t count,
     }
     return given;
 }
+
+uint64_t sl_policy_in_order(sl_unit *units, sl_unit_id first, sl_unit_id end, uint64_t budget_bytes)
+{
+    uint64_t given = 0;
+    for (sl_unit_id u = first; u < end; u++) {
+        units[u].home = home_bytes(&units[u]) <= budget_bytes - given;
+        given += units[u].home ? home_bytes(&units[u]) : 0;
+    }
+    return given;
+}

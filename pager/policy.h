@@ -30,4 +30,8 @@ typedef struct sl_policy_run {
  * unit instead. Sets home for all units of the runs; returns the bytes given, at most budget_bytes. */
 uint64_t sl_policy_prefixes(sl_unit *units, sl_policy_run *runs, uint32_t count, uint64_t budget_bytes);
 
+/* For passes that may end early: units [first, end) get homes in their order, each that still fits; one that does not is passed over for later,
+ * smaller ones. Sets home for all of them; returns the bytes given. */
+uint64_t sl_policy_in_order(sl_unit *units, sl_unit_id first, sl_unit_id end, uint64_t budget_bytes);
+
 #endif

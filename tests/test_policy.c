@@ -180,6 +180,27 @@ static void runs_without_room_keep_nothing(void **state)
     assert_int_equal(sl_policy_prefixes(units, runs, 0, UINT64_MAX), 0);
 }
 
+/* What is left for others is less than any of those that have none. */
+static void in_order_the_first_units_that_fit_get_homes(void **state)
+{
+    (void)state;
+    sl_unit units[COUNT];
+    sl_unit_id order[COUNT];
+    for (uint64_t seed = 1; seed < 50; seed++) {
+        uint64_t total = make(units, order, seed, 1000000), budget = total / 2, given = 0, before = 0;
+        bool head = units[0].home;
+        assert_true(sl_policy_in_order(units, 1, COUNT, budget) <= budget);
+        assert_int_equal(units[0].home, head); /* not asked for */
+        for (uint32_t i = 1; i < COUNT; i++) {
+            assert_int_equal(units[i].home, packed(&units[i]) <= budget - given);
+            given += units[i].home ? packed(&units[i]) : 0;
+            before += i < COUNT / 3 && units[i].home;
+        }
+        assert_int_equal(before, COUNT / 3 - 1);
+    }
+    assert_int_equal(sl_policy_in_order(units, 0, COUNT, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +212,7 @@ int main(void)
         cmocka_unit_test(each_run_keeps_the_same_share_from_its_first_unit_on),
         cmocka_unit_test(what_is_left_goes_to_runs_all_over_the_cycle),
         cmocka_unit_test(runs_without_room_keep_nothing),
+        cmocka_unit_test(in_order_the_first_units_that_fit_get_homes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
