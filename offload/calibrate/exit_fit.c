@@ -63,12 +63,12 @@ static uint32_t list_candidates(const double *scores, const sli_exit_lessons *l,
 
 sli_exit_point sli_exit_choose(const double *scores, const sli_exit_lessons *lessons, const int32_t *probes, uint32_t layers, double asked)
 {
-    double candidates[CANDIDATES];
+    double candidates[CANDIDATES], wanted = asked + sqrt(asked * (1 - asked) / lessons->rows);
     sli_exit_point best = {SLI_EXIT_NEVER, 1, (float)layers};
     for (uint32_t i = list_candidates(scores, lessons, candidates); i-- > 0;) {
         outcome o = follow(scores, lessons, probes, layers, candidates[i]);
         float threshold = nextafterf((float)candidates[i], -INFINITY); /* what is stored is rounded: not above the score it is */
-        if (o.agreement < asked)
+        if (o.agreement < wanted)
             break;
         best = (sli_exit_point){threshold, (float)o.agreement, (float)o.layers_mean};
     }
