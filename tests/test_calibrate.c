@@ -11,6 +11,7 @@
 #include "tests/kernels_material.h"
 #include "tests/tiny_model.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 
 static bool no_blas(void)
@@ -383,11 +384,19 @@ static void a_calibrated_file_has_predictors_orders_and_curves(void **state)
     close_whole(&w);
 }
 
+static bool no_svm(void)
+{
+    void *library = dlopen("libsvm.so.3", RTLD_NOW | RTLD_LOCAL);
+    if (library != NULL)
+        dlclose(library);
+    return library == NULL;
+}
+
 /* Where layers can be left out, a run finds what decides it. */
 static void a_calibrated_file_has_classifiers_for_early_exits(void **state)
 {
     (void)state;
-    if (no_blas())
+    if (no_blas() || no_svm())
         skip();
     for (uint32_t first = 0; first <= 3; first += 3) {
         whole w;
