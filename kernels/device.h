@@ -100,6 +100,10 @@ typedef struct sl_device_kernels {
     sl_status (*rms_norm)(sl_device *dev, const sl_device_norm *job, sl_error *err);
     sl_status (*glu)(sl_device *dev, const sl_device_glu *job, sl_error *err);
     sl_status (*add)(sl_device *dev, sl_device_ptr acc, sl_device_ptr x, uint64_t count, sl_error *err);
+    /* `rows` rows of `cols` floats, whose beginnings lie a stride of floats apart on either side, from anywhere that the device can read. From host
+     * memory, too, this needs no copy engine: it comes through between the weights that one is busy with. */
+    sl_status (*place)(sl_device *dev, sl_device_ptr to, uint32_t to_stride, sl_device_ptr from, uint32_t from_stride, uint32_t cols,
+                       uint32_t rows, sl_error *err);
     sl_status (*heads)(sl_device *dev, const sl_device_heads *job, sl_error *err);
     sl_status (*attention)(sl_device *dev, const sl_device_attention *job, sl_error *err);
     uint64_t (*attention_scratch)(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions); /* bytes; pure */

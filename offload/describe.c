@@ -95,6 +95,11 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
         out->vram_kv_bytes = e->price.vram.kv_bytes;
         for (uint32_t u = 0; u < e->units.count; u++)
             out->vram_weight_bytes += e->units.in_vram[u] ? e->units.units[u].bytes : 0;
+        const sli_device_rates *rates = &e->device->rates;
+        sli_beside_bytes(e, &out->crossing_bytes, &out->beside_bytes);
+        out->cpu_share = e->device->beside_rows > 0 ? e->device->cpu_share[1] : 0;
+        out->link_Bps = rates->link_Bps;
+        out->processor_Bps = rates->processor_s_per_byte > 0 ? 1 / rates->processor_s_per_byte : 0;
     }
     out->sparq_k = e->options.sparq_k;
     out->sparq_r = e->options.sparq_r;

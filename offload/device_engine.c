@@ -66,11 +66,15 @@ sl_status sli_device_choose(sl_engine *e, sl_error *err)
 {
     const char *wanted = e->options.device, *what;
     if (wanted == NULL || strcmp(wanted, "none") == 0) {
-        if (e->options.vram_budget_bytes != 0 || e->options.gpu_layers_given)
-            return sl_fail(err, SL_INVALID, "%s has no meaning without a device; --device cuda or auto names one",
-                           e->options.vram_budget_bytes != 0 ? "--vram-budget" : "-ngl");
-        return SL_OK;
+        const char *flag = e->options.vram_budget_bytes != 0 ? "--vram-budget"
+                           : e->options.gpu_layers_given     ? "-ngl"
+                           : e->options.cpu_share_given      ? "--cpu-share"
+                                                             : NULL;
+        return flag == NULL ? SL_OK : sl_fail(err, SL_INVALID, "%s has no meaning without a device; --device cuda or auto names one", flag);
     }
+    if (e->options.cpu_share_given && !(e->options.cpu_share >= 0 && e->options.cpu_share <= 1))
+        return sl_fail(err, SL_INVALID, "--cpu-share %g: it is the processor's part of what the device does not hold, 0 to 1",
+                       e->options.cpu_share);
     what = undone(e);
     if (what != NULL && strcmp(wanted, "auto") != 0)
         return sl_fail(err, SL_INVALID, "--device %s: %s is not done on a device yet; --device none does it", wanted, what);
@@ -133,16 +137,30 @@ static sl_status copy_vectors(sl_engine *e, uint64_t bytes, sl_error *err)
     return SL_OK;
 }
 
+static sl_status create_tables(sl_engine *e, sl_error *err)
+{
+    sli_device *d = e->device;
+    uint32_t count = e->units.count;
+    d->place = calloc(count, sizeof *d->place);
+    d->loaded = calloc(count, sizeof *d->loaded);
+    d->order = calloc(count, sizeof *d->order);
+    d->ticket_of = calloc(count, sizeof *d->ticket_of);
+    d->entry_of = calloc(count, sizeof *d->entry_of);
+    d->by_cpu = calloc(count, sizeof *d->by_cpu);
+    d->rank = calloc(count, sizeof *d->rank);
+    bool there = d->place != NULL && d->loaded != NULL && d->order != NULL && d->ticket_of != NULL && d->entry_of != NULL &&
+                 d->by_cpu != NULL && d->rank != NULL;
+    return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", count);
+}
+
 static sl_status place_units(sl_engine *e, sl_error *err)
 {
     sli_device *d = e->device;
-    d->place = calloc(e->units.count, sizeof *d->place);
-    d->loaded = calloc(e->units.count, sizeof *d->loaded);
-    if (d->place == NULL || d->loaded == NULL)
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", e->units.count);
     uint32_t entries = e->model->layers * e->units.layer_ops + e->units.head_ops;
     for (uint32_t entry = 0; entry < entries; entry++) {
         const sli_matrix *m = &e->units.matrices[entry];
+        for (uint32_t i = 0; i < m->unit_count; i++)
+            d->entry_of[m->first_unit + i] = entry;
         for (uint32_t i = 0; i < m->unit_count; i++)
             if (e->units.in_vram[m->first_unit + i])
                 SL_TRY(sl_vram_place(d->vram, sli_device_unit_bytes(m, i), &d->place[m->first_unit + i], err));
@@ -158,12 +176,15 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     sli_device_shape shape = {d->device,    e->price.batch, logits_rows,
                               &e->price.kv, vector_bytes,   sli_device_largest_unit(e->model, &e->units)};
     sl_vram_config config = {e->price.vram.resident_bytes, e->price.vram.ring_bytes, SLI_DEVICE_TICKETS};
+    SL_TRY(create_tables(e, err));
     SL_TRY(lock_host(e, err));
     SL_TRY(ops->alloc(d->device, e->price.vram.block_bytes, &d->block, err));
     sli_device_lay(e->model, &shape, d->block, &d->memory);
     SL_TRY(sl_vram_create(d->device, &config, &d->vram, err));
-    SL_TRY(place_units(e, err));
     SL_TRY(ops->event_create(d->device, &d->inputs, err));
+    SL_TRY(ops->event_create(d->device, &d->source, err));
+    SL_TRY(sli_beside_plan(e, err));
+    SL_TRY(place_units(e, err));
     /* A slot that is read before it is written is finite. */
     SL_TRY(ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, e->price.vram.kv_bytes, err));
     return copy_vectors(e, vector_bytes, err);
@@ -181,10 +202,16 @@ void sli_device_close(sl_engine *e)
     for (uint32_t i = 0; i < d->locked_count; i++)
         ops->host_unregister(d->device, d->locked[i]);
     ops->event_destroy(d->device, d->inputs);
+    ops->event_destroy(d->device, d->source);
     ops->free(d->device, d->block);
     sl_device_close(d->device);
     free(d->place);
     free(d->loaded);
+    free(d->order);
+    free(d->ticket_of);
+    free(d->entry_of);
+    free(d->by_cpu);
+    free(d->rank);
     free(d);
     e->device = NULL;
 }

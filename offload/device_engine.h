@@ -2,17 +2,18 @@
  *
  *   device_price.c    what of the device's memory everything takes, and which weights stay there (pure)
  *   device_engine.c   whether a device is used, and which; opens and closes what lies there
- *   device_pass.c     runs the programs of a pass on it
+ *   device_weights.c  brings weights to where they are multiplied, ahead of that
+ *   device_beside.c   what the processor computes meanwhile
+ *   device_pass.c     runs the programs of a pass
  *
  *        disk ──▶ staging ─────────────┐ page-locked
  *                    └──▶ home (RAM) ──┴──▶ ring (VRAM) ──pack──▶ place (VRAM), for good
- *                                                          └────▶ one unit's panels, multiplied at once
+ *                            │                   └──────────────▶ multiplied where it is, or as one unit's panels
+ *                            └──▶ multiplied by the processor: activations come and go
  *
  * A weight that stays on the device crosses the link once, in the first pass that needs it, and has no home in host memory. All others cross it in every
- * pass, as they lie in the file; the device makes panels of them. The host gives a pass's work and waits for nothing but the disk and the logits: that a
- * place in the ring is free again is an order between the device's streams (pager/vram.h).
- *
- * Later, for weights that the device does not hold, the processor may compute where they lie (offload/placement.h plans that); fetch_unit is where. */
+ * pass, or are computed beside it. The host gives a pass's work and waits for the disk, for the sources of what the processor computes, and for the
+ * logits: that a place in the ring is free again is an order between the device's streams (pager/vram.h). */
 #ifndef SL_OFFLOAD_DEVICE_ENGINE_H
 #define SL_OFFLOAD_DEVICE_ENGINE_H
 
@@ -51,7 +52,20 @@ typedef struct sli_held { /* staged bytes that the copy stream reads */
     sl_ticket ticket;
 } sli_held;
 #define SLI_DEVICE_HELD    64
-#define SLI_DEVICE_TICKETS 64
+#define SLI_DEVICE_TICKETS 256
+
+#define SLI_BESIDE_THREAD_BYTES 8192 /* of a thread, at least: what measuring gives */
+#define SLI_BESIDE_ROWS         16   /* of a pass in which the processor may have a part, at most */
+
+/* Measured when the engine is opened; a wrong one costs speed alone. */
+typedef struct sli_device_rates {
+    double link_Bps, device_Bps; /* 0: not measured */
+    double hop_s;                /* activations over, results back */
+    double processor_s_per_byte; /* of weights, with one row; and with each row more */
+    double processor_row_s_per_byte;
+} sli_device_rates;
+
+#define SLI_DEVICE_UNIT_BYTES 32 /* of tables, for each unit */
 
 typedef struct sli_device {
     sl_device *device;
@@ -60,7 +74,19 @@ typedef struct sli_device {
     sli_device_memory memory;
     sl_device_ptr *place; /* [unit]; 0: it only passes by */
     bool *loaded;         /* [unit]: its panels lie in its place, or will when the streams get there */
-    sl_event *inputs;     /* the pass's inputs were copied */
+    /* What crosses the link in the pass in hand: order[used, pushed) are in the ring (device_weights.c). */
+    sl_unit_id *order;
+    sl_ticket *ticket_of; /* of order[i] */
+    uint32_t order_count, used, pushed;
+    uint32_t *entry_of; /* [unit]: whose it is in units.matrices */
+    bool *by_cpu;       /* [unit]: the processor computes it in the pass in hand */
+    float *rank;        /* [unit]: the processor's where its share is larger */
+    sli_device_rates rates;
+    uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
+    double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
+    sl_event *source;                      /* what the processor multiplies has come */
+    sl_event *inputs;                      /* the pass's inputs were copied */
+    bool inputs_wanted;                    /* and nobody has waited for that since */
     sli_held held[SLI_DEVICE_HELD];
     uint32_t first_held, held_count;
     uint64_t held_bytes;
@@ -73,6 +99,39 @@ SL_MUST_USE sl_status sli_device_choose(sl_engine *e, sl_error *err);
 /* After the pager, scratch and vectors are there. */
 SL_MUST_USE sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err);
 void sli_device_close(sl_engine *e);
+
+/* ---- device_weights.c ---- */
+
+/* What crosses in a pass, in its order; by_cpu is decided. */
+void sli_device_list(sl_engine *e, bool head);
+/* Pushes what can be pushed. *wait: fetching the unit will take a wait, or a place in the ring that must be given back first. */
+SL_MUST_USE sl_status sli_device_look_ahead(sl_engine *e, sl_unit_id unit, bool *wait, sl_error *err);
+typedef struct sli_fetched {
+    sl_device_ptr panels; /* memory.panels: until the next fetch */
+    sl_ticket ticket;
+    bool in_ring; /* the ticket is to be done (sl_vram_done) once its product was given */
+} sli_fetched;
+SL_MUST_USE sl_status sli_device_fetch(sl_engine *e, const sli_matrix *matrix, uint32_t index, sli_fetched *out, sl_error *err);
+void sli_device_settle(sl_engine *e); /* after a pass that failed */
+
+/* ---- device_beside.c ---- */
+
+/* Measures, and decides which units are the processor's. Nothing lies in homes or on the device yet. */
+SL_MUST_USE sl_status sli_beside_plan(sl_engine *e, sl_error *err);
+void sli_beside_choose(sl_engine *e, uint32_t rows); /* for a pass of so many rows */
+/* Of a token: bytes of weights that cross, and that the processor computes with. */
+void sli_beside_bytes(const sl_engine *e, uint64_t *streamed, uint64_t *computed);
+
+/* Products with one source. */
+typedef struct sli_beside {
+    const sli_matrix *matrices; /* [count], neighbours */
+    const float *bias[4];       /* in host memory, or NULL */
+    sl_device_ptr src, dst[4];
+    uint32_t count, rows;
+    bool takes_part; /* set by begin */
+} sli_beside;
+SL_MUST_USE sl_status sli_beside_begin(sl_engine *e, sli_beside *b, sl_error *err);
+SL_MUST_USE sl_status sli_beside_finish(sl_engine *e, const sli_beside *b, sl_error *err);
 
 /* Before the pass's inputs are written (the last pass's were read). */
 SL_MUST_USE sl_status sli_device_begin(sl_engine *e, sl_error *err);

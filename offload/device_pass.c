@@ -3,10 +3,9 @@
  * The programs are those that executor.c runs (core/model.h), and the kernels' arithmetic is that of the processor's (kernels/device.h), so that logits are
  * the same bit for bit. Norms of heads, rotary turns and the store of keys and values are one kernel's here, run where attention stands. */
 #include "offload/device_engine.h"
+#include "offload/matmul.h"
 
 #include <string.h>
-
-#define HELD_SHARE 4 /* of the staging ring, one part in so many: what copies that are on their way hold */
 
 typedef struct device_pass {
     sl_engine *engine;
@@ -16,119 +15,6 @@ typedef struct device_pass {
     uint64_t residual_offset;     /* its first row */
     sl_device_ptr q_norm, k_norm; /* of this layer; 0: none */
 } device_pass;
-
-/* ---- weights ---- */
-
-static void release_first(sl_engine *e)
-{
-    sli_device *d = e->device;
-    const sli_held *held = &d->held[d->first_held % SLI_DEVICE_HELD];
-    sl_pager_release(e->pager, held->unit);
-    d->held_bytes -= held->bytes;
-    d->first_held++;
-    d->held_count--;
-}
-
-/* Releases what has crossed, and waits for more where the next unit would hold too much of the staging ring. */
-static sl_status make_room(sl_engine *e, uint32_t bytes, sl_error *err)
-{
-    sli_device *d = e->device;
-    while (d->held_count > 0) {
-        sl_ticket ticket = d->held[d->first_held % SLI_DEVICE_HELD].ticket;
-        bool landed = false;
-        SL_TRY(sl_vram_landed(d->vram, ticket, &landed, err));
-        bool full = d->held_count == SLI_DEVICE_HELD || d->held_bytes + bytes > e->price.staging_bytes / HELD_SHARE;
-        if (!landed && !full)
-            return SL_OK;
-        if (!landed)
-            SL_TRY(sl_vram_land(d->vram, ticket, err));
-        release_first(e);
-    }
-    return SL_OK;
-}
-
-/* The staging ring is first in, first out: what has been released between units that are still held is no room yet. */
-static sl_status acquire(sl_engine *e, sl_unit_id unit, sl_view *view, sl_error *err)
-{
-    sli_device *d = e->device;
-    sl_status status = sl_pager_acquire(e->pager, unit, view, err);
-    while (status == SL_NO_MEMORY && d->held_count > 0) {
-        SL_TRY(sl_vram_land(d->vram, d->held[d->first_held % SLI_DEVICE_HELD].ticket, err));
-        release_first(e);
-        status = sl_pager_acquire(e->pager, unit, view, err);
-    }
-    return status;
-}
-
-/* Where the unit's rows lie in page-locked host memory; *staged: the unit is pinned until they have crossed. */
-static sl_status find_rows(sl_engine *e, sl_unit_id unit, const uint8_t **rows, bool *staged, sl_error *err)
-{
-    uint32_t bytes = e->units.units[unit].bytes;
-    sl_view view;
-    *staged = false;
-    *rows = sl_pager_resident(e->pager, unit);
-    if (*rows != NULL) {
-        sl_record_call_of(e->record, SL_RECORD_USE, unit);
-        return SL_OK;
-    }
-    SL_TRY(make_room(e, bytes, err));
-    SL_TRY(acquire(e, unit, &view, err));
-    if (view.home == NULL) {
-        *rows = view.staged;
-        *staged = true;
-        return SL_OK;
-    }
-    if (view.staged != NULL) { /* a home keeps rows as they lie in the file: the device makes panels of them */
-        memcpy(view.home, view.staged, bytes);
-        sl_pager_settle(e->pager, unit);
-    }
-    sl_pager_release(e->pager, unit);
-    *rows = view.home;
-    return SL_OK;
-}
-
-/* Over the link and into panels. The ticket is done in any case: one that is not would stop the ring for good. */
-static sl_status bring(sl_engine *e, const sli_matrix *m, uint32_t rows, sl_ticket ticket, sl_device_ptr panels, sl_error *err)
-{
-    sli_device *d = e->device;
-    sl_device_ptr at = 0;
-    sl_error ignored;
-    sl_status status = sl_vram_use(d->vram, ticket, &at, err);
-    if (status == SL_OK)
-        status = d->device->kernels->pack(d->device, m->type, at, m->row_bytes, rows, m->cols, panels, err);
-    sl_status done = sl_vram_done(d->vram, ticket, status == SL_OK ? err : &ignored);
-    return status != SL_OK ? status : done;
-}
-
-/* The unit's panels: in its place, or where the next unit that passes by will lie. */
-static sl_status fetch_unit(sl_engine *e, const sli_matrix *m, uint32_t index, uint32_t rows, sl_device_ptr *panels, sl_error *err)
-{
-    sli_device *d = e->device;
-    sl_unit_id unit = m->first_unit + index;
-    *panels = d->place[unit] != 0 ? d->place[unit] : d->memory.panels;
-    if (d->loaded[unit])
-        return SL_OK;
-    const uint8_t *from;
-    bool staged;
-    sl_ticket ticket;
-    SL_TRY(find_rows(e, unit, &from, &staged, err));
-    sl_status status = sl_vram_push(d->vram, from, e->units.units[unit].bytes, &ticket, err);
-    if (status == SL_PENDING)
-        status = sl_fail(err, SL_INTERNAL, "no room in the ring of the device's memory, though all of it was given back");
-    if (status != SL_OK) {
-        if (staged)
-            sl_pager_release(e->pager, unit);
-        return status;
-    }
-    if (staged) {
-        d->held[(d->first_held + d->held_count++) % SLI_DEVICE_HELD] = (sli_held){unit, e->units.units[unit].bytes, ticket};
-        d->held_bytes += e->units.units[unit].bytes;
-    }
-    SL_TRY(bring(e, m, rows, ticket, *panels, err));
-    d->loaded[unit] = d->place[unit] != 0;
-    sl_pager_poll(e->pager);
-    return SL_OK;
-}
 
 /* ---- products ---- */
 
@@ -143,18 +29,42 @@ static sl_device_ptr vector_of(const device_pass *p, uint32_t entry, bool bias)
     return at == NULL ? 0 : p->device->memory.vectors + (uint64_t)((const uint8_t *)at - (const uint8_t *)p->engine->vectors);
 }
 
+/* Products that were gathered, and the places in the ring that they read. */
 typedef struct product_list {
     sl_device_product products[SL_DEVICE_PRODUCTS];
-    uint32_t count;
+    sl_ticket tickets[SL_DEVICE_PRODUCTS];
+    uint32_t count, ticket_count;
 } product_list;
 
 static sl_status multiply(const device_pass *p, product_list *list, const sl_device_acts *x, sl_error *err)
 {
-    uint32_t count = list->count;
-    list->count = 0;
+    sl_device *device = p->device->device;
+    uint32_t count = list->count, tickets = list->ticket_count;
+    list->count = list->ticket_count = 0;
     if (atomic_load_explicit(&p->engine->interrupted, memory_order_relaxed))
         return sl_fail(err, SL_INTERRUPTED, "interrupted");
-    return count == 0 ? SL_OK : p->device->device->kernels->matmul(p->device->device, list->products, count, x, err);
+    if (count > 0)
+        SL_TRY(device->kernels->matmul(device, list->products, count, x, err));
+    for (uint32_t i = 0; i < tickets; i++)
+        SL_TRY(sl_vram_done(p->device->vram, list->tickets[i], err));
+    return SL_OK;
+}
+
+static sl_status add_unit(const device_pass *p, const sli_matrix *m, uint32_t i, sl_device_product product, product_list *list,
+                          const sl_device_acts *x, sl_error *err)
+{
+    sli_fetched fetched;
+    bool wait;
+    SL_TRY(sli_device_look_ahead(p->engine, m->first_unit + i, &wait, err));
+    if (wait || list->count == SL_DEVICE_PRODUCTS)
+        SL_TRY(multiply(p, list, x, err));
+    SL_TRY(sli_device_fetch(p->engine, m, i, &fetched, err));
+    product.panels = fetched.panels;
+    list->products[list->count++] = product;
+    if (fetched.in_ring)
+        list->tickets[list->ticket_count++] = fetched.ticket;
+    /* What only passes by is multiplied before the next one comes. */
+    return fetched.panels == p->device->memory.panels ? multiply(p, list, x, err) : SL_OK;
 }
 
 static sl_status add_matrix(const device_pass *p, const sl_op *op, uint32_t entry, product_list *list, const sl_device_acts *x,
@@ -163,17 +73,14 @@ static sl_status add_matrix(const device_pass *p, const sl_op *op, uint32_t entr
     const sli_matrix *m = &p->engine->units.matrices[entry];
     sl_device_ptr bias = vector_of(p, entry, true);
     for (uint32_t i = 0; i < m->unit_count; i++) {
-        uint32_t first = i * m->rows_per_unit, rows = m->rows - first < m->rows_per_unit ? m->rows - first : m->rows_per_unit;
+        uint32_t first = i * m->rows_per_unit;
         sl_device_product product = {.type = m->type,
-                                     .rows = rows,
+                                     .rows = sli_unit_rows(m, i),
                                      .out = buffer_of(p, op->dst) + first * sizeof(float),
                                      .bias = bias == 0 ? 0 : bias + first * sizeof(float),
                                      .out_stride = m->rows};
-        SL_TRY(fetch_unit(p->engine, m, i, rows, &product.panels, err));
-        list->products[list->count++] = product;
-        /* What only passes by is multiplied before the next one comes. */
-        if (list->count == SL_DEVICE_PRODUCTS || product.panels == p->device->memory.panels)
-            SL_TRY(multiply(p, list, x, err));
+        if (!p->device->by_cpu[m->first_unit + i])
+            SL_TRY(add_unit(p, m, i, product, list, x, err));
     }
     return SL_OK;
 }
@@ -184,17 +91,22 @@ static sl_status run_products(const device_pass *p, const sl_op *ops, uint32_t i
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const sli_device_memory *memory = &p->device->memory;
     sl_device_acts x = {p->row_count, matrices[index].cols, buffer_of(p, ops[index].src), memory->q, memory->d, memory->sum};
+    sli_beside beside = {.matrices = &matrices[index], .src = x.f32, .rows = p->row_count};
     product_list list = {.count = 0};
     bool quantized = false;
-    uint32_t end = index;
-    for (; ops[end].kind == SL_OP_MATMUL && ops[end].src == ops[index].src; end++)
-        quantized |= sl_format_of(matrices[end].type)->quantized;
-    *run = end - index;
+    for (uint32_t i = index; ops[i].kind == SL_OP_MATMUL && ops[i].src == ops[index].src && beside.count < SLI_PRODUCTS_MAX; i++) {
+        quantized |= sl_format_of(matrices[i].type)->quantized;
+        beside.bias[beside.count] = p->engine->vector_at[(first_entry + i) * 2 + 1];
+        beside.dst[beside.count++] = buffer_of(p, ops[i].dst);
+    }
+    *run = beside.count;
+    SL_TRY(sli_beside_begin(p->engine, &beside, err));
     if (quantized)
         SL_TRY(p->device->device->kernels->quantize(p->device->device, &x, err));
-    for (uint32_t i = index; i < end; i++)
+    for (uint32_t i = index; i < index + beside.count; i++)
         SL_TRY(add_matrix(p, &ops[i], first_entry + i, &list, &x, err));
-    return multiply(p, &list, &x, err);
+    SL_TRY(multiply(p, &list, &x, err));
+    return sli_beside_finish(p->engine, &beside, err);
 }
 
 /* ---- attention ---- */
@@ -303,7 +215,9 @@ static sl_status copy_inputs(const device_pass *p, sl_error *err)
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_cos, s->rope_cos, rope, err));
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_sin, s->rope_sin, rope, err));
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->pass, pass, sizeof *pass, err));
-    return device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err);
+    SL_TRY(device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err));
+    p->device->inputs_wanted = true;
+    return SL_OK;
 }
 
 static sl_status run_head(device_pass *p, sl_error *err)
@@ -315,31 +229,27 @@ static sl_status run_head(device_pass *p, sl_error *err)
     SL_TRY(run_program(p, m->arch->head, 0, m->layers * p->engine->units.layer_ops, err));
     SL_TRY(device->ops->copy_out(device, SL_STREAM_COMPUTE, p->engine->scratch.buffers[SL_BUF_LOGITS],
                                  p->device->memory.buffers[SL_BUF_LOGITS], (size_t)p->row_count * m->vocab * sizeof(float), err));
-    return device->ops->synchronize(device, SL_STREAM_COMPUTE, err);
+    SL_TRY(device->ops->synchronize(device, SL_STREAM_COMPUTE, err));
+    p->device->inputs_wanted = false;
+    return SL_OK;
 }
 
+/* Where the last pass ended with logits there is nothing to wait for. */
 sl_status sli_device_begin(sl_engine *e, sl_error *err)
 {
-    return e->device->device->ops->event_wait(e->device->device, e->device->inputs, err);
-}
-
-/* After a pass that failed nothing of it is on its way any more, so that host memory may be used for others. */
-static void settle(sl_engine *e)
-{
     sli_device *d = e->device;
-    sl_error ignored;
-    sl_status copied = d->device->ops->synchronize(d->device, SL_STREAM_COPY, &ignored);
-    sl_status computed = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, &ignored);
-    (void)copied; /* a device that is lost says so again in the next pass */
-    (void)computed;
-    while (d->held_count > 0)
-        release_first(e);
+    if (d->inputs_wanted)
+        SL_TRY(d->device->ops->event_wait(d->device, d->inputs, err));
+    d->inputs_wanted = false;
+    return SL_OK;
 }
 
 sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err)
 {
     sl_engine *e = session->engine;
     device_pass p = {.engine = e, .device = e->device, .rows = rows, .row_count = rows->rows};
+    sli_beside_choose(e, rows->rows);
+    sli_device_list(e, rows->logits_rows > 0);
     sl_status status = copy_inputs(&p, err);
     for (uint32_t layer = 0; layer < e->model->layers && status == SL_OK; layer++)
         status = run_program(&p, e->model->arch->layer, layer, layer * e->units.layer_ops, err);
@@ -350,7 +260,7 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
         status = sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
     }
     if (status != SL_OK)
-        settle(e);
+        sli_device_settle(e);
     return status;
 }
 

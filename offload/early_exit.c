@@ -18,6 +18,7 @@ static sl_status check_options(const sl_engine *e, sl_error *err)
     const char *other = o->sparsity != SL_SPARSITY_OFF ? "--sparsity"
                         : o->sparq_k > 0               ? "--sparq-k"
                         : o->kv_spill != NULL          ? "--kv-spill"
+                        : o->session_file              ? "--session"
                         : o->draft_resident            ? "--drafter model of what is in memory"
                         : o->device != NULL && strcmp(o->device, "none") != 0 && strcmp(o->device, "auto") != 0 ? "--device"
                                                                                                                 : NULL;

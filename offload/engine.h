@@ -11,7 +11,7 @@
  *   accept.c    which drafts may stay (pure)                           draft_length.c   how many to draft (pure)
  *   sparq_attention.c, sparq.c   rows that attend to a part of the cache
  *   probe.c     what parts of a pass cost, where that is asked for
- *   device_price.c, device_engine.c, device_pass.c   all of it on a device
+ *   device_*.c  all of it on a device (device_engine.h)
  *   matmul.c    products over what is in memory                        describe.c, text.c   the rest of the public API
  *   division.c what the price list put where                          plan.c, machine.c    how fast that will be (pure)
  *   ffn.c       feed-forwards over sets of neurons                     sparsity.c, select.c   the sets
@@ -245,10 +245,12 @@ typedef struct sli_scratch {
     size_t arena_bytes;
     float *buffers[SL_BUF_COUNT]; /* [batch][width]; some share memory, see scratch.c */
     sl_acts acts;                 /* quantised source of the current products */
-    sl_device_pass *device_pass;  /* on its way to the device, where that computes */
-    float *rope_cos, *rope_sin;   /* [table][rows of the pass][rope_dim / 2] */
-    uint8_t *embed_rows;          /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
-    uint8_t *thread_memory;       /* [threads][thread_bytes]: packed panels, or attention scratch */
+    sl_device_pass *device_pass;  /* on its way to the device, where that computes; with what the processor computes beside it: */
+    float *beside_src, *beside_out;
+    uint32_t beside_rows;       /* of both, at most */
+    float *rope_cos, *rope_sin; /* [table][rows of the pass][rope_dim / 2] */
+    uint8_t *embed_rows;        /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
+    uint8_t *thread_memory;     /* [threads][thread_bytes]: packed panels, or attention scratch */
     size_t thread_bytes;
     size_t plain_at; /* in a thread's memory: bundles that are made plain */
 } sli_scratch;

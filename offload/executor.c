@@ -304,7 +304,7 @@ static uint32_t gather_products(const pass *p, const sl_op *ops, uint32_t index,
 {
     uint32_t n = 0;
     for (const sl_op *op = &ops[index]; n < SLI_PRODUCTS_MAX && op->kind == SL_OP_MATMUL && op->src == ops[index].src; op++, n++)
-        products[n] = (sli_product){&matrices[index + n], vectors[(index + n) * 2 + 1], buffer_of(p, op->dst)};
+        products[n] = (sli_product){.matrix = &matrices[index + n], .bias = vectors[(index + n) * 2 + 1], .out = buffer_of(p, op->dst)};
     return n;
 }
 
@@ -397,10 +397,6 @@ static bool embed_resident(const pass *p, sl_token token, float *out)
     const uint8_t *home = sl_pager_resident(p->engine->pager, e->first_unit + unit);
     if (home == NULL)
         return false;
-    if (p->engine->device != NULL) { /* homes hold rows as they lie in the file */
-        p->engine->kernels->dequantize_row(e->type, home + (size_t)row * e->row_bytes, e->cols, out);
-        return true;
-    }
     uint32_t unit_rows = e->rows - unit * e->rows_per_unit; /* or more: then every panel is whole */
     const uint8_t *at = home + (size_t)panel * SL_PANEL_ROWS * e->row_bytes;
     bool whole = (panel + 1) * SL_PANEL_ROWS <= unit_rows;

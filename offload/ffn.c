@@ -134,12 +134,16 @@ static void activate_all(sli_ffn *f)
 
 /* ---- all of it ---- */
 
+static sli_product product_of(const sli_ffn *f, int op)
+{
+    return (sli_product){.matrix = &f->matrices[op], .bias = f->vectors[2 * op + 1], .out = sli_ffn_buffer(f, f->ops[op].dst)};
+}
+
 static sl_status gate_up(const sli_ffn *f, sl_error *err)
 {
     if (sli_bundled_of(&f->engine->bundled, f->layer) != NULL)
         return sli_bundled_gate_up(f, err);
-    sli_product in[2] = {{&f->matrices[SLI_FFN_GATE], f->vectors[2 * SLI_FFN_GATE + 1], sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].dst)},
-                         {&f->matrices[SLI_FFN_UP], f->vectors[2 * SLI_FFN_UP + 1], sli_ffn_buffer(f, f->ops[SLI_FFN_UP].dst)}};
+    sli_product in[2] = {product_of(f, SLI_FFN_GATE), product_of(f, SLI_FFN_UP)};
     return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_GATE].src), f->rows, in, 2, err);
 }
 
@@ -149,7 +153,7 @@ static sl_status down(const sli_ffn *f, sl_error *err)
         sli_bundled_down(f);
         return SL_OK;
     }
-    sli_product out = {&f->matrices[SLI_FFN_DOWN], f->vectors[2 * SLI_FFN_DOWN + 1], sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].dst)};
+    sli_product out = product_of(f, SLI_FFN_DOWN);
     return sli_multiply(f->engine, sli_ffn_buffer(f, f->ops[SLI_FFN_DOWN].src), f->rows, &out, 1, err);
 }
 

@@ -81,12 +81,17 @@ static void multiply_whole(const gathering *g, const piece *p, uint32_t first, u
 }
 
 /* A last panel of fewer than 16 rows has no room to be interleaved in place: it stays as rows and is packed at each use. */
+static void keep_tail(const piece *p, uint32_t panel)
+{
+    size_t offset = (size_t)panel * SL_PANEL_ROWS * p->matrix->row_bytes;
+    memcpy(p->home + offset, p->staged + offset, (size_t)p->rows * p->matrix->row_bytes - offset);
+}
+
 static void multiply_tail(const gathering *g, const piece *p, uint8_t *scratch)
 {
     uint32_t panel = p->panels - 1;
-    size_t offset = (size_t)panel * SL_PANEL_ROWS * p->matrix->row_bytes;
     if (p->home != NULL && p->staged != NULL)
-        memcpy(p->home + offset, p->staged + offset, (size_t)p->rows * p->matrix->row_bytes - offset);
+        keep_tail(p, panel);
     pack_panel(g, p, panel, scratch);
     multiply_panels(g, p, scratch, panel, 1);
 }
@@ -107,6 +112,29 @@ static void multiply_share(void *arg, unsigned index, unsigned count)
         if (last == p->panels && whole < p->panels)
             multiply_tail(g, p, scratch);
     }
+}
+
+static void fill_share(void *arg, unsigned index, unsigned count)
+{
+    const gathering *g = arg;
+    const piece *p = &g->pieces[0];
+    uint32_t begin = (uint32_t)((uint64_t)p->panels * index / count), end = (uint32_t)((uint64_t)p->panels * (index + 1) / count);
+    size_t panel_bytes = sl_panel_bytes(p->matrix->type, p->matrix->cols);
+    for (uint32_t i = begin; i < end; i++)
+        if ((i + 1) * SL_PANEL_ROWS <= p->rows)
+            pack_panel(g, p, i, p->home + i * panel_bytes);
+        else
+            keep_tail(p, i);
+}
+
+void sli_fill_home(sl_engine *engine, const sli_matrix *matrix, uint32_t index, const uint8_t *staged, uint8_t *home)
+{
+    gathering g;
+    uint32_t rows = sli_unit_rows(matrix, index);
+    g.engine = engine;
+    g.pieces[0] = (piece){.matrix = matrix, .staged = staged, .home = home, .rows = rows};
+    g.pieces[0].panels = (rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
+    sl_threads_run(engine->threads, fill_share, &g);
 }
 
 /* ---- gathering ---- */
@@ -157,7 +185,7 @@ static sl_status gather_unit(gathering *g, const sli_product *product, uint32_t 
     const sli_matrix *m = product->matrix;
     uint32_t first_row = index * m->rows_per_unit;
     piece p = {.matrix = m, .unit = m->first_unit + index, .out = product->out + first_row};
-    p.rows = m->rows - first_row < m->rows_per_unit ? m->rows - first_row : m->rows_per_unit;
+    p.rows = sli_unit_rows(m, index);
     p.panels = (p.rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS;
 
     p.home = (uint8_t *)(uintptr_t)sl_pager_resident(g->engine->pager, p.unit);
@@ -205,10 +233,17 @@ void sli_prepare_source(sl_engine *engine, const float *src, uint32_t rows, uint
         sl_threads_run(engine->threads, quantize_share, &job);
 }
 
+static bool wants(const sli_product *product, uint32_t index)
+{
+    return product->wanted == NULL || product->wanted[product->matrix->first_unit + index];
+}
+
 static void add_bias(sl_engine *engine, const sli_product *product, uint32_t rows)
 {
-    for (uint32_t r = 0; product->bias != NULL && r < rows; r++)
-        engine->kernels->add(product->out + (size_t)r * product->matrix->rows, product->bias, product->matrix->rows);
+    const sli_matrix *m = product->matrix;
+    for (uint32_t u = 0; product->bias != NULL && u < m->unit_count; u++)
+        for (uint32_t r = 0, first = u * m->rows_per_unit; wants(product, u) && r < rows; r++)
+            engine->kernels->add(product->out + (size_t)r * m->rows + first, product->bias + first, sli_unit_rows(m, u));
 }
 
 sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const sli_product *products, uint32_t count, sl_error *err)
@@ -225,7 +260,7 @@ sl_status sli_multiply(sl_engine *engine, const float *src, uint32_t rows, const
     sl_status status = SL_OK;
     for (uint32_t i = 0; i < count && status == SL_OK; i++)
         for (uint32_t u = 0; u < products[i].matrix->unit_count && status == SL_OK; u++)
-            status = gather_unit(&g, &products[i], u, err);
+            status = wants(&products[i], u) ? gather_unit(&g, &products[i], u, err) : SL_OK;
     if (status == SL_OK)
         status = flush(&g, err);
     release_held(&g);

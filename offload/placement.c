@@ -25,8 +25,8 @@ static double time_of(double bytes, double Bps)
 
 /* ---- the model of time ---- */
 
-static void add_up(const sl_placement_unit *units, uint32_t count, uint32_t layer_count, const sl_place *place, double share,
-                   sl_placement_layer *layers, sl_placement *out)
+static void add_up(const sl_placement_machine *m, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,
+                   const sl_place *place, double share, sl_placement_layer *layers, sl_placement *out)
 {
     memset(layers, 0, layer_count * sizeof *layers);
     out->device_bytes = out->streamed_bytes = out->cpu_bytes = out->disk_bytes = 0;
@@ -38,8 +38,9 @@ static void add_up(const sl_placement_unit *units, uint32_t count, uint32_t laye
             l->device_bytes += bytes;
             out->vram_bytes += units[i].bytes;
         } else {
-            l->streamed_bytes += bytes * share;
-            l->cpu_bytes += bytes * (1 - share);
+            double part = place[i] == SL_PLACE_DISK && m->device_Bps > 0 && m->link_Bps > 0 ? 1 : share;
+            l->streamed_bytes += bytes * part;
+            l->cpu_bytes += bytes * (1 - part);
         }
         out->ram_bytes += place[i] == SL_PLACE_RAM ? units[i].bytes : 0;
         out->disk_bytes += place[i] == SL_PLACE_DISK ? bytes : 0;
@@ -63,7 +64,7 @@ double sl_placement_seconds(const sl_placement_machine *machine, const sl_placem
                             const sl_place *place, double streamed_share, sl_placement_layer *layers, sl_placement *out)
 {
     const sl_placement_machine *m = machine;
-    add_up(units, count, layer_count, place, streamed_share, layers, out);
+    add_up(m, units, count, layer_count, place, streamed_share, layers, out);
     double of[] = {[SL_PLACED_COMPUTE] = 0,
                    [SL_PLACED_LINK] = time_of(out->streamed_bytes, m->link_Bps),
                    [SL_PLACED_HOST_MEMORY] = time_of(out->streamed_bytes + out->cpu_bytes, m->host_Bps),
@@ -202,6 +203,14 @@ static sl_status check(const sl_placement_machine *m, const sl_placement_unit *u
         return status;
     }
     return SL_OK;
+}
+
+void sl_placement_divide(const sl_placement_machine *machine, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,
+                         const sl_place *place, sl_placement_layer *layers, sl_placement *out)
+{
+    plan p = {.m = machine, .units = units, .place = place, .layers = layers, .count = count, .layer_count = layer_count};
+    out->whole_layers = false;
+    best_share(&p, out);
 }
 
 sl_status sl_placement_plan(const sl_placement_machine *machine, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,

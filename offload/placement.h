@@ -7,6 +7,8 @@
  *
  *   seconds = max( sum over layers of max(device, processor + hop),  streamed / link,  from disk / disk,  (streamed + processor's) / host memory )
  *
+ * What comes from the disk passes through staging memory and goes on over the link, where there is one: the processor computes on what the host's memory holds.
+ *
  * Bytes are those of a token: a unit's size times how often it is read, which is 1 for what every token needs and the firing rate of neurons else. A wrong rate
  * costs speed, and never changes a token: who computes a row does not change its bits.
  *
@@ -51,7 +53,7 @@ typedef struct sl_placement_layer {
 typedef struct sl_placement {
     double seconds; /* of a token */
     double device_bytes, streamed_bytes, cpu_bytes, disk_bytes;
-    double streamed_share; /* of the rows of what the device does not hold; the rest is the processor's */
+    double streamed_share; /* of the rows of what the host's memory holds for the device; the rest is the processor's */
     uint64_t vram_bytes, ram_bytes;
     bool whole_layers; /* the device's memory was given to whole layers, the first ones first; else to a part of each */
     sl_placement_limit limit;
@@ -62,6 +64,10 @@ typedef struct sl_placement {
 SL_MUST_USE sl_status sl_placement_plan(const sl_placement_machine *machine, const sl_placement_unit *units, uint32_t count,
                                         uint32_t layer_count, sl_place *place, sl_placement_layer *layers, sl_placement *out,
                                         sl_error *err);
+
+/* The second decision alone, where places are given: the share that is fastest. */
+void sl_placement_divide(const sl_placement_machine *machine, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,
+                         const sl_place *place, sl_placement_layer *layers, sl_placement *out);
 
 /* The time of a pass with that much of what is not held streamed; `place` as it was planned. */
 double sl_placement_seconds(const sl_placement_machine *machine, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,

@@ -99,6 +99,7 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->staging_bytes = cost.staging_bytes;
     p->page_table_bytes = c->wishes->budget_bytes / TABLES_SHARE;
     p->table_bytes = cost.tables_bytes + units->count * (sizeof(sl_unit) + sizeof(sl_unit_id)) + p->page_table_bytes;
+    p->table_bytes += c->wishes->device != NULL ? (uint64_t)units->count * SLI_DEVICE_UNIT_BYTES : 0;
     p->resident_bytes = cost.homes_bytes;
     p->total_bytes = p->process_bytes + p->kv_bytes + p->scratch_bytes + p->sparsity_bytes + p->predictor_bytes + p->bundled_bytes +
                      p->cache_bytes + p->staging_bytes + p->table_bytes + p->resident_bytes;

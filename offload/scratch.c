@@ -3,6 +3,7 @@
  * Query, key, value and attended heads live only in the first half of a layer, gate and up only in the second, so they share memory. */
 #include "core/layout.h"
 #include "core/os.h"
+#include "offload/device_engine.h"
 #include "offload/ffn_bundled.h"
 
 #include <string.h>
@@ -35,6 +36,38 @@ static size_t read_rows_bytes(const sl_model *model)
     return SLI_EMBED_READS * max_size(token, positions == NULL ? 0 : sl_row_bytes(positions->type, model->d));
 }
 
+/* The most that products of one source give for a row, in a layer or in the head. */
+static size_t widest_group(const sl_model *model)
+{
+    size_t widest = 0;
+    for (int program = 0; program < 2; program++) {
+        const sl_op *ops = program == 0 ? model->arch->layer : model->arch->head;
+        size_t width = 0;
+        for (uint32_t i = 0; ops[i].kind != SL_OP_END; i++) {
+            bool follows = i > 0 && ops[i - 1].kind == SL_OP_MATMUL && ops[i].kind == SL_OP_MATMUL && ops[i - 1].src == ops[i].src;
+            width = ops[i].kind == SL_OP_MATMUL ? (follows ? width : 0) + sl_model_width(model, ops[i].dst) : 0;
+            widest = max_size(widest, width);
+        }
+    }
+    return widest;
+}
+
+/* Of what the processor computes beside a device: sources, quantised too, results, and each thread's memory. */
+static void lay_out_beside(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
+{
+    size_t widest = max_size(max_size(model->d, model->ff), sl_model_width(model, SL_BUF_Q));
+    size_t rows = shape->batch < SLI_BESIDE_ROWS ? shape->batch : SLI_BESIDE_ROWS;
+    s->beside_rows = (uint32_t)rows;
+    s->beside_src = sl_layout_place(l, rows * widest * sizeof(float));
+    s->beside_out = sl_layout_place(l, rows * widest_group(model) * sizeof(float));
+    s->acts.q = sl_layout_place(l, rows * widest);
+    s->acts.d = sl_layout_place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(float));
+    s->acts.sum = sl_layout_place(l, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(int32_t));
+    s->thread_bytes = max_size(SLI_PACK_PANELS * ((shape->largest_panel_bytes + 63) & ~(size_t)63), SLI_BESIDE_THREAD_BYTES);
+    s->thread_bytes = (s->thread_bytes + 4095) & ~(size_t)4095;
+    s->thread_memory = sl_layout_place(l, s->thread_bytes * shape->threads);
+}
+
 /* What goes to the device and comes back; its own memory holds the rest. */
 static void lay_out_for_device(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
 {
@@ -45,6 +78,7 @@ static void lay_out_for_device(sl_layout *l, const sl_model *model, const sli_sc
     s->rope_sin = sl_layout_place(l, rope_bytes);
     s->device_pass = sl_layout_place(l, sizeof *s->device_pass);
     s->embed_rows = sl_layout_place(l, read_rows_bytes(model));
+    lay_out_beside(l, model, shape, s);
 }
 
 static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)

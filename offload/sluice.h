@@ -113,8 +113,12 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t gpu_layers; /* if given: the first layers, whose weights may stay there; more than there are: the head's, too. Default: all */
     /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
      * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
-     * sparsity, SparQ, kv_spill, draft_resident, a device. */
+     * sparsity, SparQ, kv_spill, session_file, draft_resident, a device. */
     sl_early_exit early_exit;
+    /* The processor's part, 0 to 1, of the weights that a device does not hold and host memory does, in passes of few rows; the rest crosses the link.
+     * Default: whichever is faster, by rates that are measured when the engine is opened. Tokens do not depend on it. */
+    bool cpu_share_given;
+    double cpu_share;
     sl_sparsity sparsity;
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
@@ -165,6 +169,10 @@ typedef struct sl_engine_info {
      * "" and 0 where the processor computes. */
     const char *device;
     uint64_t vram_budget_bytes, vram_bytes, vram_weight_bytes, vram_kv_bytes;
+    /* Of what it does not hold: the processor's part, bytes that cross for a token and bytes that the processor computes with; and what that was decided by,
+     * measured when the engine was opened: bytes per second of the link and of the processor (0: not measured, nothing was to be decided). */
+    double cpu_share, link_Bps, processor_Bps;
+    uint64_t crossing_bytes, beside_bytes;
     uint64_t ram_budget_min_bytes;          /* a budget that works with these options, at most 2 MiB above the least */
     uint64_t streamed_bytes;                /* of weights that do not stay: read in each pass or, sparse, when a set asks */
     const char *sparsity, *predictor;       /* "off", "coarse", "fine"; "stored", "oracle", "gate", or "prompt" (coarse) */

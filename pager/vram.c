@@ -1,7 +1,7 @@
 /* pager/vram.c: see vram.h. The ring's places are ring.h's extents; a ticket's slot is its extent's index, and holds its two events.
  *
  * A ticket:   RESERVED ─commit─▶ PUSHED ─done─▶ DONE ─(a later push wants the place)─▶ gone
- *                 └─cancel─▶ gone */
+ *                 └─cancel─▶ gone                      any ─reset─▶ gone */
 #include "pager/vram.h"
 #include "pager/ring.h"
 
@@ -102,6 +102,12 @@ void sl_vram_destroy(sl_vram *vram)
     free(vram->ring.extent);
     free(vram->slots);
     free(vram);
+}
+
+sl_device_ptr sl_vram_arena(const sl_vram *vram, uint64_t *bytes)
+{
+    *bytes = vram->resident_bytes + vram->ring.bytes;
+    return vram->arena;
 }
 
 sl_status sl_vram_place(sl_vram *vram, uint64_t bytes, sl_device_ptr *out, sl_error *err)
@@ -236,6 +242,16 @@ sl_status sl_vram_land(sl_vram *vram, sl_ticket ticket, sl_error *err)
     SL_TRY(vram->device->ops->event_wait(vram->device, s->copied, err));
     vram->landed = s->copy + 1;
     return SL_OK;
+}
+
+void sl_vram_reset(sl_vram *vram) /* any -> FREE */
+{
+    sl_vram *v = vram;
+    while (v->ring.count > 0) {
+        v->slots[v->ring.first].state = SLOT_FREE;
+        sli_ring_pop_first(&v->ring);
+    }
+    v->landed = v->next;
 }
 
 sl_vram_stats sl_vram_statistics(const sl_vram *vram)

@@ -51,6 +51,9 @@ uint64_t sl_vram_price(const sl_vram_config *config); /* of the arena. Pure, as 
 SL_MUST_USE sl_status sl_vram_create(sl_device *device, const sl_vram_config *config, sl_vram **out, sl_error *err);
 void sl_vram_destroy(sl_vram *vram); /* waits for both streams; NULL is fine */
 
+/* All of the arena, for who measures with it before anything lies there. */
+sl_device_ptr sl_vram_arena(const sl_vram *vram, uint64_t *bytes);
+
 /* A place for good; SL_NO_DEVICE_MEMORY when no more are left. Filling it is the caller's. */
 SL_MUST_USE sl_status sl_vram_place(sl_vram *vram, uint64_t bytes, sl_device_ptr *out, sl_error *err);
 
@@ -72,6 +75,9 @@ SL_MUST_USE sl_status sl_vram_done(sl_vram *vram, sl_ticket ticket, sl_error *er
  * config.tickets were pushed since. */
 SL_MUST_USE sl_status sl_vram_landed(sl_vram *vram, sl_ticket ticket, bool *out, sl_error *err);
 SL_MUST_USE sl_status sl_vram_land(sl_vram *vram, sl_ticket ticket, sl_error *err); /* waits for it */
+
+/* Forgets all tickets, whatever became of them; both streams must be idle. After a pass that failed. */
+void sl_vram_reset(sl_vram *vram);
 
 sl_vram_stats sl_vram_statistics(const sl_vram *vram);
 const char *sl_vram_broken(const sl_vram *vram); /* the first invariant that does not hold, or NULL; for tests */

@@ -23,6 +23,9 @@ vram=$(json "$TMP/out" memory.peak_vram_bytes)
     ok "within the VRAM budget" || not_ok "within the VRAM budget" "$vram"
 [ "$(json "$TMP/out" memory.peak_rss_bytes)" -le 268435456 ] && ok "and the RAM budget" || not_ok "and the RAM budget"
 same "no weight may stay on it" --device emulated --vram-budget 64M -ngl 0
+same "the processor may compute what does not" --device emulated --vram-budget 64M -ngl 0 --cpu-share 1
+[ "$(json "$TMP/out" device.token_link_bytes)" = 0 ] && [ "$(json "$TMP/out" device.token_cpu_bytes)" -gt 0 ] &&
+    ok "so that nothing crosses" || not_ok "so that nothing crosses" "$(cat "$TMP/out")"
 same "drafts are checked on it" --device emulated --vram-budget 64M --draft 4 --drafter lookup
 
 fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
@@ -31,6 +34,8 @@ fails "one that is not there says what is free" 3 '64.00 MiB free' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated:memory=64M --vram-budget 1G
 fails "a VRAM budget wants a device" 2 '--vram-budget has no meaning without a device' "$SLUICE" run -m "$SMALL" -p x --vram-budget 1G
 fails "so does a number of layers" 2 '-ngl has no meaning' "$SLUICE" run -m "$SMALL" -p x -ngl 2
+fails "and the processor's part" 2 '--cpu-share has no meaning' "$SLUICE" run -m "$SMALL" -p x --cpu-share 0.5
+fails "which is a part" 2 'cpu-share' "$SLUICE" run -m "$SMALL" -p x --device emulated --cpu-share 2
 fails "SparQ on a named device is refused" 2 '--device emulated: SparQ' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8
 fails "sparse decoding is" 2 'sparse decoding' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse

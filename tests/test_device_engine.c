@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "offload/device_engine.h"
 #include "tests/device_material.h" /* these need cmocka's names */
 #include "tests/engine_runs.h"
 
@@ -249,6 +250,106 @@ static void going_back_and_branches_give_the_same_logits(void **state)
     forget(path);
 }
 
+/* All weights in host memory, and this part of them the processor's. */
+static sl_engine_options beside_options(const char *path, double share)
+{
+    sl_engine_options options = device_options(path);
+    options.gpu_layers_given = true;
+    options.cpu_share_given = true;
+    options.cpu_share = share;
+    options.batch = 8; /* so that a prompt's passes are divided, too */
+    return options;
+}
+
+static void the_processor_may_compute_any_share(void **state)
+{
+    static const double shares[] = {0, 0.2, 0.5, 0.75, 1};
+    static const char *const ways[] = {"lazy=1", "lazy=1,seed=1", "lazy=1,seed=2", "lazy=1,seed=3,zero_copy=0", ""};
+    (void)state;
+    for (size_t model = 0; model <= sizeof shapes / sizeof *shapes; model++) {
+        size_t count;
+        tiny_model larger = larger_model();
+        char *path = write_tiny("device.gguf", model == 0 ? &larger : &shapes[model - 1]);
+        sl_engine_options base = base_options(path);
+        float *logits = run(&base, &count);
+        for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+            char memory[64];
+            sl_engine_options device = beside_options(path, shares[i]);
+            snprintf(memory, sizeof memory, "memory=64M,%s", ways[(i + model) % 5]);
+            device.device = with_options(memory);
+            check_same(logits, count, &device, "a share of the processor's");
+        }
+        free(logits);
+        forget(path);
+    }
+}
+
+static void what_the_processor_computes_does_not_cross(void **state)
+{
+    tiny_model model = larger_model();
+    char *path = write_tiny("device.gguf", &model);
+    (void)state;
+    for (int whole = 0; whole < 2; whole++) {
+        sl_engine_options options = beside_options(path, whole);
+        sl_engine *engine = open_engine(&options);
+        sl_session *session = open_session(engine);
+        sl_engine_info info;
+        eval(session, some_tokens(), 1); /* fills the homes */
+        uint64_t before = sl_vram_statistics(engine->device->vram).pushed_bytes;
+        eval(session, some_tokens(), 1);
+        uint64_t pushed = sl_vram_statistics(engine->device->vram).pushed_bytes - before;
+        sl_engine_describe(engine, &info);
+        assert_int_equal(info.crossing_bytes + info.beside_bytes, info.weight_bytes);
+        assert_true(whole ? pushed == 0 && info.crossing_bytes == 0 : pushed >= info.weight_bytes && info.beside_bytes == 0);
+        sl_session_close(session);
+        sl_engine_close(engine);
+    }
+    forget(path);
+}
+
+static void branches_are_divided_like_single_rows(void **state)
+{
+    size_t count, device_count;
+    char *path = write_tiny("device.gguf", &shapes[0]);
+    sl_engine_options base = base_options(path), device = beside_options(path, 0.5);
+    (void)state;
+    base.draft_max = device.draft_max = 8;
+    float *expected = run_tree(&base, &count), *found = run_tree(&device, &device_count);
+    assert_int_equal(count, device_count);
+    assert_memory_equal(expected, found, count * sizeof *expected);
+    free(expected);
+    free(found);
+    forget(path);
+}
+
+static void rates_decide_where_nobody_does_and_the_logits_are_the_same(void **state)
+{
+    static const char *const links[] = {"link=1M", "link=100G"};
+    size_t count;
+    tiny_model model = larger_model();
+    char *path = write_tiny("device.gguf", &model);
+    sl_engine_options base = base_options(path);
+    sl_engine_info info;
+    (void)state;
+    float *logits = run(&base, &count);
+    for (int fast = 0; fast < (device_is_emulated() ? 2 : 1); fast++) {
+        char memory[64];
+        sl_engine_options device = beside_options(path, 0);
+        snprintf(memory, sizeof memory, "memory=64M,memory_bandwidth=100G,%s", links[fast]);
+        device.device = with_options(memory);
+        device.cpu_share_given = false;
+        sl_engine *engine = open_engine(&device);
+        sl_engine_describe(engine, &info);
+        sl_engine_close(engine);
+        assert_true(info.link_Bps > 0 && info.processor_Bps > 0);
+        if (device_is_emulated()) /* of a megabyte a second nearly nothing crosses, whatever the processor reaches */
+            assert_true(fast ? info.link_Bps > 50e9 : info.cpu_share > 0.5);
+        check_same(logits, count, &device, "measured rates");
+    }
+    free(logits);
+    forget(path);
+}
+
 static void the_n_th_call_may_fail(void **state)
 {
     static const char *const how[] = {"fail", "lost", "broken"};
@@ -269,17 +370,22 @@ static void the_n_th_call_may_fail(void **state)
             device.batch = 16;
             device.gpu_layers_given = true;
             device.gpu_layers = 1;
+            device.cpu_share_given = n % 2 == 0; /* the processor takes part in the passes of few rows */
+            device.cpu_share = 0.5;
             sl_status status = sl_engine_open(&device, &engine, &err);
             if (status == SL_OK)
                 status = sl_session_open(engine, &session, &err);
             if (status == SL_OK)
                 status = sl_session_eval(session, some_tokens(), 20, SL_EVAL_LOGITS, NULL, &err);
+            uint32_t reached = status == SL_OK ? 20 : 0;
+            if (status == SL_OK)
+                status = sl_session_eval(session, some_tokens(), 1, SL_EVAL_LOGITS, NULL, &err);
             if (status != SL_OK) {
                 assert_true(err.message[0] != '\0');
                 assert_true(status == SL_NO_DEVICE_MEMORY || status == SL_NO_MEMORY || status == SL_DEVICE_LOST);
             }
             if (status != SL_OK && session != NULL) {
-                assert_int_equal(sl_session_position(session), 0);
+                assert_int_equal(sl_session_position(session), reached);
                 status = sl_session_eval(session, some_tokens(), 20, SL_EVAL_LOGITS, NULL, &err);
                 assert_int_equal(status, kind == 0 ? SL_OK : SL_DEVICE_LOST); /* what was short once may be there again */
             }
@@ -330,6 +436,10 @@ int main(void)
         cmocka_unit_test(any_number_of_rows_in_a_pass_gives_the_same_logits),
         cmocka_unit_test(the_cache_may_have_any_format),
         cmocka_unit_test(going_back_and_branches_give_the_same_logits),
+        cmocka_unit_test(the_processor_may_compute_any_share),
+        cmocka_unit_test(what_the_processor_computes_does_not_cross),
+        cmocka_unit_test(branches_are_divided_like_single_rows),
+        cmocka_unit_test(rates_decide_where_nobody_does_and_the_logits_are_the_same),
         cmocka_unit_test(the_n_th_call_may_fail),
         cmocka_unit_test(what_a_device_does_not_do_yet_is_refused_or_said),
     };

@@ -187,6 +187,35 @@ static void gated_units_are_the_references(void **state)
     on_device(check_glu);
 }
 
+static void check_place(device_bed *b)
+{
+    enum { ROWS = 3, TO = 700, FROM = 400 };
+    static const uint32_t cols[] = {1, 255, 257, 400};
+    for (size_t s = 0; s < 4; s++) {
+        float *from = make_floats(ROWS * FROM, 7 + s, 1.0f), *to = make_floats(ROWS * TO, 8, 1.0f);
+        void *locked = NULL;
+        device_ok(b->device->ops->host_alloc(b->device, ROWS * FROM * 4, &locked, E));
+        memcpy(locked, from, ROWS * FROM * 4);
+        ((float *)locked)[0] = from[0] = -0.0f; /* what is moved is moved, not added to a zero */
+        sl_device_ptr read = b->device->ops->host_address(b->device, locked), at = put(b, to, ROWS * TO * 4);
+        if (read == 0)
+            read = put(b, from, ROWS * FROM * 4);
+        device_ok(b->kernels->place(b->device, at + 8, TO, read, FROM, cols[s], ROWS, E));
+        for (int r = 0; r < ROWS; r++)
+            memcpy(to + 2 + r * TO, from + r * FROM, cols[s] * 4);
+        assert_on_device(b, at, to, ROWS * TO * 4, "rows that were placed");
+        device_clear(b);
+        b->device->ops->host_free(b->device, locked);
+        free(from);
+        free(to);
+    }
+}
+static void rows_in_host_memory_are_placed_among_others(void **state)
+{
+    (void)state;
+    on_device(check_place);
+}
+
 static void check_add(device_bed *b)
 {
     static const size_t counts[] = {1, 4, 1023, 5000};
@@ -509,6 +538,7 @@ int main(void)
         cmocka_unit_test(norms_and_their_quantised_results_are_the_references),
         cmocka_unit_test(gated_units_are_the_references),
         cmocka_unit_test(additions_are_the_references),
+        cmocka_unit_test(rows_in_host_memory_are_placed_among_others),
         cmocka_unit_test(heads_are_normed_turned_and_stored_as_the_reference_does),
         cmocka_unit_test(keys_and_values_are_copied_as_they_are_stored),
         cmocka_unit_test(attention_is_the_references_over_types_shapes_windows_and_trees),

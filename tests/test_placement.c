@@ -157,6 +157,25 @@ static void no_other_share_and_no_single_way_is_faster(void **state)
         }
 }
 
+static void places_that_are_given_are_divided_as_those_that_are_chosen(void **state)
+{
+    (void)state;
+    sl_place place[UNITS];
+    sl_placement_layer layers[LAYERS];
+    sl_placement_unit units[UNITS];
+    sl_placement_machine m = desktop_8();
+    sl_placement chosen = plan(m, false, place, layers), divided;
+    thirteen_billion(units, false);
+    sl_placement_divide(&m, units, UNITS, LAYERS, place, layers, &divided);
+    assert_true(near(divided.seconds, chosen.seconds, 1e-9));
+    assert_true(near(divided.streamed_share, chosen.streamed_share, 1e-9));
+    for (uint32_t i = 0; i < UNITS; i++) /* what comes from the disk goes on over the link, however slow that is */
+        place[i] = SL_PLACE_DISK;
+    m.link_Bps = 1e6;
+    sl_placement_divide(&m, units, UNITS, LAYERS, place, layers, &divided);
+    assert_true(divided.cpu_bytes == 0 && near(divided.streamed_bytes, divided.disk_bytes, 1e-9));
+}
+
 static void more_of_anything_is_never_slower(void **state)
 {
     (void)state;
@@ -238,6 +257,7 @@ int main(void)
         cmocka_unit_test(a_fast_link_takes_half_and_both_end_together),
         cmocka_unit_test(rarely_read_weights_are_not_the_ones_that_the_device_holds),
         cmocka_unit_test(no_other_share_and_no_single_way_is_faster),
+        cmocka_unit_test(places_that_are_given_are_divided_as_those_that_are_chosen),
         cmocka_unit_test(more_of_anything_is_never_slower),
         cmocka_unit_test(hops_that_cost_much_make_layers_whole),
         cmocka_unit_test(a_disk_that_has_to_be_read_is_the_limit),

@@ -410,6 +410,36 @@ static void copies_and_arithmetic_overlap(void **state)
     assert_true(overlap(25e9, 360e9, 1, 1) > 1.5);
 }
 
+/* After a failure nobody knows which tickets are done. */
+static void forgetting_all_tickets_empties_the_ring(void **state)
+{
+    (void)state;
+    sl_device *d = device_with("memory=8M,lazy=1");
+    sl_vram *v = NULL;
+    sl_vram_config config = {.ring_bytes = 4 * KIB, .tickets = 3};
+    sl_ticket ticket = 0;
+    sl_device_ptr at = 0;
+    void *host = NULL;
+    device_ok(d->ops->host_alloc(d, KIB, &host, E));
+    device_ok(sl_vram_create(d, &config, &v, E));
+    memset(host, 1, KIB);
+    for (int round = 0; round < 5; round++) {
+        device_ok(sl_vram_push(v, host, KIB, &ticket, E));
+        device_ok(sl_vram_use(v, ticket, &at, E));
+        device_ok(sl_vram_push(v, host, KIB, &ticket, E));
+        device_ok(sl_vram_reserve(v, KIB, &ticket, &at, E));
+        sl_error err = {0};
+        assert_int_equal(sl_vram_push(v, host, KIB, &ticket, &err), SL_PENDING);
+        device_ok(d->ops->synchronize(d, SL_STREAM_COPY, E));
+        device_ok(d->ops->synchronize(d, SL_STREAM_COMPUTE, E));
+        sl_vram_reset(v);
+        assert_null(sl_vram_broken(v));
+    }
+    sl_vram_destroy(v);
+    d->ops->host_free(d, host);
+    sl_device_close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +452,7 @@ int main(void)
         cmocka_unit_test(every_call_may_run_out_of_memory),
         cmocka_unit_test(a_push_that_failed_can_be_made_again),
         cmocka_unit_test(a_lost_device_ends_the_run_with_its_reason),
+        cmocka_unit_test(forgetting_all_tickets_empties_the_ring),
         cmocka_unit_test(copies_and_arithmetic_overlap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,3 +153,22 @@ sl_status sli_device_add(sl_device *dev, sl_device_ptr acc, sl_device_ptr x, uin
     return sli_launch(dev, err, 12 * count, add_kernel, blocks_for((count + 3) / 4), THREADS, 0, sli_at<float>(acc), sli_at<float>(x),
                       (size_t)count);
 }
+
+/* ---- move ---- */
+
+static __global__ void __launch_bounds__(THREADS)
+    place_kernel(float *to, const float *from, uint32_t to_stride, uint32_t from_stride, uint32_t cols)
+{
+    uint32_t i = blockIdx.x * THREADS + threadIdx.x;
+    if (i < cols)
+        to[(size_t)blockIdx.y * to_stride + i] = from[(size_t)blockIdx.y * from_stride + i];
+}
+
+sl_status sli_device_place(sl_device *dev, sl_device_ptr to, uint32_t to_stride, sl_device_ptr from, uint32_t from_stride, uint32_t cols,
+                           uint32_t rows, sl_error *err)
+{
+    if (cols == 0 || rows == 0)
+        return SL_OK;
+    return sli_launch(dev, err, 8 * (uint64_t)cols * rows, place_kernel, dim3(blocks_for(cols), rows), dim3(THREADS), 0, sli_at<float>(to),
+                      sli_at<const float>(from), to_stride, from_stride, cols);
+}

@@ -661,6 +661,16 @@ const cli_flag cli_flags[] = {
      "keep weights of the first N layers on the GPU, as far as they fit; those of the others cross to it for each token (default all, and "
      "the "
      "head)"},
+    {{"--cpu-share"},
+     REAL,
+     ENGINE,
+     AT(cpu_share),
+     0,
+     1,
+     "F",
+     "the processor computes this part of the weights that the GPU does not hold and RAM does, in passes of few rows, while the others "
+     "cross to "
+     "it (default: whichever is faster, by measured rates)"},
     {{"--trace"},
      TEXT,
      ENGINE,

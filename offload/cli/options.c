@@ -76,6 +76,7 @@ static void set_defaults(cli_args *out)
                       .repeat_last_n = 64,
                       .seed = 1,
                       .density = -1,
+                      .cpu_share = -1,
                       .neurons = -1,
                       .tau = -1,
                       .tau_temperature = -1,

@@ -123,6 +123,8 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
                                .vram_budget_bytes = args->vram_budget_bytes,
                                .gpu_layers_given = args->gpu_layers >= 0,
                                .gpu_layers = args->gpu_layers >= 0 ? (uint32_t)args->gpu_layers : 0,
+                               .cpu_share_given = args->cpu_share >= 0,
+                               .cpu_share = args->cpu_share >= 0 ? args->cpu_share : 0,
                                .note = note,
                                .note_ctx = warnings};
     SL_TRY(cli_observe_options(args, out, err));

@@ -25,19 +25,26 @@ static void print_memory(const sl_engine_info *info, const sl_engine_stats *stat
 /* Where weights lie with a device: there, in host memory, on the disk. */
 static void print_device(const sl_engine_info *info)
 {
-    char taken[24], budget[24], there[24], crossing[24], disk[24];
+    char taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24];
     if (info->device[0] == '\0')
         return;
     sl_format_size(info->vram_bytes, taken);
     sl_format_size(info->vram_budget_bytes, budget);
     sl_format_size(info->vram_weight_bytes, there);
-    sl_format_size(info->weight_bytes - info->vram_weight_bytes, crossing);
+    sl_format_size(info->crossing_bytes, crossing);
     sl_format_size(info->streamed_bytes, disk);
     fprintf(stderr,
-            "gpu     %s (%s): %s of the %s budget; %.0f %% of the weights stay there (%s); %s cross to it in each pass, %s of that from "
+            "gpu     %s (%s): %s of the %s budget; %.0f %% of the weights stay there (%s); %s cross to it for a token, %s of that from "
             "the disk\n",
             info->device, info->backend, taken, budget, 100.0 * (double)info->vram_weight_bytes / (double)info->weight_bytes, there,
             crossing, disk);
+    if (info->processor_Bps <= 0)
+        return;
+    sl_format_size(info->beside_bytes, beside);
+    sl_format_size((uint64_t)info->link_Bps, link);
+    sl_format_size((uint64_t)info->processor_Bps, speed);
+    fprintf(stderr, "beside  %s (%.0f %% of what RAM holds for it) are computed by the processor, at %s/s; the link moves %s/s\n", beside,
+            100 * info->cpu_share, speed, link);
 }
 
 static void print_disk(const cli_run_state *s, const sl_engine_stats *stats)
@@ -164,6 +171,13 @@ static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *st
                      json_size(info->vram_budget_bytes), "peak_vram_bytes", json_size(info->vram_bytes));
 }
 
+static json_t *json_device(const sl_engine_info *info)
+{
+    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f}", "name", info->device, "weight_bytes", json_size(info->vram_weight_bytes),
+                     "token_link_bytes", json_size(info->crossing_bytes), "token_cpu_bytes", json_size(info->beside_bytes), "cpu_share",
+                     info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s", info->processor_Bps);
+}
+
 static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)
 {
     return json_pack("{s:s, s:b, s:o, s:o, s:o, s:f, s:f, s:f}", "engine", stats->io_engine, "direct", stats->direct, "bytes_read",
@@ -191,6 +205,8 @@ int cli_print_run_json(const cli_run_state *s)
         json_object_set_new(value, "logprobs", cli_json_logprobs(s));
     if (s->args->sparsity != NULL)
         json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
+    if (info.device[0] != '\0')
+        json_object_set_new(value, "device", json_device(&info));
     if (info.sparq_k > 0)
         json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
     if (info.kv_file_bytes > 0)
