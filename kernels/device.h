@@ -92,6 +92,7 @@ typedef struct sl_device_bundles {
     uint32_t gate_bytes, up_bytes, column_bytes;
     sl_device_ptr at;   /* [ff] sl_device_ptr of each neuron's bundle; 2-byte aligned */
     sl_device_ptr meta; /* of the down matrix */
+    float host_share;   /* of the bytes that a call reads, what is expected to lie in host memory: for the emulated device's clock alone */
 } sl_device_bundles;
 
 typedef struct sl_device_kernels {
@@ -104,6 +105,9 @@ typedef struct sl_device_kernels {
      * memory, too, this needs no copy engine: it comes through between the weights that one is busy with. */
     sl_status (*place)(sl_device *dev, sl_device_ptr to, uint32_t to_stride, sl_device_ptr from, uint32_t from_stride, uint32_t cols,
                        uint32_t rows, sl_error *err);
+    /* Columns in another order: to[r][i] = from[r][select[i]], select being uint32 [cols]. */
+    sl_status (*gather)(sl_device *dev, sl_device_ptr to, sl_device_ptr from, sl_device_ptr select, uint32_t cols, uint32_t rows,
+                        sl_error *err);
     sl_status (*heads)(sl_device *dev, const sl_device_heads *job, sl_error *err);
     sl_status (*attention)(sl_device *dev, const sl_device_attention *job, sl_error *err);
     uint64_t (*attention_scratch)(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions); /* bytes; pure */

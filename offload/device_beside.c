@@ -71,7 +71,7 @@ static const sli_matrix *usual_matrix(const sl_engine *e)
     for (uint32_t i = 0; i < entries; i++) {
         const sli_matrix *m = &e->units.matrices[i];
         uint64_t bytes = 0;
-        for (uint32_t u = 0; u < m->unit_count; u++)
+        for (uint32_t u = 0; u < m->unit_count && !m->bundles; u++)
             bytes += e->units.units[m->first_unit + u].home ? e->units.units[m->first_unit + u].bytes : 0;
         if (bytes > most) {
             most = bytes;
@@ -192,7 +192,9 @@ static uint32_t sum_up(const sl_engine *e, sl_placement_unit *units, sl_place *p
         const sli_matrix *m = &e->units.matrices[entry];
         uint32_t layer = entry / e->units.layer_ops < e->model->layers ? entry / e->units.layer_ops : e->model->layers;
         for (uint32_t u = m->first_unit; u < m->first_unit + m->unit_count; u++) {
-            sl_place at = e->units.in_vram[u] ? SL_PLACE_VRAM : e->units.units[u].home ? SL_PLACE_RAM : SL_PLACE_DISK;
+            /* Bundles are never the processor's, as if they came from the disk. */
+            bool beside = e->units.units[u].home && !m->bundles;
+            sl_place at = e->units.in_vram[u] ? SL_PLACE_VRAM : beside ? SL_PLACE_RAM : SL_PLACE_DISK;
             units[3 * layer + at].bytes += e->units.units[u].bytes;
         }
     }
@@ -251,7 +253,7 @@ static void rank_group(sl_engine *e, const sli_matrix *first, uint32_t count)
     for (int round = 0; round < 2; round++)
         for (const sli_matrix *m = first; m < first + count; m++)
             for (uint32_t u = m->first_unit; u < m->first_unit + m->unit_count; u++) {
-                uint64_t bytes = e->units.units[u].home ? e->units.units[u].bytes : 0;
+                uint64_t bytes = e->units.units[u].home && !m->bundles ? e->units.units[u].bytes : 0;
                 all += round == 0 ? bytes : 0;
                 if (round == 1 && bytes > 0)
                     e->device->rank[u] = (float)(((double)before + 0.5 * (double)bytes) / (double)all);
@@ -279,7 +281,7 @@ sl_status sli_beside_plan(sl_engine *e, sl_error *err)
     for (uint32_t layer = 0; layer < e->model->layers; layer++)
         rank_program(e, e->model->arch->layer, layer * e->units.layer_ops);
     rank_program(e, e->model->arch->head, e->model->layers * e->units.layer_ops);
-    if (usual_matrix(e) == NULL || e->packed != NULL) {
+    if (usual_matrix(e) == NULL) {
         d->beside_rows = 0;
         return SL_OK;
     }
@@ -299,9 +301,11 @@ void sli_beside_bytes(const sl_engine *e, uint64_t *streamed, uint64_t *computed
 {
     const sli_device *d = e->device;
     *streamed = *computed = 0;
-    for (uint32_t u = 0; u < e->units.count; u++) {
-        bool computes = d->beside_rows > 0 && d->rank != NULL && d->rank[u] < d->cpu_share[1];
-        *(computes ? computed : streamed) += e->units.in_vram[u] ? 0 : e->units.units[u].bytes;
+    for (uint32_t u = 0; u < e->units.count && d->rank != NULL; u++) {
+        bool computes = d->beside_rows > 0 && d->rank[u] < d->cpu_share[1];
+        bool in_part = e->options.sparsity != SL_SPARSITY_OFF && e->units.matrices[d->entry_of[u]].bundles;
+        double bytes = e->units.in_vram[u] ? 0 : (double)e->units.units[u].bytes * (in_part ? e->options.density : 1);
+        *(computes ? computed : streamed) += (uint64_t)bytes;
     }
 }
 

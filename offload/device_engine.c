@@ -12,11 +12,30 @@
 
 /* ---- which ---- */
 
+/* Whether a packed file is without zeros that its model has: kernels read bundles as they lie. */
+static bool leaves_zeros_out(const sl_engine *e)
+{
+    for (uint32_t i = 0; e->packed != NULL && i < e->model->layers; i++) {
+        const sl_packed_layer *l = sli_bundled_layer_at(e->packed, i);
+        if (l != NULL && (l->stored < l->ff || sl_packed_bundle_bytes(l) < sl_packed_silent_bytes(l)))
+            return true;
+    }
+    return false;
+}
+
 /* What was asked for that no device does yet; NULL: nothing. */
 static const char *undone(const sl_engine *e)
 {
-    if (e->options.sparsity != SL_SPARSITY_OFF)
-        return "sparse decoding (--sparsity)";
+    bool sparse = e->options.sparsity != SL_SPARSITY_OFF;
+    if (sparse && e->packed == NULL)
+        return "sparse decoding (--sparsity) of a file that is not packed (`sluice pack` makes it one)";
+    if (sparse && e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor != SL_PREDICTOR_STORED)
+        return "a predictor that needs all activations (--predictor oracle or gate)";
+    for (uint32_t layer = 0; sparse && layer < e->model->layers; layer++)
+        if (sli_bundled_layer_at(e->packed, layer) == NULL)
+            return "sparse decoding (--sparsity) of a file of which a layer is not packed";
+    if (e->options.late_drop)
+        return "leaving out what is late (--late drop)";
     if (e->options.sparq_k > 0)
         return "SparQ attention (--sparq-k)";
     if (e->options.kv_spill != NULL)
@@ -25,8 +44,8 @@ static const char *undone(const sl_engine *e)
         return "early exit (--early-exit)";
     if (e->options.draft_resident)
         return "drafts from what is in memory (--drafter model)";
-    if (e->packed != NULL)
-        return "a packed file";
+    if (leaves_zeros_out(e))
+        return "a packed file that leaves zeros out (pack --zeros store)";
     if (e->model->arch->layer_norms)
         return "a model with layer norms"; /* its learned positions and its relu come with them */
     return e->model->head_dim % HEAD_DIM_STEP != 0 ? "heads that are no multiple of 16 wide" : NULL;
@@ -123,14 +142,13 @@ static sl_status lock_host(sl_engine *e, sl_error *err)
     return lock(e->device, e->scratch.arena, sl_pages_round(e->scratch.arena_bytes), "activations", err);
 }
 
-/* Norm weights and biases, through the scratch, which nobody uses yet. */
-static sl_status copy_vectors(sl_engine *e, uint64_t bytes, sl_error *err)
+sl_status sli_device_upload(sl_engine *e, sl_device_ptr to, const void *from, uint64_t bytes, sl_error *err)
 {
     const sl_device_ops *ops = e->device->device->ops;
     for (uint64_t done = 0; done < bytes;) {
         size_t n = bytes - done < e->scratch.arena_bytes ? bytes - done : e->scratch.arena_bytes;
-        memcpy(e->scratch.arena, (const uint8_t *)e->vectors + done, n);
-        SL_TRY(ops->copy_in(e->device->device, SL_STREAM_COMPUTE, e->device->memory.vectors + done, e->scratch.arena, n, err));
+        memcpy(e->scratch.arena, (const uint8_t *)from + done, n);
+        SL_TRY(ops->copy_in(e->device->device, SL_STREAM_COMPUTE, to + done, e->scratch.arena, n, err));
         SL_TRY(ops->synchronize(e->device->device, SL_STREAM_COMPUTE, err));
         done += n;
     }
@@ -148,8 +166,11 @@ static sl_status create_tables(sl_engine *e, sl_error *err)
     d->entry_of = calloc(count, sizeof *d->entry_of);
     d->by_cpu = calloc(count, sizeof *d->by_cpu);
     d->rank = calloc(count, sizeof *d->rank);
+    d->bundle_tickets = calloc(count, sizeof *d->bundle_tickets);
+    d->reachable = calloc(e->model->layers, sizeof *d->reachable);
+    d->host_share = calloc(e->model->layers, sizeof *d->host_share);
     bool there = d->place != NULL && d->loaded != NULL && d->order != NULL && d->ticket_of != NULL && d->entry_of != NULL &&
-                 d->by_cpu != NULL && d->rank != NULL;
+                 d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->reachable != NULL && d->host_share != NULL;
     return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", count);
 }
 
@@ -173,9 +194,9 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     sli_device *d = e->device;
     const sl_device_ops *ops = d->device->ops;
     uint32_t logits_rows = e->options.all_logits ? e->price.batch : 1 + e->price.draft_max;
-    sli_device_shape shape = {d->device,    e->price.batch, logits_rows,
-                              &e->price.kv, vector_bytes,   sli_device_largest_unit(e->model, &e->units)};
-    sl_vram_config config = {e->price.vram.resident_bytes, e->price.vram.ring_bytes, SLI_DEVICE_TICKETS};
+    sli_device_wishes wishes = sli_device_wishes_of(e);
+    sli_device_shape shape = {&wishes, &e->price.kv, e->price.batch, logits_rows, sli_device_largest_unit(e->model, &e->units)};
+    sl_vram_config config = {e->price.vram.resident_bytes, e->price.vram.ring_bytes, e->price.vram.tickets};
     SL_TRY(create_tables(e, err));
     SL_TRY(lock_host(e, err));
     SL_TRY(ops->alloc(d->device, e->price.vram.block_bytes, &d->block, err));
@@ -187,7 +208,8 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     SL_TRY(place_units(e, err));
     /* A slot that is read before it is written is finite. */
     SL_TRY(ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, e->price.vram.kv_bytes, err));
-    return copy_vectors(e, vector_bytes, err);
+    SL_TRY(sli_device_upload(e, d->memory.vectors, e->vectors, vector_bytes, err));
+    return e->packed != NULL ? sli_device_ffn_open(e, err) : SL_OK;
 }
 
 void sli_device_close(sl_engine *e)
@@ -212,6 +234,9 @@ void sli_device_close(sl_engine *e)
     free(d->entry_of);
     free(d->by_cpu);
     free(d->rank);
+    free(d->bundle_tickets);
+    free(d->reachable);
+    free(d->host_share);
     free(d);
     e->device = NULL;
 }

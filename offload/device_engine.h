@@ -3,6 +3,7 @@
  *   device_price.c    what of the device's memory everything takes, and which weights stay there (pure)
  *   device_engine.c   whether a device is used, and which; opens and closes what lies there
  *   device_weights.c  brings weights to where they are multiplied, ahead of that
+ *   device_ffn.c      feed-forwards of a packed file, over all neurons or a set of them
  *   device_beside.c   what the processor computes meanwhile
  *   device_pass.c     runs the programs of a pass
  *
@@ -28,22 +29,29 @@ typedef struct sli_device_memory {
     sl_device_ptr rope_cos, rope_sin, pass, attention;
     sl_device_ptr panels; /* of one unit that only passes by */
     sl_device_ptr vectors;
+    /* Of a packed file: [layer][ff] addresses of bundles for sparse rows, [ff] those of a dense pass's layer in hand, [layer][ff] the place of each
+     * neuron, and what the down matrices' blocks share. */
+    sl_device_ptr sparse_at, dense_at, place_of, meta;
+    /* Of sets: the members, [layer][ff] of coarse ones, [ff] else; and the predictor with what it makes of a row. */
+    sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_gate, guess_up, guess_projected, scores, top;
     sl_device_ptr kv;
 } sli_device_memory;
 
 typedef struct sli_device_shape {
-    const sl_device *device;
-    uint32_t batch, logits_rows;
+    const sli_device_wishes *wishes;
     const sli_kv_shape *kv;
-    uint64_t vector_bytes, panel_bytes;
+    uint32_t batch, logits_rows;
+    uint64_t panel_bytes;
 } sli_device_shape;
 
 /* Lays the block out from `base` on; returns its bytes. Pure. */
 uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out);
 uint64_t sli_device_kv_bytes(const sl_model *model, const sli_kv_shape *shape); /* of all layers; the cache ends the block */
 sl_device_kv sli_device_kv_of(const sl_model *model, const sli_kv_shape *shape, sl_device_ptr base, uint32_t layer);
-/* A unit as whole panels. */
+/* A unit as it lies in its place: whole panels, or bundles. */
 uint64_t sli_device_unit_bytes(const sli_matrix *matrix, uint32_t index);
+uint64_t sli_device_meta_at(const sl_packed *packed,
+                            uint32_t layer); /* of a layer, in memory.meta; of the layer behind the last: all bytes */
 uint64_t sli_device_largest_unit(const sl_model *model, const sli_units *units);
 
 typedef struct sli_held { /* staged bytes that the copy stream reads */
@@ -52,7 +60,7 @@ typedef struct sli_held { /* staged bytes that the copy stream reads */
     sl_ticket ticket;
 } sli_held;
 #define SLI_DEVICE_HELD    64
-#define SLI_DEVICE_TICKETS 256
+#define SLI_DEVICE_TICKETS 256 /* of the ring, at least */
 
 #define SLI_BESIDE_THREAD_BYTES 8192 /* of a thread, at least: what measuring gives */
 #define SLI_BESIDE_ROWS         16   /* of a pass in which the processor may have a part, at most */
@@ -65,7 +73,7 @@ typedef struct sli_device_rates {
     double processor_row_s_per_byte;
 } sli_device_rates;
 
-#define SLI_DEVICE_UNIT_BYTES 32 /* of tables, for each unit */
+#define SLI_DEVICE_UNIT_BYTES 40 /* of tables, for each unit */
 
 typedef struct sli_device {
     sl_device *device;
@@ -78,9 +86,13 @@ typedef struct sli_device {
     sl_unit_id *order;
     sl_ticket *ticket_of; /* of order[i] */
     uint32_t order_count, used, pushed;
-    uint32_t *entry_of; /* [unit]: whose it is in units.matrices */
-    bool *by_cpu;       /* [unit]: the processor computes it in the pass in hand */
-    float *rank;        /* [unit]: the processor's where its share is larger */
+    uint32_t *entry_of;        /* [unit]: whose it is in units.matrices */
+    bool *by_cpu;              /* [unit]: the processor computes it in the pass in hand */
+    float *rank;               /* [unit]: the processor's where its share is larger */
+    sl_ticket *bundle_tickets; /* [units]: of the layer in hand */
+    bool *reachable;           /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
+    bool members_sent;         /* the coarse sets are those that the device has */
+    double *host_share;        /* [layer] of its bundles, in host memory */
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
@@ -100,10 +112,16 @@ SL_MUST_USE sl_status sli_device_choose(sl_engine *e, sl_error *err);
 SL_MUST_USE sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err);
 void sli_device_close(sl_engine *e);
 
+typedef struct sli_device_rows {
+    uint32_t rows, pos0, first, logits_rows;
+    bool sparse;          /* each has a set of neurons */
+    const sli_tree *tree; /* NULL: the rows follow each other */
+} sli_device_rows;
+
 /* ---- device_weights.c ---- */
 
-/* What crosses in a pass, in its order; by_cpu is decided. */
-void sli_device_list(sl_engine *e, bool head);
+/* What crosses in a pass, in its order; by_cpu is decided. Of a sparse one no bundles that rows find where they are. */
+void sli_device_list(sl_engine *e, bool head, bool sparse);
 /* Pushes what can be pushed. *wait: fetching the unit will take a wait, or a place in the ring that must be given back first. */
 SL_MUST_USE sl_status sli_device_look_ahead(sl_engine *e, sl_unit_id unit, bool *wait, sl_error *err);
 typedef struct sli_fetched {
@@ -113,6 +131,27 @@ typedef struct sli_fetched {
 } sli_fetched;
 SL_MUST_USE sl_status sli_device_fetch(sl_engine *e, const sli_matrix *matrix, uint32_t index, sli_fetched *out, sl_error *err);
 void sli_device_settle(sl_engine *e); /* after a pass that failed */
+
+/* Bundles of unit `index`, as they lie; `out->panels` is where. Not in the ring: they are where they stay. */
+SL_MUST_USE sl_status sli_device_fetch_bundles(sl_engine *e, const sli_matrix *matrix, uint32_t index, sli_fetched *out, sl_error *err);
+
+/* ---- device_ffn.c ---- */
+
+/* Uploads what does not change: orders, what blocks share, predictors. Before weights come. */
+SL_MUST_USE sl_status sli_device_ffn_open(sl_engine *e, sl_error *err);
+/* Before the layers of a sparse pass: sets that changed. */
+SL_MUST_USE sl_status sli_device_ffn_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err);
+/* A bundled layer's feed-forward, from `src` to `dst`. */
+typedef struct sli_device_ffn {
+    const sli_matrix *bundles;
+    uint32_t layer, rows;
+    bool sparse;
+    sl_glu act;
+    sl_device_ptr src, dst;
+} sli_device_ffn;
+SL_MUST_USE sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err);
+/* Any bytes to the device, through the scratch, which nobody else uses; waits. */
+SL_MUST_USE sl_status sli_device_upload(sl_engine *e, sl_device_ptr to, const void *from, uint64_t bytes, sl_error *err);
 
 /* ---- device_beside.c ---- */
 
@@ -135,10 +174,6 @@ SL_MUST_USE sl_status sli_beside_finish(sl_engine *e, const sli_beside *b, sl_er
 
 /* Before the pass's inputs are written (the last pass's were read). */
 SL_MUST_USE sl_status sli_device_begin(sl_engine *e, sl_error *err);
-typedef struct sli_device_rows {
-    uint32_t rows, pos0, first, logits_rows;
-    const sli_tree *tree; /* NULL: the rows follow each other */
-} sli_device_rows;
 /* From the residual and the rotary tables, in scratch, to the logits, in scratch. */
 SL_MUST_USE sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err);
 /* sli_kv_copy on the device. */

@@ -3,7 +3,7 @@
  * The programs are those that executor.c runs (core/model.h), and the kernels' arithmetic is that of the processor's (kernels/device.h), so that logits are
  * the same bit for bit. Norms of heads, rotary turns and the store of keys and values are one kernel's here, run where attention stands. */
 #include "offload/device_engine.h"
-#include "offload/matmul.h"
+#include "offload/ffn.h"
 
 #include <string.h>
 
@@ -184,12 +184,32 @@ static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_
     return SL_INTERNAL;
 }
 
+/* The feed-forward of a bundled layer. */
+static sl_status run_bundled(const device_pass *p, const sl_op *ops, const sli_matrix *bundles, uint32_t layer, sl_error *err)
+{
+    const sl_model *m = p->engine->model;
+    if (atomic_load_explicit(&p->engine->interrupted, memory_order_relaxed))
+        return sl_fail(err, SL_INTERRUPTED, "interrupted");
+    sli_device_ffn ffn = {.bundles = bundles,
+                          .layer = layer,
+                          .rows = p->row_count,
+                          .sparse = p->rows->sparse,
+                          .act = m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH,
+                          .src = buffer_of(p, ops[SLI_FFN_GATE].src),
+                          .dst = buffer_of(p, ops[SLI_FFN_DOWN].dst)};
+    return sli_device_ffn_run(p->engine, &ffn, err);
+}
+
 static sl_status run_program(device_pass *p, const sl_op *ops, uint32_t layer, uint32_t first_entry, sl_error *err)
 {
+    const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     p->q_norm = p->k_norm = 0;
     for (uint32_t i = 0, run = 1; ops[i].kind != SL_OP_END; i += run) {
         run = 1;
-        if (ops[i].kind == SL_OP_MATMUL)
+        if (matrices[i].bundles) {
+            SL_TRY(run_bundled(p, &ops[i], &matrices[i], layer, err));
+            run = SLI_FFN_OPS;
+        } else if (ops[i].kind == SL_OP_MATMUL)
             SL_TRY(run_products(p, ops, i, first_entry, &run, err));
         else
             SL_TRY(run_op(p, &ops[i], first_entry + i, layer, err));
@@ -249,12 +269,16 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
     sl_engine *e = session->engine;
     device_pass p = {.engine = e, .device = e->device, .rows = rows, .row_count = rows->rows};
     sli_beside_choose(e, rows->rows);
-    sli_device_list(e, rows->logits_rows > 0);
-    sl_status status = copy_inputs(&p, err);
+    sli_device_list(e, rows->logits_rows > 0, rows->sparse);
+    sl_status status = sli_device_ffn_begin(e, rows, err);
+    if (status == SL_OK)
+        status = copy_inputs(&p, err);
     for (uint32_t layer = 0; layer < e->model->layers && status == SL_OK; layer++)
         status = run_program(&p, e->model->arch->layer, layer, layer * e->units.layer_ops, err);
     if (status == SL_OK && rows->logits_rows > 0)
         status = run_head(&p, err);
+    else if (status == SL_OK && e->packed != NULL) /* tables of bundles were copied, too */
+        status = e->device->device->ops->event_record(e->device->device, e->device->inputs, SL_STREAM_COMPUTE, err);
     if (status == SL_DEVICE_LOST && err != NULL) {
         sl_error reason = *err;
         status = sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);

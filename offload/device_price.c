@@ -1,6 +1,8 @@
 /* offload/device_price.c: what of the device's memory everything takes, and which weights stay there. See device_engine.h. */
 #include "core/layout.h"
 #include "offload/device_engine.h"
+#include "offload/guess.h"
+#include "offload/matmul.h"
 #include "offload/placement.h"
 
 #include <stdlib.h>
@@ -43,6 +45,47 @@ uint64_t sli_device_kv_bytes(const sl_model *model, const sli_kv_shape *shape)
     return sli_device_kv_of(model, shape, 0, model->layers).base;
 }
 
+uint64_t sli_device_meta_at(const sl_packed *packed, uint32_t layer)
+{
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < layer; i++) {
+        const sl_packed_layer *l = sli_bundled_layer_at(packed, i);
+        at += l != NULL ? sl_layout_round(l->meta_bytes) : 0;
+    }
+    return at;
+}
+
+/* What a predictor makes of a row. */
+static void lay_predictor(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
+{
+    uint64_t blocks = model->d / SL_ACT_BLOCK + 1, rows = sli_guess_rows(model->ff);
+    out->predictor = room(l, base, shape->wishes->predictor_bytes);
+    out->guess_f32 = room(l, base, model->d * sizeof(float));
+    out->guess_projected = room(l, base, model->d * sizeof(float));
+    out->guess_q = room(l, base, model->d);
+    out->guess_d = room(l, base, blocks * sizeof(float));
+    out->guess_sum = room(l, base, blocks * sizeof(int32_t));
+    out->guess_gate = room(l, base, rows * sizeof(float));
+    out->guess_up = room(l, base, rows * sizeof(float));
+    out->scores = room(l, base, rows * sizeof(float));
+    out->top = room(l, base, shape->wishes->device->kernels->top_scratch(model->ff));
+}
+
+static void lay_bundles(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
+{
+    uint64_t neurons = (uint64_t)model->layers * model->ff;
+    sl_sparsity sparsity = shape->wishes->sparsity;
+    out->dense_at = room(l, base, model->ff * sizeof(sl_device_ptr));
+    out->place_of = room(l, base, neurons * sizeof(uint32_t));
+    out->meta = room(l, base, sli_device_meta_at(shape->wishes->packed, model->layers));
+    if (sparsity == SL_SPARSITY_OFF)
+        return;
+    out->sparse_at = room(l, base, neurons * sizeof(sl_device_ptr));
+    out->members = room(l, base, (sparsity == SL_SPARSITY_COARSE ? neurons : model->ff) * sizeof(uint32_t));
+    if (shape->wishes->predictor_bytes > 0)
+        lay_predictor(l, model, shape, base, out);
+}
+
 uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
 {
     sl_layout l = {0};
@@ -57,19 +100,26 @@ uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl
     out->rope_cos = room(&l, base, rope_bytes);
     out->rope_sin = room(&l, base, rope_bytes);
     out->pass = room(&l, base, sizeof(sl_device_pass));
-    out->attention = room(&l, base,
-                          shape->device->kernels->attention_scratch(shape->batch, model->heads, model->head_dim, shape->kv->context));
+    out->attention = room(
+        &l, base, shape->wishes->device->kernels->attention_scratch(shape->batch, model->heads, model->head_dim, shape->kv->context));
     out->panels = room(&l, base, shape->panel_bytes);
-    out->vectors = room(&l, base, shape->vector_bytes);
+    out->vectors = room(&l, base, shape->wishes->vector_bytes);
+    if (shape->wishes->packed != NULL)
+        lay_bundles(&l, model, shape, base, out);
     out->kv = room(&l, base, sli_device_kv_bytes(model, shape->kv));
     return l.used;
 }
 
+/* Bundles become two lots of panels, which take no more than one of whole bundles. */
+static uint64_t panels_bytes(const sli_matrix *m, uint32_t index)
+{
+    return (uint64_t)((sli_unit_rows(m, index) + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS) * SL_PANEL_ROWS * m->row_bytes;
+}
+
 uint64_t sli_device_unit_bytes(const sli_matrix *m, uint32_t index)
 {
-    uint32_t first_row = index * m->rows_per_unit;
-    uint32_t rows = m->rows - first_row < m->rows_per_unit ? m->rows - first_row : m->rows_per_unit;
-    return (uint64_t)((rows + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS) * SL_PANEL_ROWS * m->row_bytes;
+    uint32_t rows = sli_unit_rows(m, index);
+    return m->bundles ? (uint64_t)rows * m->row_bytes : panels_bytes(m, index);
 }
 
 uint64_t sli_device_largest_unit(const sl_model *model, const sli_units *units)
@@ -78,26 +128,51 @@ uint64_t sli_device_largest_unit(const sl_model *model, const sli_units *units)
     uint32_t entries = model->layers * units->layer_ops + units->head_ops;
     for (uint32_t entry = 0; entry < entries; entry++)
         if (units->matrices[entry].unit_count > 0)
-            largest = max64(largest, sli_device_unit_bytes(&units->matrices[entry], 0));
+            largest = max64(largest, panels_bytes(&units->matrices[entry], 0));
     return largest;
 }
 
+/* Bundles of a layer pass through the ring together, because its down product wants all of their columns. */
+static uint64_t largest_layer(const sl_model *model, const sli_device_wishes *w, const sli_units *units, uint32_t *count)
+{
+    uint64_t largest = 0;
+    *count = 0;
+    for (uint32_t layer = 0; layer < model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(model, w->packed, units, layer);
+        uint64_t bytes = 0;
+        for (uint32_t i = 0; m != NULL && i < m->unit_count; i++)
+            bytes += sl_vram_round(units->units[m->first_unit + i].bytes);
+        largest = max64(largest, bytes);
+        *count = m != NULL && m->unit_count > *count ? m->unit_count : *count;
+    }
+    return largest;
+}
+
+/* How often a unit is read for a token. Bundles lie hot first; how much hotter nobody has recorded: their reads are taken to fall evenly, to none. */
+static double reads_of(const sli_device_wishes *w, const sli_matrix *m, uint32_t index)
+{
+    if (!m->bundles || w->sparsity == SL_SPARSITY_OFF)
+        return 1;
+    double reads = 2 * w->density * (1 - (index + 0.5) / m->unit_count);
+    return reads < 1 ? reads : 1;
+}
+
 /* Units that may stay, in the order of a pass; returns how many. */
-static uint32_t list_units(const sl_model *model, const sli_units *units, uint32_t layers, sl_placement_unit *list)
+static uint32_t list_units(const sl_model *model, const sli_units *units, const sli_device_wishes *w, sl_placement_unit *list)
 {
     uint32_t count = 0, entries = model->layers * units->layer_ops + units->head_ops;
     for (uint32_t entry = 0; entry < entries; entry++) {
         const sli_matrix *m = &units->matrices[entry];
         uint32_t layer = entry / units->layer_ops < model->layers ? entry / units->layer_ops : model->layers;
-        for (uint32_t i = 0; i < m->unit_count && layer < layers; i++)
-            list[count++] = (sl_placement_unit){layer, sl_vram_round(sli_device_unit_bytes(m, i)), 1.0};
+        for (uint32_t i = 0; i < m->unit_count && layer < w->layers; i++)
+            list[count++] = (sl_placement_unit){layer, sl_vram_round(sli_device_unit_bytes(m, i)), reads_of(w, m, i)};
     }
     return count;
 }
 
-/* Every weight is read by every token here, so that which of them stay depends on no rate: nominal ones do. */
-static sl_status place_units(const sl_model *model, uint32_t layers, uint64_t room_bytes, sli_units *units, uint64_t *resident_bytes,
-                             sl_error *err)
+/* What the device holds is what is read most often, whatever the rates are: nominal ones do. */
+static sl_status place_units(const sl_model *model, const sli_device_wishes *w, uint64_t room_bytes, sli_units *units,
+                             uint64_t *resident_bytes, sl_error *err)
 {
     const sl_placement_machine machine = {
         .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = 12e9, .host_Bps = 40e9, .disk_Bps = 3e9};
@@ -111,7 +186,7 @@ static sl_status place_units(const sl_model *model, uint32_t layers, uint64_t ro
     sl_status status = SL_OK;
     if (list == NULL || place == NULL || table == NULL)
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", units->count);
-    uint32_t count = status == SL_OK ? list_units(model, units, layers, list) : 0;
+    uint32_t count = status == SL_OK ? list_units(model, units, w, list) : 0;
     if (count > 0)
         status = sl_placement_plan(&machine, list, count, model->layers + 1, place, table, &placed, err);
     /* Those listed are the first ones of all: a prefix of the layers, and the head behind all of them. */
@@ -129,23 +204,30 @@ sl_status sli_device_price(const sl_model *model, const sli_device_wishes *wishe
                            uint32_t logits_rows, sli_units *units, sli_vram_price *out, bool *fits, sl_error *err)
 {
     sli_device_memory unused;
-    sli_device_shape shape = {wishes->device, batch, logits_rows, kv, wishes->vector_bytes, sli_device_largest_unit(model, units)};
-    uint64_t least = sl_vram_ring_min(units->largest_bytes), budget = wishes->budget_bytes;
+    sli_device_shape shape = {wishes, kv, batch, logits_rows, sli_device_largest_unit(model, units)};
+    uint32_t layer_units;
+    uint64_t layer = largest_layer(model, wishes, units, &layer_units);
+    uint64_t budget = wishes->budget_bytes, least = sl_vram_ring_min(units->largest_bytes);
     uint64_t ring = budget / RING_SHARE < RING_BYTES_MAX ? budget / RING_SHARE : RING_BYTES_MAX;
+    if (layer > 0) { /* and at the end of the ring a place may be too small for the next unit */
+        least += layer + sl_vram_round(units->largest_bytes);
+        ring += layer;
+    }
     *out = (sli_vram_price){.kv_bytes = sli_device_kv_bytes(model, kv), .block_bytes = sli_device_lay(model, &shape, 0, &unused)};
     out->ring_bytes = sl_vram_round(ring > least ? ring : least);
     if (out->block_bytes + out->ring_bytes > budget)
         out->ring_bytes = sl_vram_round(least);
     for (uint32_t u = 0; u < units->count; u++)
         units->in_vram[u] = false;
-    sl_vram_config empty = {.ring_bytes = out->ring_bytes, .tickets = SLI_DEVICE_TICKETS};
+    out->tickets = SLI_DEVICE_TICKETS + layer_units;
+    sl_vram_config empty = {.ring_bytes = out->ring_bytes, .tickets = out->tickets};
     uint64_t fixed = out->block_bytes + sl_vram_price(&empty);
     *fits = fixed <= budget;
     out->total_bytes = fixed;
     if (!*fits)
         return SL_OK;
-    SL_TRY(place_units(model, wishes->layers, budget - fixed, units, &out->resident_bytes, err));
-    sl_vram_config config = {out->resident_bytes, out->ring_bytes, SLI_DEVICE_TICKETS};
+    SL_TRY(place_units(model, wishes, budget - fixed, units, &out->resident_bytes, err));
+    sl_vram_config config = {out->resident_bytes, out->ring_bytes, out->tickets};
     out->total_bytes = out->block_bytes + sl_vram_price(&config);
     return SL_OK;
 }

@@ -69,7 +69,10 @@ static const sli_matrix *matrix_of_unit(const sl_engine *e, sl_unit_id unit)
 static void settle_home(sl_engine *e, sl_unit_id unit, const sl_view *view)
 {
     const sli_matrix *m = matrix_of_unit(e, unit);
-    sli_fill_home(e, m, unit - m->first_unit, view->staged, view->home);
+    if (m->bundles) /* those stay as they lie */
+        memcpy(view->home, view->staged, e->units.units[unit].bytes);
+    else
+        sli_fill_home(e, m, unit - m->first_unit, view->staged, view->home);
     sl_pager_settle(e->pager, unit);
 }
 
@@ -156,14 +159,15 @@ static sl_status push_ahead(sl_engine *e, sl_error *err)
     return status == SL_PENDING ? SL_OK : status;
 }
 
-void sli_device_list(sl_engine *e, bool head)
+void sli_device_list(sl_engine *e, bool head, bool sparse)
 {
     sli_device *d = e->device;
     uint32_t count = head ? e->units.count : e->units.body_count;
     assert(d->used == d->pushed);
     d->order_count = d->used = d->pushed = 0;
     for (sl_unit_id unit = 0; unit < count; unit++)
-        if (!d->loaded[unit] && !d->by_cpu[unit])
+        if (!d->loaded[unit] && !d->by_cpu[unit] &&
+            !(sparse && matrix_of_unit(e, unit)->bundles && sl_pager_resident(e->pager, unit) != NULL))
             d->order[d->order_count++] = unit;
 }
 
@@ -202,6 +206,21 @@ static sl_status take(sl_engine *e, const sli_matrix *m, sl_unit_id unit, uint32
     return status;
 }
 
+/* The next of the order, which is this unit: on its way to the ring, or waited for. */
+static sl_status next_ticket(sl_engine *e, sl_unit_id unit, sl_ticket *out, sl_error *err)
+{
+    sli_device *d = e->device;
+    if (d->pushed == d->used) {
+        sl_status status = push_next(e, true, err);
+        if (status == SL_PENDING)
+            return sl_fail(err, SL_INTERNAL, "no room in the ring of the device's memory, though all of it was given back");
+        SL_TRY(status);
+    }
+    assert(d->order[d->used] == unit);
+    *out = d->ticket_of[d->used++];
+    return SL_OK;
+}
+
 sl_status sli_device_look_ahead(sl_engine *e, sl_unit_id unit, bool *wait, sl_error *err)
 {
     sli_device *d = e->device;
@@ -220,15 +239,31 @@ sl_status sli_device_fetch(sl_engine *e, const sli_matrix *m, uint32_t index, sl
     *out = (sli_fetched){.panels = d->place[unit]};
     if (d->loaded[unit])
         return SL_OK;
-    if (d->pushed == d->used) {
-        sl_status status = push_next(e, true, err);
-        if (status == SL_PENDING)
-            return sl_fail(err, SL_INTERNAL, "no room in the ring of the device's memory, though all of it was given back");
-        SL_TRY(status);
-    }
-    assert(d->order[d->used] == unit);
-    SL_TRY(take(e, m, unit, sli_unit_rows(m, index), d->ticket_of[d->used++], out, err));
+    sl_ticket ticket;
+    SL_TRY(next_ticket(e, unit, &ticket, err));
+    SL_TRY(take(e, m, unit, sli_unit_rows(m, index), ticket, out, err));
     sl_pager_poll(e->pager);
+    return push_ahead(e, err);
+}
+
+sl_status sli_device_fetch_bundles(sl_engine *e, const sli_matrix *m, uint32_t index, sli_fetched *out, sl_error *err)
+{
+    sli_device *d = e->device;
+    sl_unit_id unit = m->first_unit + index;
+    sl_device_ptr at = 0;
+    sl_ticket ticket;
+    *out = (sli_fetched){.panels = d->place[unit]};
+    if (d->loaded[unit])
+        return SL_OK;
+    SL_TRY(next_ticket(e, unit, &ticket, err));
+    SL_TRY(sl_vram_use(d->vram, ticket, &at, err));
+    if (d->place[unit] == 0) {
+        *out = (sli_fetched){.panels = at, .ticket = ticket, .in_ring = true};
+        return push_ahead(e, err);
+    }
+    SL_TRY(d->device->ops->copy_within(d->device, SL_STREAM_COMPUTE, d->place[unit], at, e->units.units[unit].bytes, err));
+    SL_TRY(sl_vram_done(d->vram, ticket, err));
+    d->loaded[unit] = true;
     return push_ahead(e, err);
 }
 

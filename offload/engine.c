@@ -250,13 +250,13 @@ static uint64_t vector_bytes(const sl_gguf *gguf)
     return bytes;
 }
 
-/* Sparse rows read the bundles of their sets alone. Scores that need all activations read everything anyway, and an engine that gives every
+/* Sparse rows read the bundles of their sets alone, but on a device, which reaches them where they are. Scores that need all activations read everything anyway, and an engine that gives every
  * row's logits evaluates many at once. */
 static bool fetches_sets(const sl_engine *e)
 {
     bool known = e->options.sparsity == SL_SPARSITY_COARSE ||
                  (e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED);
-    return known && !e->options.all_logits && sli_bundled_price(e->model, e->packed) > 0;
+    return known && e->device == NULL && !e->options.all_logits && sli_bundled_price(e->model, e->packed) > 0;
 }
 
 static uint64_t observing_bytes(const sl_engine *e)
@@ -273,6 +273,18 @@ static sl_status open_observers(sl_engine *e, sl_error *err)
         SL_TRY(sl_record_create(e->options.record_bytes, &e->record, err));
     sl_threads_trace(e->threads, e->trace);
     return SL_OK;
+}
+
+sli_device_wishes sli_device_wishes_of(const sl_engine *e)
+{
+    return (sli_device_wishes){.device = e->device->device,
+                               .budget_bytes = e->options.vram_budget_bytes,
+                               .vector_bytes = vector_bytes(e->gguf),
+                               .layers = e->options.gpu_layers_given ? e->options.gpu_layers : UINT32_MAX,
+                               .packed = e->packed,
+                               .sparsity = e->options.sparsity,
+                               .density = e->options.density,
+                               .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0};
 }
 
 static sl_status price(sl_engine *e, sl_error *err)
@@ -295,11 +307,9 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .packed = e->packed,
                          .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0,
                          .early_exit = e->early != NULL};
-    sli_device_wishes device = {.budget_bytes = e->options.vram_budget_bytes,
-                                .vector_bytes = vector_bytes(e->gguf),
-                                .layers = e->options.gpu_layers_given ? e->options.gpu_layers : UINT32_MAX};
+    sli_device_wishes device = {0};
     if (e->device != NULL) {
-        device.device = e->device->device;
+        device = sli_device_wishes_of(e);
         wishes.device = &device;
     }
     if (e->options.kv_spill != NULL)
@@ -585,7 +595,9 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
                                e->price.bundled_bytes > 0,
                                sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e),
                                e->device != NULL,
-                               sli_bundled_plain_bytes(e->model, e->packed)};
+                               sli_bundled_plain_bytes(e->model, e->packed),
+                               e->packed != NULL,
+                               e->options.sparsity};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));

@@ -50,6 +50,7 @@ typedef struct sli_matrix {
     uint32_t unit_count;
     uint32_t file;
     uint64_t offset; /* in the file */
+    bool bundles;    /* rows are a layer's bundles (pager/packed.h) */
 } sli_matrix;
 
 /* The units of a model in the order in which a pass uses them: layers first, then the head. */
@@ -113,13 +114,20 @@ typedef struct sli_kv_shape {
 typedef struct sli_device_wishes {
     const sl_device *device;
     uint64_t budget_bytes;
-    uint64_t vector_bytes; /* norm weights and biases */
-    uint32_t layers;       /* the first ones, whose weights may stay there; more than the model has: the head, too */
+    uint64_t vector_bytes;   /* norm weights and biases */
+    uint32_t layers;         /* the first ones, whose weights may stay there; more than the model has: the head, too */
+    const sl_packed *packed; /* NULL: a stock file */
+    sl_sparsity sparsity;
+    double density;
+    uint64_t predictor_bytes;
 } sli_device_wishes;
+/* Of the engine's options and file. */
+sli_device_wishes sli_device_wishes_of(const sl_engine *engine);
 typedef struct sli_vram_price {
     uint64_t block_bytes; /* activations, vectors, keys and values */
     uint64_t kv_bytes;    /* part of that */
     uint64_t ring_bytes, resident_bytes, total_bytes;
+    uint32_t tickets; /* of the ring */
 } sli_vram_price;
 
 /* The price list. Pure: the same inputs give the same prices, so that what is refused and what is promised agree. */
@@ -247,10 +255,13 @@ typedef struct sli_scratch {
     sl_acts acts;                 /* quantised source of the current products */
     sl_device_pass *device_pass;  /* on its way to the device, where that computes; with what the processor computes beside it: */
     float *beside_src, *beside_out;
-    uint32_t beside_rows;       /* of both, at most */
-    float *rope_cos, *rope_sin; /* [table][rows of the pass][rope_dim / 2] */
-    uint8_t *embed_rows;        /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
-    uint8_t *thread_memory;     /* [threads][thread_bytes]: packed panels, or attention scratch */
+    float *device_seen;          /* activations of neurons, [batch][ff], for coarse sets */
+    uint32_t *device_members;    /* those sets, [layer][ff] */
+    sl_device_ptr *device_at[2]; /* [layer][ff] where bundles lie: in a dense pass, and for sparse rows */
+    uint32_t beside_rows;        /* of both, at most */
+    float *rope_cos, *rope_sin;  /* [table][rows of the pass][rope_dim / 2] */
+    uint8_t *embed_rows;         /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
+    uint8_t *thread_memory;      /* [threads][thread_bytes]: packed panels, or attention scratch */
     size_t thread_bytes;
     size_t plain_at; /* in a thread's memory: bundles that are made plain */
 } sli_scratch;
@@ -261,6 +272,8 @@ typedef struct sli_scratch_shape {
     size_t attend_bytes; /* of a thread, for rows that attend to a part of the cache */
     bool device;         /* a device computes: only what goes there and comes back */
     size_t plain_bytes;  /* of a thread, for bundles that are made plain */
+    bool device_bundles; /* of a packed file */
+    sl_sparsity device_sparsity;
 } sli_scratch_shape;
 uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);
 SL_MUST_USE sl_status sli_scratch_create(const sl_model *model, const sli_scratch_shape *shape, sli_scratch *out, sl_error *err);

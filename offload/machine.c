@@ -92,8 +92,8 @@ double sli_machine_read_rate(const sli_machine *m, const char *engine, uint64_t 
 
 /* Operations per second of a core, quantised formats at many rows: measured with bench_matmul (bench/SPEED.md) on Zen 5 and Zen 4 (AVX-512; their
  * middle), Zen 3 (AVX2), Sapphire Rapids (AMX); NEON was never measured on a machine, its figures are AVX2's by the width of registers. */
-static const double core_ops[SL_ISA_COUNT] = {
-    [SL_ISA_SCALAR] = 3e9, [SL_ISA_AVX2] = 150e9, [SL_ISA_AVX512] = 450e9, [SL_ISA_AMX] = 550e9, [SL_ISA_NEON] = 40e9, [SL_ISA_NEON_DOTPROD] = 90e9};
+static const double core_ops[SL_ISA_COUNT] = {[SL_ISA_SCALAR] = 3e9, [SL_ISA_AVX2] = 150e9, [SL_ISA_AVX512] = 450e9,
+                                              [SL_ISA_AMX] = 550e9,  [SL_ISA_NEON] = 40e9,  [SL_ISA_NEON_DOTPROD] = 90e9};
 
 #define FLOAT_OPS_SHARE 0.3  /* of products with floats, whose multiplications are wider */
 #define K_QUANT_SHARE   0.8  /* scales within scales */

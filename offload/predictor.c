@@ -83,6 +83,17 @@ sl_status sli_predictor_open(const sl_gguf *file, const sli_predictor_shape *sha
     return SL_OK;
 }
 
+const void *sli_predictor_memory(const sli_predictor *predictor, size_t *bytes)
+{
+    *bytes = predictor->arena_bytes;
+    return predictor->arena;
+}
+
+const sli_guess *sli_predictor_layer(const sli_predictor *predictor, uint32_t layer)
+{
+    return &predictor->layers[layer];
+}
+
 void sli_predictor_close(sli_predictor *p)
 {
     if (p == NULL)

@@ -44,6 +44,9 @@ typedef struct sli_predictor_reader {
  * model, a part that does not fit or is no number. The kernels are kept. */
 SL_MUST_USE sl_status sli_predictor_open(const sl_gguf *file, const sli_predictor_shape *shape, const sli_predictor_reader *reader,
                                          const sl_kernels *kernels, sli_predictor **out, sl_error *err);
+/* Where all layers' parts lie together, and one layer's, for who copies them. */
+const void *sli_predictor_memory(const sli_predictor *predictor, size_t *bytes);
+const struct sli_guess *sli_predictor_layer(const sli_predictor *predictor, uint32_t layer);
 void sli_predictor_close(sli_predictor *predictor); /* NULL is fine */
 
 /* One row's inputs, ready for scores. The memory is the caller's: sli_predictor_row_bytes, 64-byte aligned. */

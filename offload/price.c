@@ -31,6 +31,7 @@ typedef struct chooser {
     sli_kv_shape kv;                /* but for pass_rows */
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
     uint32_t draft_max;             /* of the plan in hand */
+    uint64_t neurons_short_bytes;   /* of host memory, for sparse rows on a device; else 0 */
     uint64_t vram_short_bytes;      /* what the last plan would take of the device's memory, where it does not fit; else 0 */
     sl_policy_run *runs;            /* [layer] */
 } chooser;
@@ -44,7 +45,9 @@ static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t ba
                                sli_bundled_price(c->model, c->wishes->packed) > 0,
                                c->wishes->attend_bytes,
                                c->wishes->device != NULL,
-                               sli_bundled_plain_bytes(c->model, c->wishes->packed)};
+                               sli_bundled_plain_bytes(c->model, c->wishes->packed),
+                               c->wishes->packed != NULL,
+                               c->wishes->sparsity};
     return sli_scratch_price(c->model, &shape);
 }
 
@@ -118,7 +121,7 @@ static bool crowds_device(const chooser *c, const sli_units *units, uint32_t bat
     sli_device_memory unused;
     if (w == NULL)
         return false;
-    sli_device_shape shape = {w->device, batch, 1 + c->draft_max, &c->kv, w->vector_bytes, sli_device_largest_unit(c->model, units)};
+    sli_device_shape shape = {w, &c->kv, batch, 1 + c->draft_max, sli_device_largest_unit(c->model, units)};
     uint64_t bytes = sli_device_lay(c->model, &shape, 0, &unused);
     shape.batch = BATCH_MIN;
     return bytes - sli_device_lay(c->model, &shape, 0, &unused) > w->budget_bytes / VRAM_SHARE;
@@ -184,8 +187,29 @@ static void place_for_exits(sli_units *units, uint64_t room)
     sl_policy_in_order(units->units, 0, units->body_count, room - given);
 }
 
-static void give_homes(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)
+/* Sparse rows on a device reach single neurons there or in the host's memory, and nowhere else: those go first. Returns what they take; 0 where they do not
+ * fit, and c->neurons_short_bytes says by how much. */
+static uint64_t give_neurons(chooser *c, sli_units *units, uint64_t room)
 {
+    uint64_t all = 0;
+    for (uint32_t layer = 0; layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
+        for (uint32_t i = 0; m != NULL && i < m->unit_count; i++)
+            all += units->in_vram[m->first_unit + i] ? 0 : (units->units[m->first_unit + i].bytes + 63) & ~(uint64_t)63;
+    }
+    c->neurons_short_bytes = all > room ? all - room : 0;
+    for (uint32_t layer = 0; c->neurons_short_bytes == 0 && layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
+        for (uint32_t i = 0; m != NULL && i < m->unit_count; i++)
+            units->units[m->first_unit + i].home = !units->in_vram[m->first_unit + i];
+    }
+    return c->neurons_short_bytes == 0 ? all : 0;
+}
+
+static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)
+{
+    for (uint32_t i = 0; i < units->count; i++)
+        units->units[i].home = false;
     p->draft_neurons = c->wishes->draft_resident ? place_for_drafts(c, units, order, room) : 0;
     if (p->draft_neurons > 0)
         return;
@@ -195,10 +219,11 @@ static void give_homes(const chooser *c, sli_units *units, sl_unit_id *order, ui
     }
     uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, c->wishes->keep == NULL, true, order);
     uint32_t wanting = 0;
+    uint64_t neurons = c->wishes->device != NULL && c->wishes->sparsity != SL_SPARSITY_OFF ? give_neurons(c, units, room) : 0;
     for (uint32_t i = 0; i < count; i++)
-        if (!units->in_vram[order[i]])
+        if (!units->in_vram[order[i]] && !(neurons > 0 && units->units[order[i]].home))
             order[wanting++] = order[i];
-    sl_policy_spread(units->units, order, wanting, room);
+    sl_policy_spread(units->units, order, wanting, room - neurons);
 }
 
 /* What of the device's memory the sizes take, and which units stay there. */
@@ -223,6 +248,7 @@ static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t s
         return sl_fail(err, SL_NO_MEMORY, "out of memory for an order of %u units", units->count);
     for (uint32_t i = 0; i < units->count; i++)
         units->units[i].home = false;
+    c->neurons_short_bytes = 0;
     p->cache_share = 0;
     bool vram_fits = true;
     sl_status priced = price_device(c, units, batch, p, &vram_fits, err);
@@ -241,6 +267,7 @@ static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t s
         /* The arena of the homes is rounded up to whole huge pages: give them a little less. */
         room = room > MIB ? room - MIB : 0;
     }
+    *fits = *fits && c->neurons_short_bytes == 0;
     free(order);
     if (*fits && c->wishes->keep != NULL)
         widen_cache(c, units, batch, staging, p);
@@ -347,6 +374,19 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
                        asked, needed, kv, c->wishes->kv.context);
     }
     sl_format_size(c->wishes->budget_bytes, asked);
+    if (c->neurons_short_bytes > 0) {
+        min_bytes = (c->wishes->budget_bytes + c->neurons_short_bytes + 4 * MIB) / MIB * MIB;
+        min_bytes += min_bytes / TABLES_SHARE / MIB * MIB;
+        sl_format_size(min_bytes, needed);
+        sl_status status = sl_fail(
+            err, SL_NO_BUDGET,
+            "%s: a RAM budget of %s is too small for sparse decoding on a device, which finds every neuron there or in RAM; %s "
+            "works, or a larger VRAM budget",
+            name, asked, needed);
+        if (err != NULL)
+            err->ram_budget_min_bytes = min_bytes;
+        return status;
+    }
     sl_format_size(min_bytes, needed);
     sli_kv_shape least = cache_for(c, c->wishes->batch != 0 ? c->wishes->batch : BATCH_MIN);
     sl_format_size(sli_kv_price(c->model, &least), kv);

@@ -42,6 +42,7 @@ static sli_matrix bundles_of(const sl_packed_layer *layer, uint32_t unit_bytes)
 {
     sli_matrix m = {
         .type = layer->gate_type, .cols = layer->d, .rows = layer->stored, .row_bytes = layer->stride, .offset = layer->bundles_offset};
+    m.bundles = true;
     cut_into_units(&m, unit_bytes);
     return m;
 }

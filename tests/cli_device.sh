@@ -28,6 +28,22 @@ same "the processor may compute what does not" --device emulated --vram-budget 6
     ok "so that nothing crosses" || not_ok "so that nothing crosses" "$(cat "$TMP/out")"
 same "drafts are checked on it" --device emulated --vram-budget 64M --draft 4 --drafter lookup
 
+"$SLUICE" pack "$SMALL" "$TMP/packed.gguf" >/dev/null 2>"$TMP/err" || not_ok "packing" "$(cat "$TMP/err")"
+packed() { "$SLUICE" run -m "$TMP/packed.gguf" -p 'The old lighthouse keeper said' -n 12 -c 128 --temp 0 --ignore-eos --ram-budget 256M --json "$@"; }
+same_packed() { # sentence, flags
+    sentence=$1
+    shift
+    works "$sentence" packed --device emulated --vram-budget 64M "$@"
+    if [ "$(json "$TMP/out" tokens)" = "$(json "$TMP/want.json" tokens)" ]; then ok "with the processor's tokens"; else not_ok "with the processor's tokens" "$(cat "$TMP/out")"; fi
+}
+packed >"$TMP/want.json" 2>"$TMP/err"
+same_packed "a packed file runs on a device"
+same_packed "whose neurons may all cross" -ngl 0
+same_packed "drafts and checks run on it" --sparsity coarse --draft 4 --drafter model
+same_packed "trees too" --sparsity coarse --draft 4 --tree 2 --drafter model -ngl 0
+packed --sparsity coarse --density 0.4 >"$TMP/want.json" 2>"$TMP/err"
+same_packed "a set of neurons is read where it lies" --sparsity coarse --density 0.4 -ngl 0
+
 fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64K
 fails "one that is not there says what is free" 3 '64.00 MiB free' \
@@ -38,7 +54,7 @@ fails "and the processor's part" 2 '--cpu-share has no meaning' "$SLUICE" run -m
 fails "which is a part" 2 'cpu-share' "$SLUICE" run -m "$SMALL" -p x --device emulated --cpu-share 2
 fails "SparQ on a named device is refused" 2 '--device emulated: SparQ' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8
-fails "sparse decoding is" 2 'sparse decoding' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
+fails "sparse decoding of a stock file is" 2 'not packed' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
 fails "a cache that spills is" 2 '--kv-spill' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-spill "$TMP"
 works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8
 grep -q 'no GPU is used: SparQ' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"

@@ -1,37 +1,11 @@
 /* tests/test_bundled.c: that a packed file computes what the stock one does, bit by bit: dense, and over sets whose bundles alone are read. */
-#include "offload/calibrate/store.h"
+#include "tests/packed_pair.h"
 #include "tests/sparse_rows.h"
-#include "tests/tiny_model.h"
 
-#define MIB   ((uint64_t)1 << 20)
 #define VOCAB 387
 
 static const uint32_t every_type[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q4_0, SL_TYPE_Q4_1, SL_TYPE_Q8_0};
 #define TYPES (sizeof every_type / sizeof *every_type)
-
-typedef struct pair {
-    char *stock, *packed;
-} pair;
-
-/* A tiny model and the same packed in a random order. */
-static pair write_pair(const tiny_model *model)
-{
-    pair p = {tiny_path("stock.gguf"), tiny_path("packed.gguf")};
-    sl_error err = {0};
-    check(tiny_write(model, p.stock, &err), &err);
-    sli_pack_options options = {.in_path = p.stock, .out_path = p.packed, .order = SLI_PACK_RANDOM_ORDER, .seed = 3};
-    options.zeros = model->pruned ? SLI_PACK_LEAVE_ZEROS_OUT : SLI_PACK_STORE_ZEROS;
-    check(sli_pack(&options, NULL, &err), &err);
-    return p;
-}
-
-static void forget_pair(pair p)
-{
-    unlink(p.stock);
-    unlink(p.packed);
-    free(p.stock);
-    free(p.packed);
-}
 
 static sl_engine_options options_of(const char *path, sl_sparsity mode, double density)
 {
@@ -183,32 +157,6 @@ static void what_is_left_out_may_differ_from_matrix_to_matrix(void **unused)
 }
 
 /* ---- stored predictors ---- */
-
-/* A text of pseudo-random words: what it says does not matter, that it is long enough does. */
-static char *some_text(size_t bytes)
-{
-    char *text = malloc(bytes + 1);
-    assert_non_null(text);
-    for (size_t i = 0; i < bytes; i++)
-        text[i] = (char)((i * i * 31 + i / 7 * 17) % 11 == 0 ? ' ' : 'a' + (i * 7 + i / 13 * 5) % 26);
-    text[bytes] = '\0';
-    return text;
-}
-
-/* Calibrates in place. */
-static void calibrate(const char *path)
-{
-    sli_calibration found;
-    sl_error err = {0};
-    char *text = some_text(6000);
-    sli_calibrate_options options = {
-        .model_path = path, .text = text, .text_bytes = 6000, .out_path = path, .ram_budget_bytes = 1024 * MIB, .predictor_bytes = MIB};
-    check(sli_calibrate(&options, &found, &err), &err);
-    const sl_tool_watch unwatched = {0};
-    check(sli_calibration_store(&found, path, path, &unwatched, NULL, &err), &err);
-    sli_calibration_free(&found);
-    free(text);
-}
 
 static void predicted_sets_give_the_same_logits_however_they_are_read(void **unused)
 {

@@ -259,7 +259,8 @@ template <uint32_t TYPE> __global__ void __launch_bounds__(LANES *PASS_SEGMENTS,
     }
 }
 
-template <uint32_t TYPE> static sl_status launch(sl_device *dev, const down_job *job, const sli_acts_view *x, uint64_t bytes, sl_error *err)
+template <uint32_t TYPE>
+static sl_status launch(sl_device *dev, const down_job *job, const sli_acts_view *x, sli_traffic bytes, sl_error *err)
 {
     uint32_t segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS, passes = (segments + PASS_SEGMENTS - 1) / PASS_SEGMENTS;
     uint32_t at_once = (segments + passes - 1) / passes;
@@ -281,7 +282,8 @@ sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_
                     sli_at<const uint16_t>(b->meta),
                     sli_at<const uint32_t>(neurons),
                     sli_at<float>(out)};
-    uint64_t bytes = (uint64_t)job.count * b->column_bytes * h->rows;
+    uint64_t column_bytes = (uint64_t)job.count * b->column_bytes;
+    sli_traffic bytes(column_bytes * h->rows, (uint64_t)((double)b->host_share * (double)column_bytes));
     SLI_FOR_QUANTIZED(b->down_type, launch, dev, &job, &x, bytes, err)
     if (b->down_type == SL_TYPE_F32)
         return launch<SL_TYPE_F32>(dev, &job, &x, bytes, err);

@@ -130,6 +130,8 @@ sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, 
                        sli_at<const uint32_t>(neurons),
                        sli_at<float>(h),
                        act};
-    return sli_launch(dev, err, (uint64_t)count * row_bytes, gate_up_kernel, dim3((count + at_once - 1) / at_once), dim3(THREADS),
-                      (size_t)at_once * (pitch + 2 * segments * sizeof(float)), job, sli_view_of(x));
+    uint64_t bytes = (uint64_t)count * row_bytes;
+    return sli_launch(dev, err, sli_traffic(bytes, (uint64_t)((double)b->host_share * (double)bytes)), gate_up_kernel,
+                      dim3((count + at_once - 1) / at_once), dim3(THREADS), (size_t)at_once * (pitch + 2 * segments * sizeof(float)), job,
+                      sli_view_of(x));
 }

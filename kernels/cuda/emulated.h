@@ -57,8 +57,8 @@ struct piece {
     uint8_t *to;
     const uint8_t *from;
     size_t to_stride, from_stride, bytes, rows;
-    uint64_t hash; /* of what is copied in, when that was asked for; 0: not known */
-    double takes_s;
+    uint64_t hash;          /* of what is copied in, when that was asked for; 0: not known */
+    double takes_s, link_s; /* link_s: of a kernel that reads host memory, what it keeps the link busy */
     std::shared_ptr<event> on;
     uint64_t ticket;
     sl_stream ticket_stream; /* of a wait: where the record is */

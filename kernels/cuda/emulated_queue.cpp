@@ -155,12 +155,17 @@ static void reckon(device *d, queue *q, const piece &p)
 {
     double *engine = engine_of(d, p.what);
     q->free_s = later(q->free_s, d->host_s);
-    if (engine != NULL)
-        q->free_s = *engine = later(q->free_s, *engine) + p.takes_s;
-    else if (p.what == work::WAIT)
+    if (p.what == work::WAIT)
         q->free_s = later(q->free_s, p.on->at_s);
-    else
+    if (p.what == work::RECORD)
         p.on->at_s = q->free_s;
+    if (engine == NULL)
+        return;
+    q->free_s = *engine = later(q->free_s, *engine) + p.takes_s;
+    if (p.link_s > 0) { /* copies and kernels share it: what a kernel reads comes between copies, and adds to them */
+        d->in_s = later(d->in_s, q->free_s - p.takes_s) + p.link_s;
+        q->free_s = *engine = later(q->free_s, d->in_s);
+    }
 }
 
 sl_status give(device *d, sl_stream s, piece p, sl_error *err)

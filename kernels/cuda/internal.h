@@ -14,6 +14,8 @@ sl_status sli_device_glu(sl_device *dev, const sl_device_glu *job, sl_error *err
 sl_status sli_device_add(sl_device *dev, sl_device_ptr acc, sl_device_ptr x, uint64_t count, sl_error *err);
 sl_status sli_device_place(sl_device *dev, sl_device_ptr to, uint32_t to_stride, sl_device_ptr from, uint32_t from_stride, uint32_t cols,
                            uint32_t rows, sl_error *err);
+sl_status sli_device_gather(sl_device *dev, sl_device_ptr to, sl_device_ptr from, sl_device_ptr select, uint32_t cols, uint32_t rows,
+                            sl_error *err);
 /* heads.cu */
 sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error *err);
 sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,

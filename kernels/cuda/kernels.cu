@@ -7,6 +7,7 @@ const sl_device_kernels sli_device_kernels = {
     sli_device_glu,
     sli_device_add,
     sli_device_place,
+    sli_device_gather,
     sli_device_heads,
     sli_device_attention,
     sli_device_attention_scratch,

@@ -3,7 +3,7 @@
  *     SL_TRY(sli_launch(dev, err, memory_bytes, add_kernel, blocks, threads, shared_bytes, acc, x, count));
  *
  * Arguments are converted to the kernel's parameters; of a template its instance is named: kernel<SL_TYPE_Q4_0, 4>. memory_bytes is what the
- * kernel moves to and from the device's memory: the emulated device takes its time from it, CUDA has no use for it. Dynamic shared memory is at most
+ * kernel moves to and from the device's memory, or an sli_traffic that says, too, what of it comes over the link: the emulated device takes its time from it, CUDA has no use for it. Dynamic shared memory is at most
  * 48 KiB, so that no device has to be asked for more. */
 #ifndef SL_KERNELS_CUDA_LAUNCH_H
 #define SL_KERNELS_CUDA_LAUNCH_H
@@ -36,24 +36,24 @@ template <typename... P> struct sli_closure {
 };
 
 template <typename... P, typename... A>
-static inline sl_status sli_launch(sl_device *dev, sl_error *err, uint64_t memory_bytes, void (*kernel)(P...), dim3 grid, dim3 block,
+static inline sl_status sli_launch(sl_device *dev, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid, dim3 block,
                                    size_t shared_bytes, A... args)
 {
     static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
     static_assert((std::is_trivially_copyable<P>::value && ...), "a kernel's parameters are plain bytes");
     static_assert(sizeof(sli_closure<P...>) <= SLI_CLOSURE_BYTES_MAX, "too many arguments");
     sli_closure<P...> closure = {kernel, grid, block, shared_bytes, std::tuple<P...>((P)args...)};
-    return sli_emulated_enqueue(dev, sli_closure<P...>::run, &closure, sizeof closure, memory_bytes, err);
+    return sli_emulated_enqueue(dev, sli_closure<P...>::run, &closure, sizeof closure, traffic, err);
 }
 
 #else
 
 template <typename... P, typename... A>
-static inline sl_status sli_launch(sl_device *dev, sl_error *err, uint64_t memory_bytes, void (*kernel)(P...), dim3 grid, dim3 block,
+static inline sl_status sli_launch(sl_device *dev, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid, dim3 block,
                                    size_t shared_bytes, A... args)
 {
     static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
-    (void)memory_bytes;
+    (void)traffic;
     std::tuple<P...> values((P)args...);
     cudaError_t result = std::apply(
         [&](P &...value) {

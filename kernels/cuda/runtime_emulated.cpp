@@ -221,7 +221,7 @@ static sl_status do_zero(sl_device *base, sl_stream s, sl_device_ptr to, size_t 
     return give(d, s, copy_of(work::ZERO, at(to), NULL, bytes, within_s(d, bytes)), err);
 }
 
-sl_status sli_emulated_enqueue(sl_device *base, sli_closure_run run, const void *closure, size_t closure_bytes, uint64_t memory_bytes,
+sl_status sli_emulated_enqueue(sl_device *base, sli_closure_run run, const void *closure, size_t closure_bytes, sli_traffic traffic,
                                sl_error *err)
 {
     device *d = of(base);
@@ -234,7 +234,8 @@ sl_status sli_emulated_enqueue(sl_device *base, sli_closure_run run, const void 
     if (p.closure == nullptr)
         return sl_fail(err, SL_NO_MEMORY, "launch: no memory for its arguments");
     memcpy(p.closure.get(), closure, closure_bytes);
-    p.takes_s = within_s(d, memory_bytes);
+    p.takes_s = within_s(d, traffic.memory_bytes);
+    p.link_s = (double)traffic.link_bytes / d->how.link;
     return give(d, SL_STREAM_COMPUTE, std::move(p), err);
 }
 

@@ -10,6 +10,12 @@
 
 #include "kernels/cuda/contract.h"
 
+/* What a kernel moves: to and from the device's memory, and, where it reads host memory in place, over the link. */
+struct sli_traffic {
+    uint64_t memory_bytes, link_bytes;
+    sli_traffic(uint64_t memory, uint64_t link = 0) : memory_bytes(memory), link_bytes(link) {}
+};
+
 #ifdef SL_EMULATED
 
 #define SLI_CLOSURE_BYTES_MAX 4608 /* CUDA's limit of a kernel's arguments is 4 KiB */
@@ -17,9 +23,9 @@
 /* Runs a closure to its end; a fault that the emulator finds (threads that do not meet at a barrier) is SL_INTERNAL. */
 typedef sl_status (*sli_closure_run)(const void *closure, sl_error *err);
 
-/* Gives a closure to the compute stream, or to the graph that is being captured. Its bytes are copied (16-byte aligned when run); `memory_bytes`,
- * what the kernel moves to and from the device's memory, says how long it takes in simulated time. */
-sl_status sli_emulated_enqueue(sl_device *dev, sli_closure_run run, const void *closure, size_t closure_bytes, uint64_t memory_bytes,
+/* Gives a closure to the compute stream, or to the graph that is being captured. Its bytes are copied (16-byte aligned when run); `traffic`
+ * says how long it takes in simulated time. */
+sl_status sli_emulated_enqueue(sl_device *dev, sli_closure_run run, const void *closure, size_t closure_bytes, sli_traffic traffic,
                                sl_error *err);
 
 /* Kernels' threads and blocks run in another order for each seed; 0: ascending. For tests; counts for the whole process, from the next kernel on. */

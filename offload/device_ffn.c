@@ -1,0 +1,312 @@
+/* offload/device_ffn.c: feed-forwards of a packed file on a device. See device_engine.h; ffn.h says what they are.
+ *
+ * A dense pass goes through a layer's bundles unit by unit, wherever they come from: gate and up rows become panels and are multiplied like any others, in storage
+ * order; the columns stay where they are, in the ring too, until the down product has read all of them:
+ *
+ *     unit ─▶ panels of gate, of up ─▶ products, by place          (again, for all units)
+ *             gated units, by place ─▶ by neuron ─▶ quantised ─▶ down product over columns in place ─▶ the ring's places are given back
+ *
+ * A sparse row reads the bundles of its set where they lie, in the device's memory or in page-locked host memory, and no others: the predictor, the
+ * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons. */
+#include "offload/device_engine.h"
+#include "offload/ffn.h"
+#include "offload/guess.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { AT_DENSE, AT_SPARSE }; /* tables of scratch.device_at */
+
+typedef struct layer_job {
+    sl_engine *engine;
+    const sli_device_ffn *ffn;
+    const sl_packed_layer *packed;
+    sl_device *device;
+    const sl_device_kernels *kernels;
+    const sli_device_memory *memory;
+} layer_job;
+
+static layer_job job_of(sl_engine *e, const sli_device_ffn *f)
+{
+    return (layer_job){e, f, sli_bundled_layer_at(e->packed, f->layer), e->device->device, e->device->device->kernels, &e->device->memory};
+}
+
+static sl_device_acts acts_of(const layer_job *j, uint32_t rows, uint32_t cols, sl_device_ptr f32)
+{
+    return (sl_device_acts){rows, cols, f32, j->memory->q, j->memory->d, j->memory->sum};
+}
+
+static bool quantizes_input(const layer_job *j)
+{
+    return sl_format_of(j->packed->gate_type)->quantized || sl_format_of(j->packed->up_type)->quantized;
+}
+
+static uint64_t first_neuron(const layer_job *j)
+{
+    return (uint64_t)j->ffn->layer * j->packed->ff;
+}
+
+static sl_device_bundles bundles_of(const layer_job *j, sl_device_ptr at, double host_share)
+{
+    const sl_packed_layer *l = j->packed;
+    return (sl_device_bundles){.gate_type = l->gate_type,
+                               .up_type = l->up_type,
+                               .down_type = l->down_type,
+                               .d = l->d,
+                               .ff = l->ff,
+                               .gate_bytes = l->gate_bytes,
+                               .up_bytes = l->up_bytes,
+                               .column_bytes = l->column_bytes,
+                               .at = at,
+                               .meta = j->memory->meta + sli_device_meta_at(j->engine->packed, j->ffn->layer),
+                               .host_share = (float)host_share};
+}
+
+/* ---- what does not change ---- */
+
+sl_status sli_device_ffn_open(sl_engine *e, sl_error *err)
+{
+    const sli_device_memory *memory = &e->device->memory;
+    for (uint32_t layer = 0; layer < e->model->layers; layer++) {
+        const sli_bundled_layer *l = sli_bundled_of(&e->bundled, layer);
+        if (l == NULL)
+            continue;
+        uint64_t first = (uint64_t)layer * e->model->ff;
+        SL_TRY(sli_device_upload(e, memory->place_of + first * sizeof(uint32_t), l->place_of, e->model->ff * sizeof(uint32_t), err));
+        SL_TRY(sli_device_upload(e, memory->meta + sli_device_meta_at(e->packed, layer), l->meta, l->packed->meta_bytes, err));
+    }
+    if (e->predictor == NULL)
+        return SL_OK;
+    size_t bytes;
+    const void *predictor = sli_predictor_memory(e->predictor, &bytes);
+    return sli_device_upload(e, memory->predictor, predictor, bytes, err);
+}
+
+/* ---- sets ---- */
+
+sl_status sli_device_ffn_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err)
+{
+    sli_device *d = e->device;
+    sli_sparsity *s = &e->sparsity;
+    if (s->mode != SL_SPARSITY_COARSE)
+        return SL_OK;
+    if (!rows->sparse || (d->members_sent && s->chosen_valid))
+        return SL_OK;
+    size_t bytes = (size_t)s->layers * s->ff * sizeof *s->chosen;
+    sli_coarse_set(s, 0);
+    memcpy(e->scratch.device_members, s->chosen, bytes);
+    d->members_sent = false;
+    SL_TRY(d->device->ops->copy_in(d->device, SL_STREAM_COMPUTE, d->memory.members, e->scratch.device_members, bytes, err));
+    d->members_sent = true;
+    return SL_OK;
+}
+
+typedef struct seen {
+    sli_sparsity *sparsity;
+    const float *h;
+    uint32_t layer, rows;
+} seen;
+
+static void norms_share(void *arg, unsigned index, unsigned count)
+{
+    const seen *s = arg;
+    uint32_t begin, end;
+    sli_share(s->rows, 1, index, count, &begin, &end);
+    sli_coarse_norms(s->sparsity, s->h, begin, end);
+}
+
+static void see_share(void *arg, unsigned index, unsigned count)
+{
+    const seen *s = arg;
+    uint32_t first, last;
+    sli_share(s->sparsity->ff, 1, index, count, &first, &last);
+    sli_coarse_see(s->sparsity, s->layer, s->h, s->rows, first, last);
+}
+
+/* Coarse sets learn from dense rows, on the host. */
+static sl_status show_rows(const layer_job *j, sl_device_ptr h, sl_error *err)
+{
+    sl_engine *e = j->engine;
+    sli_sparsity *s = &e->sparsity;
+    if (s->mode != SL_SPARSITY_COARSE)
+        return SL_OK;
+    size_t bytes = (size_t)j->ffn->rows * s->ff * sizeof(float);
+    SL_TRY(j->device->ops->copy_out(j->device, SL_STREAM_COMPUTE, e->scratch.device_seen, h, bytes, err));
+    SL_TRY(j->device->ops->event_record(j->device, e->device->source, SL_STREAM_COMPUTE, err));
+    SL_TRY(j->device->ops->event_wait(j->device, e->device->source, err));
+    seen shown = {s, e->scratch.device_seen, j->ffn->layer, j->ffn->rows};
+    sl_threads_run(e->threads, norms_share, &shown);
+    sl_threads_run(e->threads, see_share, &shown);
+    s->chosen_valid = false;
+    return SL_OK;
+}
+
+/* ---- all neurons ---- */
+
+static sl_status multiply_unit(const layer_job *j, const sl_device_acts *x, uint32_t first, uint32_t count, sl_device_ptr at, sl_error *err)
+{
+    const sl_packed_layer *l = j->packed;
+    uint32_t padded = (count + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS * SL_PANEL_ROWS;
+    sl_device_ptr gate = j->memory->panels, up = gate + (uint64_t)padded * l->gate_bytes;
+    sl_device_product products[2] = {
+        {.type = l->gate_type, .rows = count, .panels = gate, .out = j->memory->buffers[SL_BUF_GATE] + first * sizeof(float)},
+        {.type = l->up_type, .rows = count, .panels = up, .out = j->memory->buffers[SL_BUF_UP] + first * sizeof(float)}};
+    products[0].out_stride = products[1].out_stride = l->ff;
+    SL_TRY(j->kernels->pack(j->device, l->gate_type, at, l->stride, count, l->d, gate, err));
+    SL_TRY(j->kernels->pack(j->device, l->up_type, at + l->gate_bytes, l->stride, count, l->d, up, err));
+    if (l->gate_type == l->up_type)
+        return j->kernels->matmul(j->device, products, 2, x, err);
+    SL_TRY(j->kernels->matmul(j->device, &products[0], 1, x, err));
+    return j->kernels->matmul(j->device, &products[1], 1, x, err);
+}
+
+/* Gates and ups of all units, by place; where each neuron's bundle is goes to the table. Places in the ring stay taken, *tickets of them. */
+static sl_status gate_up(const layer_job *j, sl_device_ptr *at, uint32_t *tickets, sl_error *err)
+{
+    const sli_matrix *m = j->ffn->bundles;
+    sl_device_acts x = acts_of(j, j->ffn->rows, j->packed->d, j->ffn->src);
+    if (quantizes_input(j))
+        SL_TRY(j->kernels->quantize(j->device, &x, err));
+    for (uint32_t u = 0; u < m->unit_count; u++) {
+        sli_fetched fetched;
+        uint32_t first = u * m->rows_per_unit, count = sli_unit_rows(m, u);
+        SL_TRY(sli_device_fetch_bundles(j->engine, m, u, &fetched, err));
+        if (fetched.in_ring)
+            j->engine->device->bundle_tickets[(*tickets)++] = fetched.ticket;
+        for (uint32_t i = 0; i < count; i++)
+            at[j->packed->order[first + i]] = fetched.panels + (uint64_t)i * j->packed->stride;
+        SL_TRY(multiply_unit(j, &x, first, count, fetched.panels, err));
+        sl_pager_poll(j->engine->pager);
+    }
+    return SL_OK;
+}
+
+static sl_status run_dense(const layer_job *j, sl_error *err)
+{
+    sli_device *d = j->engine->device;
+    uint32_t rows = j->ffn->rows, ff = j->packed->ff, tickets = 0;
+    sl_device_ptr *at = j->engine->scratch.device_at[AT_DENSE] + first_neuron(j);
+    sl_device_ptr gate = j->memory->buffers[SL_BUF_GATE], up = j->memory->buffers[SL_BUF_UP];
+    sl_device_ptr place_of = j->memory->place_of + first_neuron(j) * sizeof(uint32_t);
+    SL_TRY(gate_up(j, at, &tickets, err));
+    sl_device_glu glu = {j->ffn->act, rows, ff, gate, up, gate, NULL};
+    SL_TRY(j->kernels->glu(j->device, &glu, err));
+    SL_TRY(j->kernels->gather(j->device, up, gate, place_of, ff, rows, err));
+    SL_TRY(show_rows(j, up, err));
+    sl_device_acts h = acts_of(j, rows, ff, up);
+    if (sl_format_of(j->packed->down_type)->quantized)
+        SL_TRY(j->kernels->quantize(j->device, &h, err));
+    SL_TRY(j->device->ops->copy_in(j->device, SL_STREAM_COMPUTE, j->memory->dense_at, at, ff * sizeof *at, err));
+    sl_device_bundles b = bundles_of(j, j->memory->dense_at, 0);
+    SL_TRY(j->kernels->bundle_down(j->device, &b, 0, ff, &h, j->ffn->dst, false, err));
+    for (uint32_t i = 0; i < tickets; i++)
+        SL_TRY(sl_vram_done(d->vram, d->bundle_tickets[i], err));
+    return SL_OK;
+}
+
+/* ---- a set of them ---- */
+
+/* Where sparse rows find each bundle. The first time a layer is asked for, what is not there yet is brought. */
+static sl_status reach_all(const layer_job *j, sl_error *err)
+{
+    sl_engine *e = j->engine;
+    sli_device *d = e->device;
+    const sli_matrix *m = j->ffn->bundles;
+    sl_device_ptr *at = e->scratch.device_at[AT_SPARSE] + first_neuron(j);
+    uint32_t in_host = 0;
+    if (d->reachable[j->ffn->layer])
+        return SL_OK;
+    for (uint32_t u = 0; u < m->unit_count; u++) {
+        sl_unit_id unit = m->first_unit + u;
+        sli_fetched fetched;
+        if (!d->loaded[unit] && sl_pager_resident(e->pager, unit) == NULL) {
+            SL_TRY(sli_device_fetch_bundles(e, m, u, &fetched, err));
+            if (fetched.in_ring)
+                SL_TRY(sl_vram_done(d->vram, fetched.ticket, err));
+        }
+        sl_device_ptr from = d->loaded[unit] ? d->place[unit] : j->device->ops->host_address(j->device, sl_pager_resident(e->pager, unit));
+        if (from == 0)
+            return sl_fail(err, SL_UNSUPPORTED,
+                           "%s cannot read host memory in place, where neurons lie that its own does not hold; a larger --vram-budget, or "
+                           "--sparsity off",
+                           j->device->attrs.name);
+        in_host += d->loaded[unit] ? 0 : sli_unit_rows(m, u);
+        for (uint32_t i = 0; i < sli_unit_rows(m, u); i++)
+            at[j->packed->order[u * m->rows_per_unit + i]] = from + (uint64_t)i * j->packed->stride;
+    }
+    SL_TRY(j->device->ops->copy_in(j->device, SL_STREAM_COMPUTE, j->memory->sparse_at + first_neuron(j) * sizeof *at, at,
+                                   j->packed->ff * sizeof *at, err));
+    d->host_share[j->ffn->layer] = (double)in_host / j->packed->ff;
+    d->reachable[j->ffn->layer] = true;
+    return SL_OK;
+}
+
+/* An address in the predictor's memory on the device. */
+static sl_device_ptr copy_of(const layer_job *j, const void *part)
+{
+    size_t bytes;
+    const uint8_t *base = sli_predictor_memory(j->engine->predictor, &bytes);
+    return part == NULL ? 0 : j->memory->predictor + (uint64_t)((const uint8_t *)part - base);
+}
+
+static sl_status project(const layer_job *j, const sli_guess *g, const sl_device_acts *x, sl_error *err)
+{
+    sl_device_product product = {.type = g->projection,
+                                 .rows = g->inputs,
+                                 .panels = copy_of(j, g->panels),
+                                 .out = j->memory->guess_projected,
+                                 .out_stride = g->inputs};
+    if (sl_format_of(g->projection)->quantized)
+        SL_TRY(j->kernels->quantize(j->device, x, err));
+    return j->kernels->matmul(j->device, &product, 1, x, err);
+}
+
+/* A row's set, in memory.members. */
+static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_error *err)
+{
+    const sli_guess *g = sli_predictor_layer(j->engine->predictor, j->ffn->layer);
+    const sli_device_memory *m = j->memory;
+    sl_device_acts inputs = {1, g->inputs, m->guess_f32, m->guess_q, m->guess_d, m->guess_sum};
+    if (g->select == NULL)
+        SL_TRY(project(j, g, x, err));
+    SL_TRY(j->kernels->guess_inputs(j->device, g->select == NULL ? m->guess_projected : x->f32, copy_of(j, g->select),
+                                    copy_of(j, g->factors), &inputs, err));
+    SL_TRY(j->kernels->dot_signs(j->device, g->ff, g->inputs, copy_of(j, g->gate.planes), copy_of(j, g->gate.panels), &inputs,
+                                 m->guess_gate, err));
+    SL_TRY(
+        j->kernels->dot_signs(j->device, g->ff, g->inputs, copy_of(j, g->up.planes), copy_of(j, g->up.panels), &inputs, m->guess_up, err));
+    SL_TRY(j->kernels->guess_scores(j->device, j->ffn->act, m->guess_gate, m->guess_up, copy_of(j, g->neurons), g->ff, m->scores, err));
+    return j->kernels->top(j->device, m->scores, g->ff, j->engine->keep[j->ffn->layer], m->members, m->top, err);
+}
+
+static sl_status run_sparse_row(const layer_job *j, uint32_t row, sl_error *err)
+{
+    uint32_t d = j->packed->d, ff = j->packed->ff, keep = j->engine->keep[j->ffn->layer];
+    bool coarse = j->engine->sparsity.mode == SL_SPARSITY_COARSE;
+    sl_device_acts x = acts_of(j, 1, d, j->ffn->src + (uint64_t)row * d * sizeof(float));
+    sl_device_ptr members = j->memory->members + (coarse ? first_neuron(j) * sizeof(uint32_t) : 0), gate = j->memory->buffers[SL_BUF_GATE];
+    sl_device_bundles b = bundles_of(j, j->memory->sparse_at + first_neuron(j) * sizeof(sl_device_ptr),
+                                     j->engine->device->host_share[j->ffn->layer]);
+    if (!coarse)
+        SL_TRY(predict(j, &x, err));
+    if (quantizes_input(j))
+        SL_TRY(j->kernels->quantize(j->device, &x, err));
+    SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, ff * sizeof(float), err));
+    SL_TRY(j->kernels->bundle_gate_up(j->device, &b, j->ffn->act, members, keep, &x, gate, err));
+    sl_device_acts h = acts_of(j, 1, ff, gate);
+    if (sl_format_of(j->packed->down_type)->quantized)
+        SL_TRY(j->kernels->quantize(j->device, &h, err));
+    sli_sparsity_count(&j->engine->sparsity, keep);
+    return j->kernels->bundle_down(j->device, &b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), false, err);
+}
+
+sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err)
+{
+    layer_job job = job_of(e, f);
+    if (!f->sparse)
+        return run_dense(&job, err);
+    SL_TRY(reach_all(&job, err));
+    for (uint32_t row = 0; row < f->rows; row++)
+        SL_TRY(run_sparse_row(&job, row, err));
+    return SL_OK;
+}

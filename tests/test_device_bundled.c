@@ -1,0 +1,391 @@
+/* tests/test_device_bundled.c: that a packed file on a device gives the processor's logits, bit for bit: dense, and over sets of neurons, wherever bundles lie;
+ * that sparse rows move no more than their sets; and that drafts on the device, checked there, leave the text as it is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "offload/device_engine.h"
+#include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/packed_pair.h"
+
+#define VOCAB 387
+
+static sl_engine_options options_of(const char *path, sl_sparsity mode, double density)
+{
+    return (sl_engine_options){.model_path = path,
+                               .ram_budget_bytes = 1024 * MIB,
+                               .context = 128,
+                               .threads = 2,
+                               .batch = 16,
+                               .isa = "scalar",
+                               .sparsity = mode,
+                               .density = density};
+}
+
+/* The same on the device, of which the emulated one is like this. */
+static sl_engine_options on_device(sl_engine_options options, const char *how)
+{
+    static char name[128];
+    bool plain = !device_is_emulated() || how[0] == '\0';
+    snprintf(name, sizeof name, "%s%s%s", device_wanted(), plain ? "" : ":memory=64M,", plain ? "" : how);
+    options.device = name;
+    options.vram_budget_bytes = 48 * MIB;
+    return options;
+}
+
+static void check_same(const float *base, const sl_engine_options *options, uint32_t at_once, const char *what)
+{
+    float *other = sparse_logits(options, at_once, NULL);
+    for (size_t i = 0; i < (size_t)STEPS * VOCAB; i++)
+        if (memcmp(&base[i], &other[i], sizeof *base) != 0)
+            fail_msg("%s: logit %zu is %a, not %a", what, i, (double)other[i], (double)base[i]);
+    free(other);
+}
+
+/* The smallest VRAM budget that works. */
+static uint64_t least_vram(sl_engine_options options)
+{
+    for (options.vram_budget_bytes = MIB / 4; options.vram_budget_bytes < 64 * MIB; options.vram_budget_bytes += MIB / 4) {
+        sl_engine *engine;
+        sl_error err = {0};
+        sl_status status = sl_engine_open(&options, &engine, &err);
+        if (status == SL_OK) {
+            sl_engine_close(engine);
+            return options.vram_budget_bytes;
+        }
+        assert_int_equal(status, SL_NO_BUDGET);
+    }
+    fail_msg("no VRAM budget works");
+    return 0;
+}
+
+static void check_all_ways(const float *base, const sl_engine_options *given, bool in_place)
+{
+    static const char *const seeds[] = {"lazy=1", "lazy=1,seed=1", "lazy=1,seed=2", "lazy=1,seed=3"};
+    for (int i = 0; i < 4; i++) {
+        sl_engine_options device = on_device(*given, seeds[i]);
+        device.gpu_layers_given = i % 2 == 1; /* no weight stays there */
+        check_same(base, &device, i == 2 ? STEPS : 1, "a device");
+        device.batch = 7;
+        device.cpu_share_given = true;
+        device.cpu_share = 0.5;
+        check_same(base, &device, 1, "a prompt in batches of 7, the processor beside");
+    }
+    sl_engine_options tight = on_device(*given, "lazy=1,seed=3");
+    tight.batch = 8;
+    tight.vram_budget_bytes = least_vram(tight);
+    check_same(base, &tight, 1, "the least VRAM budget");
+    tight.vram_budget_bytes += MIB / 4;
+    check_same(base, &tight, 1, "a little more");
+    if (!in_place) {
+        sl_engine_options far = on_device(*given, "lazy=1,zero_copy=0");
+        check_same(base, &far, 1, "a device that does not read host memory in place");
+    }
+}
+
+static tiny_model model_of(uint32_t gate, uint32_t up, uint32_t down)
+{
+    tiny_model model = TINY_MODEL;
+    const uint32_t types[] = {SL_TYPE_Q8_0, gate, up, down};
+    model.layers = 3;
+    model.ff = 160;
+    memcpy(model.types, types, sizeof types);
+    return model;
+}
+
+static void a_packed_file_gives_the_same_logits_on_a_device(void **state)
+{
+    static const uint32_t types[][3] = {
+        {SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0}, {SL_TYPE_Q8_0, SL_TYPE_Q4_1, SL_TYPE_F16}, {SL_TYPE_F32, SL_TYPE_BF16, SL_TYPE_Q8_0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        tiny_model model = model_of(types[i][0], types[i][1], types[i][2]);
+        pair p = write_pair(&model);
+        sl_engine_options stock = options_of(p.stock, SL_SPARSITY_OFF, 0), packed = options_of(p.packed, SL_SPARSITY_OFF, 0);
+        float *base = sparse_logits(&stock, 1, NULL);
+        check_all_ways(base, &packed, false);
+        free(base);
+        forget_pair(p);
+    }
+}
+
+static void coarse_sets_are_the_processors(void **state)
+{
+    static const double densities[] = {0.3, 1};
+    tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q8_0, SL_TYPE_Q4_0);
+    pair p = write_pair(&model);
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        sl_engine_options options = options_of(p.packed, SL_SPARSITY_COARSE, densities[i]);
+        float *base = sparse_logits(&options, 1, NULL);
+        check_all_ways(base, &options, true);
+        free(base);
+    }
+    forget_pair(p);
+}
+
+static bool no_blas(void)
+{
+    sli_linear *linear;
+    sl_error err = {0};
+    if (sli_linear_open(1, &linear, &err) == SL_OK) {
+        sli_linear_close(linear);
+        return false;
+    }
+    print_message("skipped: nothing can be calibrated: %s\n", err.message);
+    return true;
+}
+
+static void fine_sets_are_predicted_on_the_device(void **state)
+{
+    static const uint32_t types[] = {SL_TYPE_Q4_0, SL_TYPE_F16};
+    (void)state;
+    if (no_blas())
+        skip();
+    for (size_t i = 0; i < 2; i++) {
+        tiny_model model = model_of(types[i], types[i], types[i]);
+        pair p = write_pair(&model);
+        sl_engine_options options = options_of(p.packed, SL_SPARSITY_FINE, 0.4);
+        calibrate(p.packed);
+        float *base = sparse_logits(&options, 1, NULL);
+        check_all_ways(base, &options, true);
+        free(base);
+        forget_pair(p);
+    }
+}
+
+/* ---- drafts ---- */
+
+typedef struct text {
+    sl_token_id tokens[48];
+    size_t count;
+    sl_draft_stats drafts;
+} text;
+
+static text generate(const sl_engine_options *options, sl_drafting drafting)
+{
+    sl_engine *engine;
+    sl_session *session;
+    sl_error err = {0};
+    sl_result result = {0};
+    sl_token_id prompt[24];
+    text out = {.count = 0};
+    for (uint32_t i = 0; i < 24; i++)
+        prompt[i] = token_at(i % 9);
+    check(sl_engine_open(options, &engine, &err), &err);
+    check(sl_session_open(engine, &session, &err), &err);
+    sl_request request = {.prompt = prompt,
+                          .prompt_count = 24,
+                          .max_tokens = 40,
+                          .top_p = 1,
+                          .repeat_penalty = 1,
+                          .ignore_eos = true,
+                          .seed = 5,
+                          .drafting = drafting};
+    check(sl_generate(session, &request, &result, &err), &err);
+    assert_int_equal(result.count, 40);
+    memcpy(out.tokens, result.tokens, result.count * sizeof *out.tokens);
+    out.count = result.count;
+    out.drafts = result.drafts;
+    out.drafts.accepted_by_depth = NULL;
+    sl_result_free(&result);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    return out;
+}
+
+static void drafts_on_the_device_leave_the_text_as_it_is(void **state)
+{
+    static const sl_drafting ways[] = {
+        {.tokens = 4, .drafter = SL_DRAFTER_MODEL}, {.tokens = SL_DRAFT_AUTO}, {.tokens = 4, .drafter = SL_DRAFTER_MODEL, .tree = 2}};
+    tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0);
+    pair p = write_pair(&model);
+    sl_engine_options dense = options_of(p.stock, SL_SPARSITY_OFF, 0), coarse = options_of(p.packed, SL_SPARSITY_COARSE, 0.5);
+    text want = generate(&dense, (sl_drafting){0});
+    (void)state;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++)
+        for (int stays = 0; stays < 2; stays++) {
+            sl_engine_options device = on_device(coarse, i % 2 ? "lazy=1,seed=3" : "lazy=1,seed=1");
+            device.draft_max = 16;
+            device.batch = 32;
+            device.gpu_layers_given = !stays;
+            text got = generate(&device, ways[i]);
+            assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
+            if (ways[i].tokens > 0)
+                assert_true(got.drafts.drafted > 0 && got.drafts.accepted > 0);
+        }
+    forget_pair(p);
+}
+
+/* ---- what moves ---- */
+
+static void sparse_rows_push_nothing_through_the_ring(void **state)
+{
+    tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0);
+    pair p = write_pair(&model);
+    sl_engine_options options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.3), "lazy=1");
+    sl_engine *engine;
+    sl_session *session;
+    sl_error err = {0};
+    sl_token_id tokens[9];
+    (void)state;
+    for (uint32_t i = 0; i < 9; i++)
+        tokens[i] = token_at(i);
+    options.gpu_layers_given = true; /* bundles are in host memory, all of them */
+    options.cpu_share_given = true;
+    options.cpu_share = 1; /* and the rest is the processor's */
+    check(sl_engine_open(&options, &engine, &err), &err);
+    check(sl_session_open(engine, &session, &err), &err);
+    check(sl_session_eval(session, tokens, 9, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
+    uint64_t before = sl_vram_statistics(engine->device->vram).pushed_bytes;
+    check(sl_session_eval(session, tokens, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE | SL_EVAL_MORE, NULL, &err), &err);
+    assert_int_equal(sl_vram_statistics(engine->device->vram).pushed_bytes, before);
+    check(sl_session_eval(session, tokens, 1, SL_EVAL_LOGITS, NULL, &err), &err); /* dense: all bundles cross */
+    assert_true(sl_vram_statistics(engine->device->vram).pushed_bytes > before);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget_pair(p);
+}
+
+/* ---- what goes wrong ---- */
+
+static void neurons_that_nobody_holds_are_refused_with_a_budget_that_works(void **state)
+{
+    tiny_model model = model_of(SL_TYPE_Q8_0, SL_TYPE_Q8_0, SL_TYPE_Q8_0);
+    (void)state;
+    model.d = 128;
+    model.ff = 8192; /* 9 MiB of bundles */
+    pair p = write_pair(&model);
+    sl_engine_options options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.3), "guard=1");
+    sl_engine *engine;
+    sl_engine_info info;
+    sl_error err = {0};
+    options.gpu_layers_given = true;
+    options.threads = 1;
+    check(sl_engine_open(&options, &engine, &err), &err);
+    sl_engine_describe(engine, &info);
+    sl_engine_close(engine);
+    options.ram_budget_bytes = info.ram_budget_min_bytes + MIB;
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_NO_BUDGET);
+    assert_non_null(strstr(err.message, "every neuron"));
+    options.ram_budget_bytes = err.ram_budget_min_bytes + 4 * MIB;
+    check(sl_engine_open(&options, &engine, &err), &err);
+    sl_engine_close(engine);
+    forget_pair(p);
+}
+
+static void a_device_that_does_not_read_host_memory_says_so(void **state)
+{
+    tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0);
+    (void)state;
+    if (device_must_be_emulated("zero copy that is missing"))
+        return;
+    pair p = write_pair(&model);
+    sl_engine_options options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.3), "zero_copy=0");
+    sl_engine *engine;
+    sl_session *session;
+    sl_error err = {0};
+    sl_token_id token = 1;
+    options.gpu_layers_given = true;
+    check(sl_engine_open(&options, &engine, &err), &err);
+    check(sl_session_open(engine, &session, &err), &err);
+    check(sl_session_eval(session, &token, 1, SL_EVAL_LOGITS, NULL, &err), &err);
+    assert_int_equal(sl_session_eval(session, &token, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE, NULL, &err), SL_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "in place"));
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget_pair(p);
+}
+
+/* One run of all kinds of passes; the calls of the device that fail are the caller's. */
+static sl_status run_kinds(const sl_engine_options *options, float **logits, sl_error *err)
+{
+    sl_engine *engine = NULL;
+    sl_session *session = NULL;
+    const float *last = NULL;
+    sl_token_id tokens[12];
+    for (uint32_t i = 0; i < 12; i++)
+        tokens[i] = token_at(i);
+    sl_status status = sl_engine_open(options, &engine, err);
+    if (status == SL_OK)
+        status = sl_session_open(engine, &session, err);
+    if (status == SL_OK)
+        status = sl_session_eval(session, tokens, 12, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, err);
+    for (int again = 0; session != NULL && again < 2; again++) { /* a pass that failed may be made again */
+        sl_error error = {0};
+        sl_status now = SL_OK;
+        if (sl_session_position(session) == 0)
+            now = sl_session_eval(session, tokens, 12, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &error);
+        if (now == SL_OK && sl_session_position(session) == 12)
+            now = sl_session_eval(session, tokens, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE | SL_EVAL_MORE, NULL, &error);
+        if (now == SL_OK && sl_session_position(session) == 13)
+            now = sl_session_eval(session, tokens + 1, 3, SL_EVAL_LOGITS, &last, &error);
+        if (now == SL_OK && last != NULL)
+            break;
+        if (status == SL_OK) {
+            status = now;
+            *err = error;
+        }
+    }
+    *logits = NULL;
+    if (last != NULL) {
+        *logits = malloc(VOCAB * sizeof **logits);
+        assert_non_null(*logits);
+        memcpy(*logits, last, VOCAB * sizeof **logits);
+    }
+    sl_session_close(session);
+    sl_engine_close(engine);
+    return status;
+}
+
+static void the_n_th_call_may_fail(void **state)
+{
+    static const char *const how[] = {"fail", "lost", "broken"};
+    tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0);
+    float *want, *got;
+    sl_error err = {0};
+    (void)state;
+    if (device_must_be_emulated("a call that is made to fail"))
+        return;
+    pair p = write_pair(&model);
+    sl_engine_options options = options_of(p.packed, SL_SPARSITY_COARSE, 0.3);
+    check(run_kinds(&options, &want, &err), &err);
+    for (int kind = 0; kind < 3; kind++)
+        for (unsigned n = 1, step = 1; n < 3000; n += step, step += step / 2 + 1) {
+            char name[64];
+            snprintf(name, sizeof name, "lazy=%d,%s=%u", n % 2, how[kind], n);
+            sl_engine_options device = on_device(options, name);
+            device.gpu_layers_given = n % 3 == 0;
+            device.cpu_share_given = true;
+            device.cpu_share = 0.5;
+            err = (sl_error){0};
+            sl_status status = run_kinds(&device, &got, &err);
+            if (status != SL_OK) {
+                assert_true(err.message[0] != '\0');
+                assert_true(status == SL_NO_DEVICE_MEMORY || status == SL_NO_MEMORY || status == SL_DEVICE_LOST);
+            }
+            if (got != NULL) /* what was short once was there again, and left no trace */
+                assert_memory_equal(got, want, VOCAB * sizeof *want);
+            assert_true(status != SL_OK || got != NULL);
+            free(got);
+        }
+    free(want);
+    forget_pair(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_packed_file_gives_the_same_logits_on_a_device),
+        cmocka_unit_test(coarse_sets_are_the_processors),
+        cmocka_unit_test(fine_sets_are_predicted_on_the_device),
+        cmocka_unit_test(drafts_on_the_device_leave_the_text_as_it_is),
+        cmocka_unit_test(sparse_rows_push_nothing_through_the_ring),
+        cmocka_unit_test(neurons_that_nobody_holds_are_refused_with_a_budget_that_works),
+        cmocka_unit_test(a_device_that_does_not_read_host_memory_says_so),
+        cmocka_unit_test(the_n_th_call_may_fail),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
