@@ -8,6 +8,7 @@
 #define MIB           ((uint64_t)1 << 20)
 #define LEFT_BYTES    (256 * MIB) /* of the free memory, for others and the driver, where nobody said how much is ours */
 #define LEFT_SHARE    16          /* or this part of it, if that is more */
+#define SHRINKS_MAX   12          /* to a fifth */
 #define HEAD_DIM_STEP 16          /* what the device's attention takes */
 
 /* ---- which ---- */
@@ -189,6 +190,58 @@ static sl_status place_units(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
+/* ---- its memory ---- */
+
+static void give_memory_back(sli_device *d)
+{
+    sl_vram_destroy(d->vram);
+    d->device->ops->free(d->device, d->block);
+    d->vram = NULL;
+    d->block = 0;
+}
+
+static sl_status take_memory(sl_engine *e, sl_error *err)
+{
+    sli_device *d = e->device;
+    sl_vram_config config = {e->price.vram.resident_bytes, e->price.vram.ring_bytes, e->price.vram.tickets};
+    SL_TRY(d->device->ops->alloc(d->device, e->price.vram.block_bytes, &d->block, err));
+    return sl_vram_create(d->device, &config, &d->vram, err);
+}
+
+/* What is free now, if that is less, and an eighth less than before in any case: memory in pieces is not to be had as one. */
+static uint64_t shrink(const sl_device *device, uint64_t budget)
+{
+    uint64_t available = budget;
+    sl_error ignored;
+    if (device->ops->free_bytes((sl_device *)(uintptr_t)device, &available, &ignored) != SL_OK || available > budget)
+        available = budget;
+    return available - available / 8;
+}
+
+sl_status sli_device_reserve(sl_engine *e, sl_error *err)
+{
+    char before[24], now[24];
+    if (e->device == NULL)
+        return SL_OK;
+    for (int tries = 0;; tries++) {
+        sl_error reason = {0};
+        sl_status status = take_memory(e, &reason);
+        if (status == SL_NO_DEVICE_MEMORY && tries < SHRINKS_MAX) {
+            give_memory_back(e->device);
+            sl_format_size(e->options.vram_budget_bytes, before);
+            e->options.vram_budget_bytes = shrink(e->device->device, e->options.vram_budget_bytes);
+            sl_format_size(e->options.vram_budget_bytes, now);
+            sli_note(e, "%s does not have the %s of the VRAM budget any more: going on with %s", e->device->device->attrs.name, before,
+                     now);
+            SL_TRY(sli_engine_price_again(e, err));
+            continue;
+        }
+        if (status != SL_OK && err != NULL)
+            *err = reason;
+        return status;
+    }
+}
+
 sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
 {
     sli_device *d = e->device;
@@ -196,12 +249,9 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     uint32_t logits_rows = e->options.all_logits ? e->price.batch : 1 + e->price.draft_max;
     sli_device_wishes wishes = sli_device_wishes_of(e);
     sli_device_shape shape = {&wishes, &e->price.kv, e->price.batch, logits_rows, sli_device_largest_unit(e->model, &e->units)};
-    sl_vram_config config = {e->price.vram.resident_bytes, e->price.vram.ring_bytes, e->price.vram.tickets};
     SL_TRY(create_tables(e, err));
     SL_TRY(lock_host(e, err));
-    SL_TRY(ops->alloc(d->device, e->price.vram.block_bytes, &d->block, err));
     sli_device_lay(e->model, &shape, d->block, &d->memory);
-    SL_TRY(sl_vram_create(d->device, &config, &d->vram, err));
     SL_TRY(ops->event_create(d->device, &d->inputs, err));
     SL_TRY(ops->event_create(d->device, &d->source, err));
     SL_TRY(sli_beside_plan(e, err));

@@ -108,6 +108,8 @@ typedef struct sli_device {
 
 /* Opens the device that the options name, if there is one that does what they ask for; e->device stays NULL where the processor computes. */
 SL_MUST_USE sl_status sli_device_choose(sl_engine *e, sl_error *err);
+/* Takes the device's memory as it was priced. Where others have taken some of it meanwhile the engine is priced anew, with less, and `note` told. */
+SL_MUST_USE sl_status sli_device_reserve(sl_engine *e, sl_error *err);
 /* After the pager, scratch and vectors are there. */
 SL_MUST_USE sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err);
 void sli_device_close(sl_engine *e);

@@ -264,9 +264,8 @@ sl_status sli_device_begin(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
-sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err)
+static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *err)
 {
-    sl_engine *e = session->engine;
     device_pass p = {.engine = e, .device = e->device, .rows = rows, .row_count = rows->rows};
     sli_beside_choose(e, rows->rows);
     sli_device_list(e, rows->logits_rows > 0, rows->sparse);
@@ -279,12 +278,30 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
         status = run_head(&p, err);
     else if (status == SL_OK && e->packed != NULL) /* tables of bundles were copied, too */
         status = e->device->device->ops->event_record(e->device->device, e->device->inputs, SL_STREAM_COMPUTE, err);
-    if (status == SL_DEVICE_LOST && err != NULL) {
-        sl_error reason = *err;
-        status = sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
-    }
     if (status != SL_OK)
         sli_device_settle(e);
+    return status;
+}
+
+/* Evidence of coarse sets is added up as a pass goes: that is not done twice. */
+static bool may_run_again(const sl_engine *e, const sli_device_rows *rows)
+{
+    return rows->sparse || e->sparsity.mode != SL_SPARSITY_COARSE;
+}
+
+sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err)
+{
+    sl_engine *e = session->engine;
+    sl_error reason = {0};
+    sl_status status = run_pass(e, rows, &reason);
+    if ((status == SL_NO_DEVICE_MEMORY || status == SL_NO_MEMORY) && may_run_again(e, rows)) {
+        sli_note(e, "%.300s: the pass is run again, now that the device is idle", reason.message);
+        status = run_pass(e, rows, &reason);
+    }
+    if (status != SL_OK && err != NULL)
+        *err = reason;
+    if (status == SL_DEVICE_LOST)
+        return sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
     return status;
 }
 

@@ -341,6 +341,13 @@ static sl_status price(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
+sl_status sli_engine_price_again(sl_engine *e, sl_error *err)
+{
+    sli_units_free(&e->units);
+    e->price = (sli_price){0};
+    return price(e, err);
+}
+
 sl_status sli_engine_reprice(sl_engine *e, uint64_t budget_bytes, double density, sl_error *err)
 {
     e->options.note = NULL; /* what there is to say was said */
@@ -349,9 +356,7 @@ sl_status sli_engine_reprice(sl_engine *e, uint64_t budget_bytes, double density
         e->options.density = density;
         SL_TRY(choose_sets(e, err));
     }
-    sli_units_free(&e->units);
-    e->price = (sli_price){0};
-    return price(e, err);
+    return sli_engine_price_again(e, err);
 }
 
 /* A GPU that nobody named is done without where its memory is too small. */
@@ -586,6 +591,7 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(price_or_without(e, err));
     if (e->options.plan_only)
         return SL_OK;
+    SL_TRY(sli_device_reserve(e, err));
     SL_TRY(open_observers(e, err));
     SL_TRY(open_pager(e, err));
     sli_scratch_shape shape = {e->price.batch,

@@ -409,6 +409,9 @@ sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and v
  * failure there is no price any more. */
 SL_MUST_USE sl_status sli_engine_reprice(sl_engine *engine, uint64_t budget_bytes, double density, sl_error *err);
 
+/* The same with the options as they are now, while an engine is opened. */
+SL_MUST_USE sl_status sli_engine_price_again(sl_engine *engine, sl_error *err);
+
 /* The cache that the options ask for; how it spills is up to the price. */
 sli_kv_shape sli_kv_shape_of(const sl_engine *engine);
 

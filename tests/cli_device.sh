@@ -58,5 +58,16 @@ fails "sparse decoding of a stock file is" 2 'not packed' "$SLUICE" run -m "$SMA
 fails "a cache that spills is" 2 '--kv-spill' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-spill "$TMP"
 works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8
 grep -q 'no GPU is used: SparQ' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"
+# A call of the device that finds no memory, anywhere in a run: the same text, or one line that says why not.
+run -n 3 >"$TMP/three" 2>"$TMP/err"
+for call in 1 3 4 6 20 200 1000 2200; do
+    run --device "emulated:memory=128M,fail=$call" --vram-budget 64M -n 3 >"$TMP/out" 2>"$TMP/err"
+    status=$?
+    if [ $status -eq 0 ] && [ "$(json "$TMP/out" tokens)" = "$(json "$TMP/three" tokens)" ]; then continue; fi
+    if [ $status -eq 1 ] || [ $status -eq 3 ]; then grep -q '^sluice: .*memory' "$TMP/err" && continue; fi
+    not_ok "a call that finds no memory leaves the text, or ends with a line" "call $call: status $status, $(cat "$TMP/err")"
+    break
+done
+[ "$call" = 2200 ] && ok "a call that finds no memory leaves the text, or ends with a line"
 fails "a device that is lost is said" 1 'fallen off the bus' "$SLUICE" run -m "$SMALL" -p x -n 9 -c 128 --device emulated:memory=256M,lost=20
 finish
