@@ -293,8 +293,11 @@ void sli_beside_choose(sl_engine *e, uint32_t rows)
 {
     sli_device *d = e->device;
     double share = rows <= d->beside_rows ? d->cpu_share[rows] : 0;
-    for (uint32_t u = 0; u < e->units.count; u++)
+    d->by_cpu_count = 0;
+    for (uint32_t u = 0; u < e->units.count; u++) {
         d->by_cpu[u] = d->rank[u] < share && sl_pager_resident(e->pager, u) != NULL;
+        d->by_cpu_count += d->by_cpu[u];
+    }
 }
 
 void sli_beside_bytes(const sl_engine *e, uint64_t *streamed, uint64_t *computed)

@@ -273,6 +273,8 @@ void sli_device_close(sl_engine *e)
         sl_pager_release(e->pager, d->held[d->first_held % SLI_DEVICE_HELD].unit);
     for (uint32_t i = 0; i < d->locked_count; i++)
         ops->host_unregister(d->device, d->locked[i]);
+    for (int i = 0; i < 2; i++)
+        ops->graph_destroy(d->device, d->graphs[i].is);
     ops->event_destroy(d->device, d->inputs);
     ops->event_destroy(d->device, d->source);
     ops->free(d->device, d->block);

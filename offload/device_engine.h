@@ -75,6 +75,11 @@ typedef struct sli_device_rates {
 
 #define SLI_DEVICE_UNIT_BYTES 40 /* of tables, for each unit */
 
+typedef struct sli_device_graph { /* of a token's pass */
+    sl_graph *is;                 /* NULL: none yet */
+    uint32_t positions;
+} sli_device_graph;
+
 typedef struct sli_device {
     sl_device *device;
     sl_vram *vram;
@@ -86,13 +91,16 @@ typedef struct sli_device {
     sl_unit_id *order;
     sl_ticket *ticket_of; /* of order[i] */
     uint32_t order_count, used, pushed;
-    uint32_t *entry_of;        /* [unit]: whose it is in units.matrices */
-    bool *by_cpu;              /* [unit]: the processor computes it in the pass in hand */
-    float *rank;               /* [unit]: the processor's where its share is larger */
-    sl_ticket *bundle_tickets; /* [units]: of the layer in hand */
-    bool *reachable;           /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
-    bool members_sent;         /* the coarse sets are those that the device has */
-    double *host_share;        /* [layer] of its bundles, in host memory */
+    uint32_t *entry_of; /* [unit]: whose it is in units.matrices */
+    bool *by_cpu;       /* [unit]: the processor computes it in the pass in hand */
+    uint32_t by_cpu_count;
+    float *rank;                /* [unit]: the processor's where its share is larger */
+    sl_ticket *bundle_tickets;  /* [units]: of the layer in hand */
+    bool *reachable;            /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
+    sli_device_graph graphs[2]; /* dense, sparse */
+    bool graphs_failed;         /* there are none */
+    bool members_sent;          /* the coarse sets are those that the device has */
+    double *host_share;         /* [layer] of its bundles, in host memory */
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */

@@ -296,7 +296,6 @@ static sl_status run_sparse_row(const layer_job *j, uint32_t row, sl_error *err)
     sl_device_acts h = acts_of(j, 1, ff, gate);
     if (sl_format_of(j->packed->down_type)->quantized)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
-    sli_sparsity_count(&j->engine->sparsity, keep);
     return j->kernels->bundle_down(j->device, &b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), false, err);
 }
 

@@ -14,6 +14,8 @@ typedef struct device_pass {
     uint32_t row_count;           /* of the program that runs */
     uint64_t residual_offset;     /* its first row */
     sl_device_ptr q_norm, k_norm; /* of this layer; 0: none */
+    uint32_t positions;           /* no row sees more */
+    bool captured;                /* what is given goes into a graph */
 } device_pass;
 
 /* ---- products ---- */
@@ -143,7 +145,7 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, s
                                      .kv_heads = m->kv_heads,
                                      .head_dim = m->head_dim,
                                      .window = sl_model_window(m, layer),
-                                     .positions = slots_of(p->rows),
+                                     .positions = p->positions,
                                      .scale = m->attention_scale,
                                      .q = buffer_of(p, op->src),
                                      .out = buffer_of(p, op->dst),
@@ -217,6 +219,16 @@ static sl_status run_program(device_pass *p, const sl_op *ops, uint32_t layer, u
     return SL_OK;
 }
 
+static void write_inputs(const device_pass *p)
+{
+    sl_device_pass *pass = p->engine->scratch.device_pass;
+    *pass = (sl_device_pass){.pos0 = p->rows->pos0, .first = p->rows->first, .tree = p->rows->tree != NULL};
+    if (p->rows->tree != NULL) {
+        memcpy(pass->depth, p->rows->tree->depth, sizeof pass->depth);
+        memcpy(pass->path, p->rows->tree->path, sizeof pass->path);
+    }
+}
+
 static sl_status copy_inputs(const device_pass *p, sl_error *err)
 {
     const sl_model *m = p->engine->model;
@@ -225,19 +237,13 @@ static sl_status copy_inputs(const device_pass *p, sl_error *err)
     sl_device *device = p->device->device;
     sl_device_pass *pass = s->device_pass;
     size_t rope = (size_t)sl_model_rope_tables(m) * p->rows->rows * (m->rope_dim / 2) * sizeof(float);
-    *pass = (sl_device_pass){.pos0 = p->rows->pos0, .first = p->rows->first, .tree = p->rows->tree != NULL};
-    if (p->rows->tree != NULL) {
-        memcpy(pass->depth, p->rows->tree->depth, sizeof pass->depth);
-        memcpy(pass->path, p->rows->tree->path, sizeof pass->path);
-    }
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->buffers[SL_BUF_RESIDUAL], s->buffers[SL_BUF_RESIDUAL],
                                 (size_t)p->rows->rows * m->d * sizeof(float), err));
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_cos, s->rope_cos, rope, err));
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_sin, s->rope_sin, rope, err));
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->pass, pass, sizeof *pass, err));
-    SL_TRY(device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err));
     p->device->inputs_wanted = true;
-    return SL_OK;
+    return p->captured ? SL_OK : device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err);
 }
 
 static sl_status run_head(device_pass *p, sl_error *err)
@@ -247,11 +253,77 @@ static sl_status run_head(device_pass *p, sl_error *err)
     p->row_count = p->rows->logits_rows;
     p->residual_offset = (uint64_t)(p->rows->rows - p->rows->logits_rows) * m->d * sizeof(float);
     SL_TRY(run_program(p, m->arch->head, 0, m->layers * p->engine->units.layer_ops, err));
-    SL_TRY(device->ops->copy_out(device, SL_STREAM_COMPUTE, p->engine->scratch.buffers[SL_BUF_LOGITS],
-                                 p->device->memory.buffers[SL_BUF_LOGITS], (size_t)p->row_count * m->vocab * sizeof(float), err));
-    SL_TRY(device->ops->synchronize(device, SL_STREAM_COMPUTE, err));
-    p->device->inputs_wanted = false;
-    return SL_OK;
+    return device->ops->copy_out(device, SL_STREAM_COMPUTE, p->engine->scratch.buffers[SL_BUF_LOGITS],
+                                 p->device->memory.buffers[SL_BUF_LOGITS], (size_t)p->row_count * m->vocab * sizeof(float), err);
+}
+
+/* From the inputs to the logits; nothing waits for them here. */
+static sl_status give_all(device_pass *p, sl_error *err)
+{
+    sl_engine *e = p->engine;
+    sl_device *device = p->device->device;
+    SL_TRY(copy_inputs(p, err));
+    for (uint32_t layer = 0; layer < e->model->layers; layer++)
+        SL_TRY(run_program(p, e->model->arch->layer, layer, layer * e->units.layer_ops, err));
+    if (p->rows->logits_rows > 0)
+        return run_head(p, err);
+    /* Tables of bundles were copied, too. */
+    return e->packed == NULL ? SL_OK : device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err);
+}
+
+/* ---- graphs ---- */
+
+/* What a token takes where nothing has to come and nobody else computes is the same work each time, but for its inputs, which lie in memory: it is captured
+ * once and then given with a single call. Attention is told how many positions there are at most, so a text that grows is captured anew now and then. */
+#define GRAPH_POSITIONS 256
+
+static bool may_be_captured(const device_pass *p)
+{
+    const sli_device *d = p->device;
+    const sli_device_rows *r = p->rows;
+    bool alone = d->order_count == 0 && d->by_cpu_count == 0 && r->rows == 1 && r->logits_rows == 1 && r->tree == NULL;
+    if (!alone || !d->device->attrs.graphs || d->graphs_failed)
+        return false;
+    for (uint32_t layer = 0; r->sparse && layer < p->engine->model->layers; layer++)
+        if (!d->reachable[layer])
+            return false;
+    return r->sparse || p->engine->sparsity.mode != SL_SPARSITY_COARSE; /* those show the host what they see */
+}
+
+/* Captures go on where a call fails (V5): they are ended in any case. */
+static sl_status capture(device_pass *p, sl_graph **out, sl_error *err)
+{
+    sl_device *device = p->device->device;
+    sl_graph *graph = NULL;
+    sl_error ignored;
+    p->device->graphs_failed = true; /* until this one is through: one that fails is not tried again */
+    SL_TRY(device->ops->graph_begin(device, err));
+    p->captured = true;
+    sl_status status = give_all(p, err);
+    sl_status ended = device->ops->graph_end(device, &graph, status == SL_OK ? err : &ignored);
+    status = status != SL_OK ? status : ended;
+    p->device->graphs_failed = status != SL_OK;
+    if (status == SL_OK)
+        *out = graph;
+    else
+        device->ops->graph_destroy(device, graph);
+    return status;
+}
+
+static sl_status give_graph(device_pass *p, sl_error *err)
+{
+    sli_device *d = p->device;
+    sl_device *device = d->device;
+    sli_device_graph *g = &d->graphs[p->rows->sparse];
+    uint32_t context = p->engine->context, positions = (p->positions + GRAPH_POSITIONS - 1) / GRAPH_POSITIONS * GRAPH_POSITIONS;
+    p->positions = positions < context ? positions : context;
+    if (g->is == NULL || g->positions != p->positions) {
+        device->ops->graph_destroy(device, g->is);
+        *g = (sli_device_graph){.positions = p->positions};
+        SL_TRY(capture(p, &g->is, err));
+    }
+    d->inputs_wanted = true;
+    return device->ops->graph_launch(device, g->is, err);
 }
 
 /* Where the last pass ended with logits there is nothing to wait for. */
@@ -266,18 +338,18 @@ sl_status sli_device_begin(sl_engine *e, sl_error *err)
 
 static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *err)
 {
-    device_pass p = {.engine = e, .device = e->device, .rows = rows, .row_count = rows->rows};
+    sli_device *d = e->device;
+    device_pass p = {.engine = e, .device = d, .rows = rows, .row_count = rows->rows, .positions = slots_of(rows)};
     sli_beside_choose(e, rows->rows);
     sli_device_list(e, rows->logits_rows > 0, rows->sparse);
     sl_status status = sli_device_ffn_begin(e, rows, err);
+    write_inputs(&p);
     if (status == SL_OK)
-        status = copy_inputs(&p, err);
-    for (uint32_t layer = 0; layer < e->model->layers && status == SL_OK; layer++)
-        status = run_program(&p, e->model->arch->layer, layer, layer * e->units.layer_ops, err);
-    if (status == SL_OK && rows->logits_rows > 0)
-        status = run_head(&p, err);
-    else if (status == SL_OK && e->packed != NULL) /* tables of bundles were copied, too */
-        status = e->device->device->ops->event_record(e->device->device, e->device->inputs, SL_STREAM_COMPUTE, err);
+        status = may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err);
+    if (status == SL_OK && rows->logits_rows > 0) { /* the only wait of a token, where all weights are at hand */
+        status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, err);
+        d->inputs_wanted = status != SL_OK;
+    }
     if (status != SL_OK)
         sli_device_settle(e);
     return status;
@@ -298,6 +370,9 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
         sli_note(e, "%.300s: the pass is run again, now that the device is idle", reason.message);
         status = run_pass(e, rows, &reason);
     }
+    for (uint32_t layer = 0; status == SL_OK && rows->sparse && layer < e->model->layers; layer++)
+        for (uint32_t row = 0; row < rows->rows; row++)
+            sli_sparsity_count(&e->sparsity, e->keep[layer]);
     if (status != SL_OK && err != NULL)
         *err = reason;
     if (status == SL_DEVICE_LOST)
