@@ -221,29 +221,33 @@ static sl_placement_machine machine_for(const sl_engine *e, uint32_t rows)
                                   .hop_s = groups_of(e->model->arch->layer) * r->hop_s};
 }
 
-/* For each number of rows what is the processor's. */
-static sl_status divide(sl_engine *e, sl_error *err)
+static void divide(sl_engine *e, sl_placement_unit *units, sl_place *place, sl_placement_layer *table)
 {
     sli_device *d = e->device;
-    uint32_t layers = e->model->layers + 1;
-    sl_placement_unit *units = malloc(3 * (size_t)layers * sizeof *units);
-    sl_place *place = malloc(3 * (size_t)layers * sizeof *place);
-    sl_placement_layer *table = malloc(layers * sizeof *table);
-    sl_status status = SL_OK;
-    if (units == NULL || place == NULL || table == NULL)
-        status = sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u layers", layers);
-    uint32_t count = status == SL_OK ? sum_up(e, units, place) : 0;
-    for (uint32_t rows = 1; rows <= d->beside_rows && status == SL_OK; rows++) {
+    uint32_t count = sum_up(e, units, place);
+    for (uint32_t rows = 1; rows <= d->beside_rows; rows++) {
         sl_placement_machine machine = machine_for(e, rows);
         sl_placement placed;
-        sl_placement_divide(&machine, units, count, layers, place, table, &placed);
+        sl_placement_divide(&machine, units, count, e->model->layers + 1, place, table, &placed);
         bool measured = machine.link_Bps > 0 && machine.cpu_Bps > 0;
         d->cpu_share[rows] = e->options.cpu_share_given ? e->options.cpu_share : measured ? 1 - placed.streamed_share : 0;
     }
+}
+
+/* For each number of rows what is the processor's. */
+static sl_status choose_shares(sl_engine *e, sl_error *err)
+{
+    size_t layers = e->model->layers + 1;
+    sl_placement_unit *units = malloc(3 * layers * sizeof *units);
+    sl_place *place = malloc(3 * layers * sizeof *place);
+    sl_placement_layer *table = malloc(layers * sizeof *table);
+    bool there = units != NULL && place != NULL && table != NULL;
+    if (there)
+        divide(e, units, place, table);
     free(units);
     free(place);
     free(table);
-    return status;
+    return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %zu layers", layers);
 }
 
 /* Units of a group of products by their place among its bytes: those below the share are the processor's. */
@@ -286,7 +290,7 @@ sl_status sli_beside_plan(sl_engine *e, sl_error *err)
         return SL_OK;
     }
     SL_TRY(measure(e, err));
-    return divide(e, err);
+    return choose_shares(e, err);
 }
 
 void sli_beside_choose(sl_engine *e, uint32_t rows)

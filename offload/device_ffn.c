@@ -12,7 +12,7 @@
 #include "offload/ffn.h"
 #include "offload/guess.h"
 
-#include <stdlib.h>
+#include <assert.h>
 #include <string.h>
 
 enum { AT_DENSE, AT_SPARSE }; /* tables of scratch.device_at */
@@ -28,7 +28,9 @@ typedef struct layer_job {
 
 static layer_job job_of(sl_engine *e, const sli_device_ffn *f)
 {
-    return (layer_job){e, f, sli_bundled_layer_at(e->packed, f->layer), e->device->device, e->device->device->kernels, &e->device->memory};
+    const sl_packed_layer *packed = sli_bundled_layer_at(e->packed, f->layer);
+    assert(packed != NULL);
+    return (layer_job){e, f, packed, e->device->device, e->device->device->kernels, &e->device->memory};
 }
 
 static sl_device_acts acts_of(const layer_job *j, uint32_t rows, uint32_t cols, sl_device_ptr f32)

@@ -170,33 +170,42 @@ static uint32_t list_units(const sl_model *model, const sli_units *units, const 
     return count;
 }
 
+typedef struct placing {
+    sl_placement_unit *list; /* [units] */
+    sl_place *place;
+    sl_placement_layer *layers;
+} placing;
+
 /* What the device holds is what is read most often, whatever the rates are: nominal ones do. */
-static sl_status place_units(const sl_model *model, const sli_device_wishes *w, uint64_t room_bytes, sli_units *units,
-                             uint64_t *resident_bytes, sl_error *err)
+static sl_status place_listed(const sl_model *model, const sli_device_wishes *w, uint64_t room_bytes, const placing *p, sli_units *units,
+                              uint64_t *resident_bytes, sl_error *err)
 {
     const sl_placement_machine machine = {
         .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = 12e9, .host_Bps = 40e9, .disk_Bps = 3e9};
-    *resident_bytes = 0;
-    if (units->count == 0)
-        return SL_OK;
-    sl_placement_unit *list = malloc((units->count + 1) * sizeof *list);
-    sl_place *place = malloc((units->count + 1) * sizeof *place);
-    sl_placement_layer *table = malloc((model->layers + 1) * sizeof *table);
     sl_placement placed;
-    sl_status status = SL_OK;
-    if (list == NULL || place == NULL || table == NULL)
-        status = sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", units->count);
-    uint32_t count = status == SL_OK ? list_units(model, units, w, list) : 0;
+    uint32_t count = list_units(model, units, w, p->list);
     if (count > 0)
-        status = sl_placement_plan(&machine, list, count, model->layers + 1, place, table, &placed, err);
+        SL_TRY(sl_placement_plan(&machine, p->list, count, model->layers + 1, p->place, p->layers, &placed, err));
     /* Those listed are the first ones of all: a prefix of the layers, and the head behind all of them. */
-    for (uint32_t u = 0; status == SL_OK && u < count; u++) {
-        units->in_vram[u] = place[u] == SL_PLACE_VRAM;
-        *resident_bytes += units->in_vram[u] ? list[u].bytes : 0;
+    for (uint32_t u = 0; u < count; u++) {
+        units->in_vram[u] = p->place[u] == SL_PLACE_VRAM;
+        *resident_bytes += units->in_vram[u] ? p->list[u].bytes : 0;
     }
-    free(list);
-    free(place);
-    free(table);
+    return SL_OK;
+}
+
+static sl_status place_units(const sl_model *model, const sli_device_wishes *w, uint64_t room_bytes, sli_units *units,
+                             uint64_t *resident_bytes, sl_error *err)
+{
+    placing p = {malloc((units->count + 1) * sizeof *p.list), malloc((units->count + 1) * sizeof *p.place),
+                 malloc((model->layers + 1) * sizeof *p.layers)};
+    *resident_bytes = 0;
+    sl_status status = p.list != NULL && p.place != NULL && p.layers != NULL
+                           ? place_listed(model, w, room_bytes, &p, units, resident_bytes, err)
+                           : sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", units->count);
+    free(p.list);
+    free(p.place);
+    free(p.layers);
     return status;
 }
 

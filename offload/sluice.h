@@ -109,7 +109,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
      * these options ask for; else the processor, and `note` is told why), "emulated" (for tests); default "none". */
     const char *device;
     uint64_t vram_budget_bytes; /* of its memory; default: what is free, less a sixteenth, at least 256 MiB */
-    bool gpu_layers_given;
+    bool gpu_layers_given, cpu_share_given;
     uint32_t gpu_layers; /* if given: the first layers, whose weights may stay there; more than there are: the head's, too. Default: all */
     /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
      * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
@@ -117,8 +117,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     sl_early_exit early_exit;
     /* The processor's part, 0 to 1, of the weights that a device does not hold and host memory does, in passes of few rows; the rest crosses the link.
      * Default: whichever is faster, by rates that are measured when the engine is opened. Tokens do not depend on it. */
-    bool cpu_share_given;
-    double cpu_share;
+    double cpu_share; /* if cpu_share_given */
     sl_sparsity sparsity;
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
