@@ -1,6 +1,7 @@
 /* offload/device_engine.c: whether a device computes, which one, and what lies on it. See device_engine.h. */
 #include "offload/device_engine.h"
 #include "core/os.h"
+#include "offload/bundled.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -82,7 +82,7 @@ static sli_exit_look look_at_shortlist(const sli_pass *p)
     float *normed = sli_pass_buffer(p, SL_BUF_NORMED);
     uint32_t type = sl_model_tensor(m, SL_ROLE_OUTPUT, 0)->type;
     sl_acts acts;
-    e->kernels->rms_norm(sli_pass_buffer(p, SL_BUF_RESIDUAL) + (size_t)(p->rows - 1) * m->d, norm, m->d, m->rms_eps, normed);
+    e->kernels->rms_norm(sli_pass_buffer(p, SL_BUF_RESIDUAL) + (size_t)(p->rows - 1) * m->d, norm, m->d, m->norm_eps, normed);
     sli_prepare_source(e, normed, 1, m->d, sl_format_of(type)->quantized, &acts);
     sl_threads_run(e->threads, look_share, &(look_job){e, type, &acts});
     return sli_exit_look_at(e->early->logits, e->early->exits.shortlist_count);
