@@ -1,11 +1,11 @@
 /* offload/engine.c: opens a model under its budget, and closes it.
  *
- * Order of opening: what the file says (GGUF, model, tokenizer) -> the crew and its kernels -> the price of everything -> only then the
- * memory (pager, scratch), the files for direct reading, and the few vectors that are always resident. */
+ * Order of opening: what the file says (GGUF, model, tokenizer) -> what the options come to (choices.h) -> the crew -> the price of everything ->
+ * only then the memory (pager, scratch), the files for direct reading, and the few vectors that are always resident. */
 #include "offload/engine.h"
 #include "core/os.h"
 #include "core/rope.h"
-#include "offload/density.h"
+#include "offload/choices.h"
 #include "offload/device_engine.h"
 #include "offload/early_exit.h"
 #include "offload/sirius.h"
@@ -53,177 +53,6 @@ static sl_status read_file(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
-/* ---- options ---- */
-
-static sl_status choose_kernels(sl_engine *e, sl_error *err)
-{
-    sl_isa isa = sl_cpu_best_isa();
-    if (e->options.isa != NULL && !sl_isa_by_name(e->options.isa, &isa))
-        return sl_fail(err, SL_INVALID, "--isa %s: no such instruction set; known are scalar, avx2, avx512, amx, neon and neon-dotprod",
-                       e->options.isa);
-    if (!sl_cpu_supports(isa) || sl_kernels_for(isa) == NULL)
-        return sl_fail(err, SL_INVALID, "--isa %s: this processor or system cannot run it; the best here is %s", sl_isa_name(isa),
-                       sl_isa_name(sl_cpu_best_isa()));
-    e->kernels = sl_kernels_for(isa);
-    return SL_OK;
-}
-
-static sl_status choose_context(sl_engine *e, sl_error *err)
-{
-    uint32_t wanted = e->options.context, most = e->model->context;
-    if (wanted > most)
-        return sl_fail(err, SL_INVALID, "-c %u: %s was made for at most %u positions", wanted, e->path, most);
-    e->context = wanted != 0 ? wanted : most < 4096 ? most : 4096;
-    return SL_OK;
-}
-
-static uint32_t kv_type_of(sl_kv_type type)
-{
-    static const uint32_t types[] = {[SL_KV_F16] = SL_TYPE_F16,
-                                     [SL_KV_F32] = SL_TYPE_F32,
-                                     [SL_KV_Q8_0] = SL_TYPE_Q8_0,
-                                     [SL_KV_BF16] = SL_TYPE_BF16,
-                                     [SL_KV_Q4_0] = SL_TYPE_Q4_0};
-    return types[type];
-}
-
-sli_kv_shape sli_kv_shape_of(const sl_engine *e)
-{
-    bool pages = e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES;
-    return (sli_kv_shape){.context = e->context,
-                          .k_type = kv_type_of(e->options.k_type),
-                          .v_type = kv_type_of(e->options.v_type),
-                          .key_rows = e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_KEYS,
-                          .page_bounds = pages,
-                          .chosen_pages = pages ? 1 + sli_pages_most(e) : 0, /* and how many there are */
-                          .value_sums = sli_sparq_reallocates(e)};
-}
-
-static sl_status check_kv_type(const sl_engine *e, sl_kv_type type, sl_error *err)
-{
-    if ((type == SL_KV_Q8_0 || type == SL_KV_Q4_0) && e->model->head_dim % 32 != 0)
-        return sl_fail(err, SL_INVALID, "a %s KV cache needs heads of a multiple of 32 components; %s has %u",
-                       type == SL_KV_Q8_0 ? "q8_0" : "q4_0", e->path, e->model->head_dim);
-    return SL_OK;
-}
-
-static bool uses_stored(const sl_engine *e)
-{
-    return e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED;
-}
-
-/* How many neurons the sets of each layer have: more where the calibration saw that they matter more, else the same everywhere. */
-static sl_status choose_sets(sl_engine *e, sl_error *err)
-{
-    free(e->keep);
-    e->keep = malloc(e->model->layers * sizeof *e->keep);
-    if (e->keep == NULL)
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
-    float *curves = malloc((size_t)e->model->layers * (SLI_DENSITY_POINTS + 1) * sizeof *curves);
-    if (curves == NULL)
-        return sl_fail(err, SL_NO_MEMORY, "out of memory for %u layers", e->model->layers);
-    bool measured = e->packed != NULL && !e->options.uniform_density && e->options.sparsity == SL_SPARSITY_FINE &&
-                    sli_density_read(e->file, e->model->layers, curves);
-    sl_status status = SL_OK;
-    for (uint32_t layer = 0; layer < e->model->layers && !measured; layer++)
-        e->keep[layer] = sli_sparsity_keep(e->model->ff, e->options.density);
-    if (measured)
-        status = sli_density_distribute(curves, e->model->layers, e->model->ff, e->options.density, e->keep, err);
-    free(curves);
-    return status;
-}
-
-static sl_status choose_sparsity(sl_engine *e, sl_error *err)
-{
-    if (e->options.sparsity == SL_SPARSITY_OFF)
-        return SL_OK;
-    if (!e->model->gated)
-        return sl_fail(err, SL_UNSUPPORTED, "%s: feed-forwards of architecture %s have no gate; --sparsity knows only gated ones", e->path,
-                       e->model->arch->name);
-    if (e->options.density == 0)
-        e->options.density = 0.5;
-    if (!(e->options.density > 0 && e->options.density <= 1))
-        return sl_fail(err, SL_INVALID, "a density of %g; the kept share of the neurons lies above 0 and is at most 1", e->options.density);
-    if (uses_stored(e) && sli_predictor_price(e->file, e->model->layers) == 0)
-        return sl_fail(err, SL_INVALID,
-                       "%s holds no predictor for --sparsity fine: %s (--predictor oracle and gate work without, for comparison)", e->path,
-                       e->packed != NULL ? "`sluice calibrate` it with a text"
-                                         : "`sluice pack` it, then `sluice calibrate` the packed file with a text");
-    return choose_sets(e, err);
-}
-
-static sl_status choose_pages(sl_engine *e, sl_error *err)
-{
-    sl_engine_options *o = &e->options;
-    if (o->sparq_reallocate == SL_SPARQ_REALLOCATE_ON)
-        return sl_fail(err, SL_INVALID,
-                       "--sparq-reallocate on goes with single keys; --sparq-select pages lets nothing stand for what is left out");
-    if (o->sparq_k % SL_KV_PAGE != 0) {
-        uint32_t rounded = (o->sparq_k / SL_KV_PAGE + 1) * SL_KV_PAGE;
-        sli_note(e, "--sparq-k %u: %u, for whole pages of %d positions", o->sparq_k, rounded, SL_KV_PAGE);
-        o->sparq_k = rounded;
-    }
-    return SL_OK;
-}
-
-static sl_status choose_sparq(sl_engine *e, sl_error *err)
-{
-    sl_engine_options *o = &e->options;
-    if (o->sparq_k == 0 && o->sparq_r == 0)
-        return SL_OK;
-    if (o->sparq_k == 0 || o->sparq_r == 0)
-        return sl_fail(err, SL_INVALID,
-                       "SparQ wants both: the positions to attend to (--sparq-k) and the components to choose them by (--sparq-r)");
-    if (o->sparq_k > e->context)
-        return sl_fail(err, SL_INVALID, "--sparq-k %u: the context has %u positions (-c sets it)", o->sparq_k, e->context);
-    if (o->sparq_r > e->model->head_dim)
-        return sl_fail(err, SL_INVALID, "--sparq-r %u: the heads of %s have %u components", o->sparq_r, e->path, e->model->head_dim);
-    if (o->sparq_local > o->sparq_k)
-        return sl_fail(err, SL_INVALID, "--sparq-local %u: it is part of the %u positions of --sparq-k", o->sparq_local, o->sparq_k);
-    if (o->sparq_local == 0)
-        o->sparq_local = o->sparq_k < 4 ? 1 : o->sparq_k / 4;
-    return o->sparq_select == SL_SPARQ_PAGES ? choose_pages(e, err) : SL_OK;
-}
-
-static sl_status choose_spill(const sl_engine *e, sl_error *err)
-{
-    if (e->options.kv_spill == NULL && e->options.kv_memory_bytes != 0)
-        return sl_fail(err, SL_INVALID, "--kv-memory has no meaning without --kv-spill, a folder for what does not fit");
-    if (e->options.kv_spill != NULL && e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_KEYS)
-        return sl_fail(err, SL_INVALID,
-                       "--kv-spill with --sparq-k wants --sparq-select pages: single keys are chosen among those in memory");
-    return SL_OK;
-}
-
-static sl_status check_drafts(const sl_engine *e, sl_error *err)
-{
-    if (e->options.draft_resident && e->options.sparsity != SL_SPARSITY_OFF)
-        return sl_fail(err, SL_INVALID, "drafts from what is in memory do not go with sparsity: what stays is chosen for one of the two");
-    return SL_OK;
-}
-
-static uint64_t choose_budget(const sl_engine *e)
-{
-    sl_memory_info memory;
-    char text[24], limit[24];
-    sl_memory_info_get(&memory);
-    uint64_t within = sl_memory_within(&memory);
-    if (e->options.ram_budget_bytes == 0) {
-        uint64_t budget = sl_default_budget(&memory);
-        sl_format_size(budget, text);
-        sli_note(e, "RAM budget %s: 0.8 of %s (--ram-budget sets it)", text,
-                 within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory");
-        return budget;
-    }
-    if (e->options.ram_budget_bytes > within) {
-        sl_format_size(e->options.ram_budget_bytes, text);
-        sl_format_size(within, limit);
-        sli_note(e, "warning: the RAM budget of %s is above %s of %s", text,
-                 within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory", limit);
-    }
-    return e->options.ram_budget_bytes;
-}
-
 /* ---- the price ---- */
 
 static uint32_t entry_count(const sl_engine *e)
@@ -248,15 +77,6 @@ static uint64_t vector_bytes(const sl_gguf *gguf)
             bytes += (t->bytes + 63) & ~(uint64_t)63;
     }
     return bytes;
-}
-
-/* Sparse rows read the bundles of their sets alone, but on a device, which reaches them where they are. Scores that need all activations read everything anyway, and an engine that gives every
- * row's logits evaluates many at once. */
-static bool fetches_sets(const sl_engine *e)
-{
-    bool known = e->options.sparsity == SL_SPARSITY_COARSE ||
-                 (e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor == SL_PREDICTOR_STORED);
-    return known && e->device == NULL && !e->options.all_logits && sli_bundled_price(e->model, e->packed) > 0;
 }
 
 static uint64_t observing_bytes(const sl_engine *e)
@@ -284,7 +104,7 @@ sli_device_wishes sli_device_wishes_of(const sl_engine *e)
                                .packed = e->packed,
                                .sparsity = e->options.sparsity,
                                .density = e->options.density,
-                               .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0};
+                               .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0};
 }
 
 static sl_status price(sl_engine *e, sl_error *err)
@@ -292,7 +112,7 @@ static sl_status price(sl_engine *e, sl_error *err)
     uint32_t vocab = e->model->vocab;
     if (e->process_bytes == 0)
         e->process_bytes = sl_rss_bytes() + SLI_PROCESS_MARGIN_BYTES;
-    sli_wishes wishes = {.budget_bytes = choose_budget(e),
+    sli_wishes wishes = {.budget_bytes = sli_choose_budget(e),
                          .batch = e->options.batch,
                          .threads = sl_threads_count(e->threads),
                          .kv = sli_kv_shape_of(e),
@@ -303,7 +123,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .draft_max = e->options.draft_max < e->context ? e->options.draft_max : e->context - 1,
                          .sparsity = e->options.sparsity,
                          .predictor = e->options.predictor,
-                         .predictor_bytes = uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
+                         .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed,
                          .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0,
                          .early_exit = e->early != NULL};
@@ -315,10 +135,10 @@ static sl_status price(sl_engine *e, sl_error *err)
     if (e->options.kv_spill != NULL)
         SL_TRY(sl_spill_alignment(e->options.kv_spill, e->options.buffered, &wishes.kv.alignment, err));
     if (e->options.late_drop)
-        sli_note(e, !fetches_sets(e)           ? "nothing can be late here: all neurons are read in any case"
+        sli_note(e, !sli_fetches_sets(e)       ? "nothing can be late here: all neurons are read in any case"
                     : e->options.draft_max > 0 ? "late neurons are left out of drafts (--late drop)"
                                                : "late neurons are left out (--late drop): the text will depend on the disk's speed");
-    if (fetches_sets(e)) {
+    if (sli_fetches_sets(e)) {
         wishes.keep = e->keep;
         wishes.cache_policy = SLI_CACHE_POLICY;
         SL_TRY(sl_files_alignment(e->path, e->options.buffered, &wishes.bundle_alignment, err));
@@ -354,7 +174,7 @@ sl_status sli_engine_reprice(sl_engine *e, uint64_t budget_bytes, double density
     e->options.ram_budget_bytes = budget_bytes;
     if (density > 0 && e->options.sparsity != SL_SPARSITY_OFF) {
         e->options.density = density;
-        SL_TRY(choose_sets(e, err));
+        SL_TRY(sli_choose_sets(e, err));
     }
     return sli_engine_price_again(e, err);
 }
@@ -577,14 +397,7 @@ static sl_status open_bundles(sl_engine *e, sl_error *err)
 
 static sl_status open_weights(sl_engine *e, sl_error *err)
 {
-    SL_TRY(choose_kernels(e, err));
-    SL_TRY(choose_context(e, err));
-    SL_TRY(check_kv_type(e, e->options.k_type, err));
-    SL_TRY(check_kv_type(e, e->options.v_type, err));
-    SL_TRY(choose_sparsity(e, err));
-    SL_TRY(choose_sparq(e, err));
-    SL_TRY(choose_spill(e, err));
-    SL_TRY(check_drafts(e, err));
+    SL_TRY(sli_choose_options(e, err));
     SL_TRY(sli_early_exit_choose(e, err));
     SL_TRY(sl_threads_create(e->options.threads, &e->threads, err));
     SL_TRY(sli_device_choose(e, err));
@@ -609,9 +422,9 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
     SL_TRY(sli_sparsity_create(e->model, &sets, e->keep, &e->sparsity, err));
     SL_TRY(sli_bundled_create(e->model, e->packed, &e->bundled, err));
     SL_TRY(load_meta(e, err));
-    if (uses_stored(e))
+    if (sli_uses_stored(e))
         SL_TRY(load_predictor(e, err));
-    if (fetches_sets(e))
+    if (sli_fetches_sets(e))
         SL_TRY(open_bundles(e, err));
     SL_TRY(load_vectors(e, err));
     SL_TRY(sli_early_exit_open(e, err));

@@ -2,6 +2,7 @@
  *
  *   price.c     what everything costs, and what stays (pure)          units.c     matrices cut into slabs
  *   engine.c    open and close in the order of the price list         kv.c        the cache's pages
+ *   choices.c   what the options come to
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
  *   kv_spill.c  and those that lie in a file
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
