@@ -63,6 +63,8 @@ SL_MUST_USE sl_status cli_in_child(int (*work)(void *ctx, int fd), void *ctx, co
 json_t *cli_bench_row(const cli_bench_case *c);
 /* Measures, in this process, into `row`; a failure is part of the row. */
 void cli_bench_measure(const cli_bench_case *c, json_t *row);
+/* Adds a round's samples to those of the `round` rounds before it (*all NULL: none), and its measurements to their means; takes round_row over. */
+void cli_bench_merge_round(json_t **all, json_t *round_row, double round);
 /* From samples_ns to averages. */
 void cli_bench_finish_row(json_t *row);
 /* In a child, in that cgroup; never NULL. */

@@ -171,33 +171,6 @@ static sl_status run_peer(const peer_run *p, const char *cgroup, json_t **row, s
 
 /* ---- rounds ---- */
 
-/* Adds a round's samples, and its measurements as part of a mean over `round` rounds before it. */
-static void merge(json_t **all, json_t *round_row, double round)
-{
-    static const char *const means[] = {"load_s",
-                                        "total_s",
-                                        "compute_s",
-                                        "wait_s",
-                                        "other_s",
-                                        "bytes_read_per_token",
-                                        "requests_per_token",
-                                        "request_bytes_mean",
-                                        "disk_bytes_per_s",
-                                        "tokens_per_s_limit",
-                                        "others_share"};
-    if (*all == NULL) {
-        *all = round_row;
-        return;
-    }
-    json_array_extend(json_object_get(*all, "samples_ns"), json_object_get(round_row, "samples_ns"));
-    for (size_t i = 0; i < sizeof means / sizeof *means; i++) {
-        const json_t *before = json_object_get(*all, means[i]), *now = json_object_get(round_row, means[i]);
-        if (json_is_number(before) && json_is_number(now))
-            json_object_set_new(*all, means[i], json_real((json_number_value(before) * round + json_number_value(now)) / (round + 1)));
-    }
-    json_decref(round_row);
-}
-
 static double speed_of(const json_t *row)
 {
     return json_number_value(json_array_get(json_object_get(row, "samples_ts"), 0));
@@ -231,8 +204,8 @@ static sl_status run_round(rounds *r, unsigned serial, sl_error *err)
     if (status == SL_OK) {
         r->ratio[r->count] = speed_of(theirs) > 0 ? speed_of(ours) / speed_of(theirs) : 0;
         bool ok = strcmp(json_string_value(json_object_get(ours, "status")), "ok") == 0;
-        merge(&r->theirs, theirs, (double)r->count);
-        merge(&r->ours, ours, (double)r->count++);
+        cli_bench_merge_round(&r->theirs, theirs, (double)r->count);
+        cli_bench_merge_round(&r->ours, ours, (double)r->count++);
         if (!ok)
             return sl_fail(err, SL_IO, "%s", json_string_value(json_object_get(ours, "reason")));
     } else {

@@ -115,31 +115,38 @@ static void put_settings(const cli_args *a, json_t *row)
     json_object_set_new(row, "sparq_r", given_count(a->sparq_r));
 }
 
+/* What a test is measured to be; a row has null where it says nothing. Over several rounds some are means, the others are the first one's. */
+static const struct {
+    const char *name;
+    bool mean;
+} measured[] = {
+    {"load_s", true},
+    {"total_s", true},
+    {"compute_s", true},
+    {"wait_s", true},
+    {"other_s", true},
+    {"bytes_read_per_token", true},
+    {"requests_per_token", true},
+    {"request_bytes_mean", true},
+    {"disk_bytes_per_s", true},
+    {"tokens_per_s_limit", true},
+    {"resident_weight_bytes", false},
+    {"streamed_bytes", false},
+    {"peak_rss_bytes", false},
+    {"peak_cgroup_bytes", false},
+    {"neurons_needed", false},
+    {"neurons_resident", false},
+    {"neurons_read", false},
+    {"advance_mean", false},
+    {"others_share", true},
+    {"peer_ratio_median", false},
+    {"peer_ratio_min", false},
+    {"peer_ratio_max", false},
+    {"breakdown", false},
+};
+
 json_t *cli_bench_row(const cli_bench_case *c)
 {
-    static const char *const measured[] = {"load_s",
-                                           "total_s",
-                                           "compute_s",
-                                           "wait_s",
-                                           "other_s",
-                                           "bytes_read_per_token",
-                                           "requests_per_token",
-                                           "request_bytes_mean",
-                                           "disk_bytes_per_s",
-                                           "tokens_per_s_limit",
-                                           "resident_weight_bytes",
-                                           "streamed_bytes",
-                                           "peak_rss_bytes",
-                                           "peak_cgroup_bytes",
-                                           "neurons_needed",
-                                           "neurons_resident",
-                                           "neurons_read",
-                                           "advance_mean",
-                                           "others_share",
-                                           "peer_ratio_median",
-                                           "peer_ratio_min",
-                                           "peer_ratio_max",
-                                           "breakdown"};
     const cli_args *a = &c->args;
     model_facts model = facts_of(a->model);
     char cpu[128], stamp[40];
@@ -169,9 +176,25 @@ json_t *cli_bench_row(const cli_bench_case *c)
     json_object_set_new(row, "samples_ts", json_array());
     put_settings(a, row);
     for (size_t i = 0; i < sizeof measured / sizeof *measured; i++)
-        json_object_set_new(row, measured[i], json_null());
+        json_object_set_new(row, measured[i].name, json_null());
     json_object_set_new(row, "warnings", json_array());
     return row;
+}
+
+void cli_bench_merge_round(json_t **all, json_t *round_row, double round)
+{
+    if (*all == NULL) {
+        *all = round_row;
+        return;
+    }
+    json_array_extend(json_object_get(*all, "samples_ns"), json_object_get(round_row, "samples_ns"));
+    for (size_t i = 0; i < sizeof measured / sizeof *measured; i++) {
+        const json_t *before = json_object_get(*all, measured[i].name), *now = json_object_get(round_row, measured[i].name);
+        if (measured[i].mean && json_is_number(before) && json_is_number(now))
+            json_object_set_new(*all, measured[i].name,
+                                json_real((json_number_value(before) * round + json_number_value(now)) / (round + 1)));
+    }
+    json_decref(round_row);
 }
 
 void cli_bench_finish_row(json_t *row)
