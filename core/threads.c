@@ -55,7 +55,8 @@ struct sl_threads {
     futex_word remaining;  /* the owner waits for it to be 0 */
     sl_job job;            /* NULL: members leave */
     void *arg;
-    sl_trace *trace; /* NULL: nobody looks */
+    sl_trace *trace;      /* NULL: nobody looks */
+    sl_trace_label label; /* of the job, for who looks */
     unsigned count;
     bool spin; /* there is a core for each of us */
     bool bind;
@@ -110,7 +111,7 @@ static void *member_main(void *arg)
             return NULL;
         uint64_t begin = sl_trace_share_begin(crew->trace);
         crew->job(crew->arg, self->index, crew->count);
-        sl_trace_share_end(crew->trace, self->index, begin);
+        sl_trace_share_end(crew->trace, self->index, begin, crew->label);
         if (atomic_fetch_sub(&crew->remaining.value, 1) == 1 && atomic_load(&crew->remaining.sleepers) > 0)
             futex_wake_all(&crew->remaining.value);
     }
@@ -120,6 +121,7 @@ static void hand_out(sl_threads *crew, sl_job job, void *arg)
 {
     crew->job = job;
     crew->arg = arg;
+    crew->label = sl_trace_label_of(crew->trace);
     atomic_store(&crew->remaining.value, crew->count - 1);
     atomic_fetch_add(&crew->generation.value, 1);
     if (atomic_load(&crew->generation.sleepers) > 0)

@@ -62,7 +62,7 @@ static sl_trace *lay_out(sl_layout *l, uint64_t bytes, unsigned threads)
             lanes[i] = (sl_trace_lane){.entries = entries, .capacity = capacity};
     }
     if (t != NULL)
-        *t = (sl_trace){.lanes = lanes, .threads = threads};
+        *t = (sl_trace){.lanes = lanes, .threads = threads, .clock = sl_ticks_start()};
     return t;
 }
 
@@ -103,25 +103,53 @@ uint64_t sl_trace_dropped(const sl_trace *t)
 
 static sl_trace_entry *append(sl_trace_lane *lane)
 {
-    return &lane->entries[lane->written++ % lane->capacity];
+    sl_trace_entry *entry = &lane->entries[lane->next];
+    lane->written++;
+    lane->next = lane->next + 1 < lane->capacity ? lane->next + 1 : 0; /* a division takes as long as the rest */
+    return entry;
+}
+
+static void write_span(sl_trace_lane *lane, uint64_t begin_ticks, uint64_t end_ticks, sl_trace_label label)
+{
+    *append(lane) = (sl_trace_entry){.begin_ticks = begin_ticks,
+                                     .end_ticks = end_ticks,
+                                     .kind = SL_TRACE_SPAN,
+                                     .name = label.name,
+                                     .layer = label.layer,
+                                     .rows = label.rows};
+}
+
+static void open_span(sl_trace *t, uint64_t ticks, sl_trace_name name, uint32_t layer, uint32_t rows)
+{
+    assert(t->depth < SL_TRACE_DEPTH);
+    t->open[t->depth++] = (sl_trace_open){ticks, {(uint16_t)layer, rows < UINT16_MAX ? (uint16_t)rows : UINT16_MAX, (uint8_t)name}};
+}
+
+static void close_spans(sl_trace *t, uint64_t ticks, unsigned depth)
+{
+    while (t->depth > depth) {
+        const sl_trace_open *o = &t->open[--t->depth];
+        write_span(&t->lanes[0], o->begin_ticks, ticks, o->label);
+    }
 }
 
 unsigned sli_trace_begin(sl_trace *t, sl_trace_name name, uint32_t layer, uint32_t rows)
 {
-    unsigned depth = t->depth;
-    assert(depth < SL_TRACE_DEPTH);
-    t->open[t->depth++] = (sl_trace_open){sl_now_ns(), (uint16_t)layer, rows < UINT16_MAX ? (uint16_t)rows : UINT16_MAX, (uint8_t)name};
-    return depth;
+    open_span(t, sl_ticks_now(&t->clock), name, layer, rows);
+    return t->depth - 1;
 }
 
 void sli_trace_end(sl_trace *t, unsigned depth)
 {
-    uint64_t now = t->depth > depth ? sl_now_ns() : 0;
-    while (t->depth > depth) {
-        const sl_trace_open *o = &t->open[--t->depth];
-        *append(&t->lanes[0]) = (sl_trace_entry){
-            .begin_ns = o->begin_ns, .end_ns = now, .kind = SL_TRACE_SPAN, .name = o->name, .layer = o->layer, .rows = o->rows};
-    }
+    if (t->depth > depth)
+        close_spans(t, sl_ticks_now(&t->clock), depth);
+}
+
+void sli_trace_next(sl_trace *t, unsigned depth, sl_trace_name name, uint32_t layer, uint32_t rows)
+{
+    uint64_t now = sl_ticks_now(&t->clock);
+    close_spans(t, now, depth);
+    open_span(t, now, name, layer, rows);
 }
 
 uint64_t sli_trace_read(sl_trace *t, const sl_trace_entry *read)
@@ -129,8 +157,8 @@ uint64_t sli_trace_read(sl_trace *t, const sl_trace_entry *read)
     sl_trace_entry *e = append(&t->lanes[0]);
     *e = *read;
     e->kind = SL_TRACE_READ;
-    e->begin_ns = sl_now_ns();
-    e->end_ns = 0;
+    e->begin_ticks = sl_ticks_now(&t->clock);
+    e->end_ticks = 0;
     return t->lanes[0].written;
 }
 
@@ -140,7 +168,7 @@ void sli_trace_read_done(sl_trace *t, uint64_t read, uint32_t depth)
     if (read == 0 || lane->written - read >= lane->capacity) /* it was overwritten */
         return;
     sl_trace_entry *e = &lane->entries[(read - 1) % lane->capacity];
-    e->end_ns = sl_now_ns();
+    e->end_ticks = sl_ticks_now(&t->clock);
     e->depth_end = (uint16_t)depth;
 }
 
@@ -149,7 +177,12 @@ void sli_trace_point(sl_trace *t, const sl_trace_entry *entry)
     sl_trace_entry *e = append(&t->lanes[0]);
     *e = *entry;
     e->layer = SL_TRACE_NONE;
-    e->begin_ns = e->end_ns = sl_now_ns();
+    e->begin_ticks = e->end_ticks = sl_ticks_now(&t->clock);
+}
+
+void sli_trace_share(sl_trace *t, unsigned thread, uint64_t begin_ticks, sl_trace_label label)
+{
+    write_span(&t->lanes[thread], begin_ticks, sl_ticks_now(&t->clock), label);
 }
 
 bool sl_trace_wants_levels(sl_trace *t)
@@ -159,17 +192,4 @@ bool sl_trace_wants_levels(sl_trace *t)
         return false;
     t->level_ns = now;
     return true;
-}
-
-uint64_t sli_trace_now(void)
-{
-    return sl_now_ns();
-}
-
-void sli_trace_share(sl_trace *t, unsigned thread, uint64_t begin_ns)
-{
-    static const sl_trace_open none = {.name = SL_TRACE_LAYER, .layer = SL_TRACE_NONE};
-    const sl_trace_open *o = t->depth > 0 ? &t->open[t->depth - 1] : &none;
-    *append(&t->lanes[thread]) = (sl_trace_entry){
-        .begin_ns = begin_ns, .end_ns = sl_now_ns(), .kind = SL_TRACE_SPAN, .name = o->name, .layer = o->layer, .rows = o->rows};
 }

@@ -12,9 +12,7 @@
 #define SL_CORE_TRACE_H
 
 #include "core/status.h"
-
-#include <stdbool.h>
-#include <stddef.h>
+#include "core/ticks.h"
 
 typedef enum sl_trace_kind { SL_TRACE_SPAN, SL_TRACE_READ, SL_TRACE_TOKEN, SL_TRACE_LEVEL } sl_trace_kind;
 
@@ -59,12 +57,12 @@ const char *sl_trace_name_text(sl_trace_name name); /* "attention" */
 #define SL_TRACE_DEPTH 16         /* spans that are open at once, at most */
 
 typedef struct sl_trace_entry {
-    uint64_t begin_ns;
-    uint64_t end_ns; /* of a read that is not back: 0 */
-    uint64_t offset; /* of a read; a token's number; a level */
-    uint32_t bytes;  /* of a read */
-    uint32_t id;     /* a token's; the first unit, or the first place, of a read */
-    uint32_t count;  /* units of a read */
+    uint64_t begin_ticks; /* of sl_trace.clock */
+    uint64_t end_ticks;   /* of a read that is not back: 0 */
+    uint64_t offset;      /* of a read; a token's number; a level */
+    uint32_t bytes;       /* of a read */
+    uint32_t id;          /* a token's; the first unit, or the first place, of a read */
+    uint32_t count;       /* units of a read */
     uint16_t layer, rows;
     uint16_t file;                   /* of a read */
     uint16_t depth_begin, depth_end; /* of its queue, when a read had started, and when it was back */
@@ -73,19 +71,27 @@ typedef struct sl_trace_entry {
 
 typedef struct sl_trace_lane {
     _Alignas(64) sl_trace_entry *entries;
-    uint64_t capacity, written; /* all that ever were: entry i lies at i % capacity */
+    uint64_t capacity, written, next; /* all that ever were: entry i lies at i % capacity; the next one's place */
 } sl_trace_lane;
 
-typedef struct sl_trace_open {
-    uint64_t begin_ns;
+/* What a span is, and so what the threads' shares of its jobs are. */
+typedef struct sl_trace_label {
     uint16_t layer, rows;
     uint8_t name;
+} sl_trace_label;
+
+typedef struct sl_trace_open {
+    uint64_t begin_ticks;
+    sl_trace_label label;
 } sl_trace_open;
 
 typedef struct sl_trace {
     sl_trace_lane *lanes; /* [threads] */
-    unsigned threads, depth;
+    sl_ticks clock;
+    unsigned threads;
     uint64_t bytes; /* of all of it, as allocated */
+    /* The owner's alone, away from what all threads read: a line that one core writes is fetched anew by each other that looks at it. */
+    _Alignas(64) unsigned depth;
     uint64_t level_ns;
     sl_trace_open open[SL_TRACE_DEPTH];
 } sl_trace;
@@ -101,8 +107,8 @@ void sli_trace_end(sl_trace *t, unsigned depth);
 uint64_t sli_trace_read(sl_trace *t, const sl_trace_entry *read);
 void sli_trace_read_done(sl_trace *t, uint64_t read, uint32_t depth);
 void sli_trace_point(sl_trace *t, const sl_trace_entry *entry);
-uint64_t sli_trace_now(void);
-void sli_trace_share(sl_trace *t, unsigned thread, uint64_t begin_ns);
+void sli_trace_next(sl_trace *t, unsigned depth, sl_trace_name name, uint32_t layer, uint32_t rows);
+void sli_trace_share(sl_trace *t, unsigned thread, uint64_t begin_ticks, sl_trace_label label);
 
 /* Opens a span; the depth to end it with. */
 static inline unsigned sl_trace_begin(sl_trace *t, sl_trace_name name, uint32_t layer, uint32_t rows)
@@ -118,10 +124,8 @@ static inline void sl_trace_end(sl_trace *t, unsigned depth)
 /* Ends what was opened at `depth`, and opens another span there: one after the other. */
 static inline void sl_trace_next(sl_trace *t, unsigned depth, sl_trace_name name, uint32_t layer, uint32_t rows)
 {
-    if (t != NULL) {
-        sli_trace_end(t, depth);
-        sli_trace_begin(t, name, layer, rows);
-    }
+    if (t != NULL)
+        sli_trace_next(t, depth, name, layer, rows);
 }
 /* The depth at which the next span will begin. */
 static inline unsigned sl_trace_depth(const sl_trace *t)
@@ -150,15 +154,20 @@ static inline void sl_trace_level(sl_trace *t, sl_trace_name name, uint64_t leve
 }
 /* Whether it is time to look at levels that cost something to ask for; then not again for a while. */
 bool sl_trace_wants_levels(sl_trace *t);
-/* A thread's share of a job: 0 without a recorder, then what it took, named by the span that the owner has open. */
+/* What the owner has open: handed out with a job, so that no thread has to look at the owner's memory. */
+static inline sl_trace_label sl_trace_label_of(const sl_trace *t)
+{
+    return t != NULL && t->depth > 0 ? t->open[t->depth - 1].label : (sl_trace_label){.name = SL_TRACE_LAYER, .layer = SL_TRACE_NONE};
+}
+/* A thread's share of a job: 0 without a recorder, then what it took. */
 static inline uint64_t sl_trace_share_begin(const sl_trace *t)
 {
-    return t != NULL ? sli_trace_now() : 0;
+    return t != NULL ? sl_ticks_now(&t->clock) : 0;
 }
-static inline void sl_trace_share_end(sl_trace *t, unsigned thread, uint64_t begin_ns)
+static inline void sl_trace_share_end(sl_trace *t, unsigned thread, uint64_t begin_ticks, sl_trace_label label)
 {
     if (t != NULL)
-        sli_trace_share(t, thread, begin_ns);
+        sli_trace_share(t, thread, begin_ticks, label);
 }
 
 #endif

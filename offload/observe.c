@@ -100,7 +100,7 @@ static void name_read(const sl_engine *e, const sl_trace_entry *entry, sl_trace_
 
 /* ---- all of it ---- */
 
-static sl_trace_event event_of(const sl_engine *e, const sl_trace_entry *entry, unsigned thread)
+static sl_trace_event event_of(const sl_engine *e, const sl_trace_entry *entry, unsigned thread, const sl_ticks_scale *scale)
 {
     static const sl_trace_type types[] = {[SL_TRACE_SPAN] = SL_EVENT_SPAN,
                                           [SL_TRACE_READ] = SL_EVENT_READ,
@@ -109,8 +109,8 @@ static sl_trace_event event_of(const sl_engine *e, const sl_trace_entry *entry, 
     sl_trace_event out = {.type = types[entry->kind],
                           .name = sl_trace_name_text((sl_trace_name)entry->name),
                           .thread = thread,
-                          .begin_ns = entry->begin_ns,
-                          .end_ns = entry->end_ns,
+                          .begin_ns = sl_ticks_ns(scale, entry->begin_ticks),
+                          .end_ns = entry->end_ticks != 0 ? sl_ticks_ns(scale, entry->end_ticks) : 0,
                           .layer = entry->layer == SL_TRACE_NONE ? -1 : entry->layer,
                           .rows = entry->rows,
                           .file = entry->file,
@@ -130,10 +130,11 @@ uint64_t sl_engine_trace(const sl_engine *engine, bool (*see)(void *ctx, const s
     const sl_trace *t = engine->trace;
     if (t == NULL)
         return 0;
+    sl_ticks_scale scale = sl_ticks_scale_now(&t->clock);
     for (unsigned thread = 0; thread < t->threads; thread++) {
         const sl_trace_lane *lane = &t->lanes[thread];
         for (uint64_t i = lane->written > lane->capacity ? lane->written - lane->capacity : 0; i < lane->written; i++) {
-            sl_trace_event event = event_of(engine, &lane->entries[i % lane->capacity], thread);
+            sl_trace_event event = event_of(engine, &lane->entries[i % lane->capacity], thread, &scale);
             if (!see(ctx, &event))
                 return sl_trace_dropped(t);
         }

@@ -60,10 +60,10 @@ static void spans_nest_and_are_written_as_they_end(void **state)
     assert_int_equal(lane->written, 4);
     for (int i = 0; i < 4; i++)
         assert_int_equal(lane->entries[i].name, expected[i]);
-    assert_true(lane->entries[0].end_ns <= lane->entries[1].begin_ns);
+    assert_true(lane->entries[0].end_ticks <= lane->entries[1].begin_ticks);
     for (int i = 0; i < 3; i++) {
-        assert_true(lane->entries[i].begin_ns >= lane->entries[3].begin_ns);
-        assert_true(lane->entries[i].end_ns <= lane->entries[3].end_ns);
+        assert_true(lane->entries[i].begin_ticks >= lane->entries[3].begin_ticks);
+        assert_true(lane->entries[i].end_ticks <= lane->entries[3].end_ticks);
     }
     sl_trace_destroy(t);
 }
@@ -102,12 +102,31 @@ static void a_read_is_completed_in_its_place(void **state)
     sl_trace *t = create(MIB, 1);
     uint64_t first = sl_trace_read(t, &(sl_trace_entry){.bytes = 5}), second = sl_trace_read(t, &(sl_trace_entry){.bytes = 6});
     sl_trace_read_done(t, second, 1);
-    assert_int_equal(t->lanes[0].entries[0].end_ns, 0);
-    assert_true(t->lanes[0].entries[1].end_ns >= t->lanes[0].entries[1].begin_ns);
+    assert_int_equal(t->lanes[0].entries[0].end_ticks, 0);
+    assert_true(t->lanes[0].entries[1].end_ticks >= t->lanes[0].entries[1].begin_ticks);
     sl_trace_read_done(t, first, 0);
     assert_int_equal(t->lanes[0].entries[0].bytes, 5);
-    assert_true(t->lanes[0].entries[0].end_ns != 0);
+    assert_true(t->lanes[0].entries[0].end_ticks != 0);
     sl_trace_destroy(t);
+}
+
+static void ticks_are_nanoseconds_when_they_are_read(void **state)
+{
+    (void)state;
+    sl_ticks clock = sl_ticks_start();
+    uint64_t ns[3], ticks[3];
+    for (int i = 0; i < 3; i++) {
+        ns[i] = sl_now_ns();
+        ticks[i] = sl_ticks_now(&clock);
+        usleep(2000);
+    }
+    uint64_t end_ns = sl_now_ns();
+    sl_ticks_scale scale = sl_ticks_scale_now(&clock);
+    for (int i = 0; i < 3; i++) {
+        uint64_t next_ns = i < 2 ? ns[i + 1] : end_ns;
+        assert_in_range(sl_ticks_ns(&scale, ticks[i]) + 1000, ns[i], next_ns); /* whatever the load: between the readings around it */
+        assert_true(i == 0 || sl_ticks_ns(&scale, ticks[i]) > sl_ticks_ns(&scale, ticks[i - 1]));
+    }
 }
 
 /* ---- an engine ---- */
@@ -175,6 +194,7 @@ int main(void)
         cmocka_unit_test(what_a_failure_left_open_is_closed_by_its_caller),
         cmocka_unit_test(a_full_lane_keeps_the_last_and_counts_the_others),
         cmocka_unit_test(a_read_is_completed_in_its_place),
+        cmocka_unit_test(ticks_are_nanoseconds_when_they_are_read),
         cmocka_unit_test(an_engine_shows_every_read_and_token),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

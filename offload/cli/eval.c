@@ -261,6 +261,7 @@ static sl_status run_mode(cli_eval *e, int mode, clock_of *clock, sl_error *err)
         m->early = stats.early_exit;
         m->early_exit = options.early_exit != SL_EARLY_EXIT_OFF ? cli_json_early_exit(s.engine) : NULL;
         m->sparsity = options.sparsity != SL_SPARSITY_OFF ? cli_json_sparsity(s.engine) : NULL;
+        m->sparq = options.sparq_k > 0 ? cli_json_sparq(s.engine) : NULL;
     }
     cli_progress_end();
     cli_catch_interrupt(NULL);
@@ -322,6 +323,7 @@ int cli_eval_main(const cli_args *args)
         free(e.modes[m].done);
         json_decref(e.modes[m].sparsity);
         json_decref(e.modes[m].early_exit);
+        json_decref(e.modes[m].sparq);
     }
     cli_tasks_free(&e.tasks);
     json_decref(e.warnings);

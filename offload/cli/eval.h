@@ -39,7 +39,7 @@ typedef struct cli_eval_mode {
     bool *done;                /* not: this mode has no answer of its own */
     sl_task_totals totals;
     uint64_t bytes_resident, peak_rss_bytes, ram_budget_bytes;
-    json_t *sparsity, *early_exit; /* as run and perplexity tell it, or NULL */
+    json_t *sparsity, *sparq, *early_exit; /* as run and perplexity tell it, or NULL */
     sl_early_exit_stats early;
 } cli_eval_mode;
 

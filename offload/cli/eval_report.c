@@ -294,6 +294,8 @@ static json_t *json_mode(const cli_eval *e, int mode)
         json_object_set(value, "early_exit", m->early_exit);
         json_object_set_new(value, "gains", early_exit_gains(e) ? json_true() : json_false());
     }
+    if (m->sparq != NULL)
+        json_object_set(value, "sparq", m->sparq);
     return value;
 }
 
