@@ -1,101 +1,28 @@
 #!/usr/bin/env python3
 """tests/cli_chat_pty.py: `sluice chat` on a terminal: Ctrl-C, Ctrl-D, editing, history, a window that changes its size."""
-import contextlib
-import fcntl
 import os
-import pty
-import re
-import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
+
+import terminal
+from terminal import report
 
 SLUICE = os.path.abspath(os.environ.get("SLUICE", "./sluice"))
 FOLDER = tempfile.mkdtemp(prefix="sluice-chat.", dir=os.environ.get("TMPDIR", "/var/tmp"))
 MODEL = os.path.join(FOLDER, "tiny.gguf")
 SLOW = os.path.join(FOLDER, "slow.gguf")  # one whose answers last
 STATE = os.path.join(FOLDER, "state")
-IUTF8 = 0o40000  # Python has no name for it
-PATIENCE = 60  # seconds for what should take none
-failed = False
 
 
-def report(sentence, right, *explanation):
-    global failed
-    if right:
-        print(f"ok - {sentence}")
-    else:
-        failed = True
-        for line in explanation:
-            print(f"  # {line!r}")
-        print(f"not ok - {sentence}")
-    sys.stdout.flush()
-
-
-class Terminal:
-    """A chat whose stdin, stdout and stderr are a terminal."""
+class Terminal(terminal.Terminal):
+    """A chat on a terminal."""
 
     def __init__(self, *flags, model=MODEL, context="500", state=STATE, home=FOLDER):
-        environment = dict(os.environ, TERM="xterm", XDG_STATE_HOME=state, HOME=home, LC_ALL="C.UTF-8")
-        environment.pop("NO_COLOR", None)
-        command = [SLUICE, "chat", "-m", model, "--chat-template", "chatml", "--temp", "0", "-c", context, *flags]
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            modes = termios.tcgetattr(0)
-            modes[0] |= IUTF8  # as terminals have it: what is typed before the editor reads is erased by characters, too
-            termios.tcsetattr(0, termios.TCSANOW, modes)
-            os.execve(command[0], command, environment)
-        self.resize(24, 80)
-        self.seen = ""
-        self.status = None
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def send(self, text):
-        os.write(self.terminal, text.encode() if isinstance(text, str) else text)
-
-    def wait_for(self, pattern):
-        """Reads until the pattern is in what came since the last match; returns it, or None."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            found = re.search(pattern, self.seen)
-            if found:
-                self.seen = self.seen[found.end():]
-                return found
-            if time.monotonic() > end or not self.read():
-                return None
-
-    def read(self):
-        if not select.select([self.terminal], [], [], 1)[0]:
-            return True
-        try:
-            data = os.read(self.terminal, 65536)
-        except OSError:  # the other end is closed
-            return False
-        self.seen += data.decode("utf-8", "replace")
-        return bool(data)
-
-    def end(self, key=None):
-        """The exit status once it has ended by itself; None when it has to be killed. The key is pressed until then: one that arrives between
-        the prompt and the line editor's taking the terminal over means nothing."""
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            if key is not None:
-                with contextlib.suppress(OSError):  # it has ended
-                    self.send(key)
-            self.read()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self.terminal)
-                return os.waitstatus_to_exitcode(status)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        return None
+        super().__init__([SLUICE, "chat", "-m", model, "--chat-template", "chatml", "--temp", "0", "-c", context, *flags],
+                         {"XDG_STATE_HOME": state, "HOME": home})
 
 
 PROMPT = r"> (\x1b\[[0-9;?]*[A-Za-z])*$"
@@ -109,82 +36,82 @@ def new_of(terminal):
 
 def a_conversation():
     t = Terminal("-n", "4")
-    report("a terminal gets a prompt", t.wait_for(PROMPT), t.seen)
+    report("a terminal gets a prompt", t.wait_for_editor(PROMPT), t.seen)
     t.send("hello\r")
     first = new_of(t)
     report("a line is answered", first, t.seen)
     report("the statistic is dim on a terminal", t.wait_for(r"\]\x1b\[0m"), t.seen)
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     report("Ctrl-D ends it, with status 0", t.end("\x04") == 0, t.seen)
     return first
 
 
 def interrupts():
     t = Terminal("-n", "-1", "--ignore-eos", model=SLOW, context="2000")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("hello\r")
     t.wait_for(r"hello[\s\S]+\n[\s\S]+")  # the answer has begun
     time.sleep(0.5)
     t.send("\x03")
     stopped = new_of(t)
     report("Ctrl-C stops the answer", stopped and stopped[2] == "interrupted", stopped, t.seen[-300:])
-    report("and not the program", t.wait_for(PROMPT), t.seen[-300:])
+    report("and not the program", t.wait_for_editor(PROMPT), t.seen[-300:])
     t.send("/set predict 3\r")
     t.wait_for(r"predict 3")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("again\r")
     again = new_of(t)
     report("which goes on with what was said", again and again[2] == "length" and again[1] > stopped[1], again, t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("half a line")
     t.wait_for("line")
     t.send("\x03")
-    report("Ctrl-C clears a line", t.wait_for(PROMPT), t.seen[-300:])
+    report("Ctrl-C clears a line", t.wait_for_editor(PROMPT), t.seen[-300:])
     t.send("/stats\r")
     report("which is gone", t.wait_for(r"4 messages"), t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("\x03")
     report("Ctrl-C on an empty line asks for another", t.wait_for(r"once more"), t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("\x03")
     report("which ends it, with status 130", t.end() == 130, t.seen[-300:])
 
 
 def editing(expected):
     t = Terminal("-n", "4", "--ignore-eos")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("helo\x1b[Dl\x1b[C\x7fo\r")  # left, the missing letter, right, and the last one again
     edited = new_of(t)
     report("a line is edited before it is sent", edited and edited[:2] == expected[:2], edited, expected, t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("/reset\r")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("\x1b[A\x1b[A\r")
     recalled = new_of(t)
     report("the arrow up brings back what was said", recalled and recalled[:2] == expected[:2], recalled, t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.resize(10, 30)
     t.send("x" * 100)
     t.resize(40, 120)
     t.send("\x15/reset\r")
     report("a window may change its size", t.wait_for(r"new conversation"), t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("h\u00e4llo \u4e16\x7f\u4e16\r")
     report("characters of several bytes are edited whole", new_of(t), t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("/save " + os.path.join(FOLDER, "talk.json") + "\r")
     t.wait_for("saved in")
     with open(os.path.join(FOLDER, "talk.json"), encoding="utf-8") as file:
         saved = file.read()
     report("and arrive as they are", "h\u00e4llo \u4e16\"" in saved.replace("\\u00e4", "\u00e4"), saved)
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send('"""one\rtwo\r')
     report("a message of several lines has its own prompt", t.wait_for(r"\.\.\. "), t.seen[-300:])
     t.send("\x03")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("/stats\r")
     report("Ctrl-C within it takes it back", t.wait_for(r"2 messages"), t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     report("editing ends well", t.end("\x04") == 0, t.seen[-300:])
 
 
@@ -193,27 +120,27 @@ def history(expected):
     report("the history is kept below XDG_STATE_HOME", os.path.isfile(path), os.listdir(FOLDER))
     report("for its owner alone", os.stat(path).st_mode & 0o077 == 0, oct(os.stat(path).st_mode))
     t = Terminal("-n", "4", "--ignore-eos")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("\x12hello\r\r")  # search backwards
     found = new_of(t)
     report("and is there the next time", found and found[:2] == expected[:2], found, t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.end("\x04")
     t = Terminal("-n", "4", state="/proc/nowhere", home="/proc/nowhere")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("hello\r")
     report("a home that cannot be written is no failure", new_of(t), t.seen[-300:])
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     report("nor at the end", t.end("\x04") == 0, t.seen[-300:])
 
 
 def ends():
     t = Terminal("-n", "-1", "--ignore-eos")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     os.kill(t.pid, signal.SIGTERM)
     report("SIGTERM at the prompt ends it", t.end() == 130, t.seen[-300:])
     t = Terminal("-n", "-1", "--ignore-eos", model=SLOW, context="2000")
-    t.wait_for(PROMPT)
+    t.wait_for_editor(PROMPT)
     t.send("hello\r")
     time.sleep(0.5)
     os.kill(t.pid, signal.SIGTERM)
@@ -232,7 +159,7 @@ def main():
         editing(first)
         history(first)
     ends()
-    return 1 if failed else 0
+    return 1 if terminal.any_failed() else 0
 
 
 if __name__ == "__main__":
