@@ -6,6 +6,7 @@ throttled, so that any disk will do. How many tokens are drafted and accepted de
 says of a draft's and of a check's time is taken times their counts. All else plan has to know by itself. Runs last about --seconds each.
 
     bench/plan.py --model smollm2.gguf:smollm2.packed.gguf --model wide.gguf:wide.packed.gguf
+    bench/plan.py --model smollm2.gguf:smollm2.packed.gguf --peaks          # memory alone, which other work does not disturb
 """
 
 import argparse
@@ -30,6 +31,7 @@ def parse_args():
     parser.add_argument("--budgets", type=int, default=4, help="budgets between the smallest that works and all of the model (default 4)")
     parser.add_argument("--seconds", type=float, default=5, help="of decoding, about, in each run (default 5)")
     parser.add_argument("-c", type=int, default=128, help="context (default 128)")
+    parser.add_argument("--peaks", action="store_true", help="peak memory alone: short runs over one link, and no wait for a quiet machine")
     parser.add_argument("--machine", help="a machine file (default: this machine, as doctor measured it)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
     return parser.parse_args()
@@ -78,9 +80,9 @@ def measure(program, args, model, mode, budget, throttle, known):
     flags = MODES[mode] + ["--throttle", throttle, "--ram-budget", f"{budget}M"]
     value = plan(program, args, model, flags)
     predicted, best = value["predicted"], None
-    tokens = max(16 if mode == "sirius" else 4, min(24, int(args.seconds * predicted["decode_tokens_per_s"]))) + 1
+    tokens = 1 + (20 if args.peaks else max(16 if mode == "sirius" else 4, min(24, int(args.seconds * predicted["decode_tokens_per_s"]))))
     speed = predicted_speed(value, tokens - 1, counts(program, args, model, MODES[mode], known, tokens) if mode == "sirius" else None)
-    for _ in range(ATTEMPTS):  # the one that others disturbed least
+    for _ in range(1 if args.peaks else ATTEMPTS):  # the one that others disturbed least
         again = run(program, args, model, flags, tokens)
         best = again if best is None or again[1].foreign_share < best[1].foreign_share else best
         if best[1].foreign_share <= h.FOREIGN_SHARE_MAX:
@@ -104,18 +106,19 @@ def print_rows(rows):
                     f"{r['predicted_peak'] / 2**20:.1f} / {r['measured_peak'] / 2**20:.1f} ({r['predicted_peak'] / r['measured_peak'] - 1:+.1%})"] for r in rows])
 
 
-def print_shares(rows):
+def print_shares(rows, args):
     print(f"\n{h.machine()}\n")
     disturbed = sum(row["foreign_share"] > h.FOREIGN_SHARE_MAX for row in rows)
-    if disturbed:
+    if disturbed and not args.peaks:
         print(f"in {disturbed} runs others took more than {h.FOREIGN_SHARE_MAX:.0%} of the processors, in each of {ATTEMPTS} attempts: their speeds say little\n")
-    for mode in sorted({row["mode"] for row in rows}):
+    for mode in sorted({row["mode"] for row in rows}) if not args.peaks else []:
         some = [row for row in rows if row["mode"] == mode]
         print(f"{mode}: {len(some)} cases, within 25 %: {share_within(some, 0.25):.0%}, within 10 %: {share_within(some, 0.1):.0%}, "
               f"median ratio {statistics.median(row['ratio'] for row in some):.3f}")
     peaks = [row["predicted_peak"] / row["measured_peak"] - 1 for row in rows]
-    print(f"all: {len(rows)} cases, within 25 %: {share_within(rows, 0.25):.0%}, within 10 %: {share_within(rows, 0.1):.0%}; "
-          f"peak memory {min(peaks):+.1%} to {max(peaks):+.1%}, {sum(peak < 0 for peak in peaks)} below what was measured")
+    if not args.peaks:
+        print(f"all: {len(rows)} cases, within 25 %: {share_within(rows, 0.25):.0%}, within 10 %: {share_within(rows, 0.1):.0%}")
+    print(f"{len(rows)} cases: peak memory {min(peaks):+.1%} to {max(peaks):+.1%}, {sum(peak < 0 for peak in peaks)} below what was measured")
 
 
 def main():
@@ -130,7 +133,7 @@ def main():
                 continue
             h.check_file(model)
             for budget in budgets(program, args, model, MODES[mode]):
-                for throttle in args.throttles.split(","):
+                for throttle in ["1G"] if args.peaks else args.throttles.split(","):
                     row = measure(program, args, model, mode, budget, throttle, known)
                     h.progress(f"{os.path.basename(model)} {mode} {budget} MiB {throttle}: {row['predicted']:.3g} / {row['measured']:.3g} t/s")
                     rows.append(row)
@@ -138,7 +141,7 @@ def main():
         raise h.BenchError("nothing was measured: fine and sirius need a packed file, STOCK:PACKED")
     if args.json != "-":
         print_rows(rows)
-        print_shares(rows)
+        print_shares(rows, args)
     h.report_json(args.json, {"machine": h.machine(), "rows": rows})
     return 0
 

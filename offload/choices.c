@@ -175,7 +175,7 @@ sl_status sli_choose_options(sl_engine *e, sl_error *err)
 uint64_t sli_choose_budget(const sl_engine *e)
 {
     sl_memory_info memory;
-    char text[24], limit[24];
+    char text[24], limit[24], now[24];
     sl_memory_info_get(&memory);
     uint64_t within = sl_memory_within(&memory);
     if (e->options.ram_budget_bytes == 0) {
@@ -186,10 +186,17 @@ uint64_t sli_choose_budget(const sl_engine *e)
         return budget;
     }
     if (e->options.ram_budget_bytes > within) {
+        const char *which = within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory";
+        uint64_t lowered = sl_default_budget(&memory);
         sl_format_size(e->options.ram_budget_bytes, text);
         sl_format_size(within, limit);
-        sli_note(e, "warning: the RAM budget of %s is above %s of %s", text,
-                 within == memory.cgroup_limit_bytes ? "the cgroup's limit" : "the available memory", limit);
+        if (!e->options.lower_budget) {
+            sli_note(e, "warning: the RAM budget of %s is above %s of %s", text, which, limit);
+            return e->options.ram_budget_bytes;
+        }
+        sl_format_size(lowered, now);
+        sli_note(e, "the RAM budget of %s is above %s of %s: lowered to %s (--lower-budget)", text, which, limit, now);
+        return lowered;
     }
     return e->options.ram_budget_bytes;
 }

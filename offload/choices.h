@@ -9,7 +9,8 @@
 SL_MUST_USE sl_status sli_choose_options(sl_engine *e, sl_error *err);
 /* How many neurons the sets of each layer have: more where the calibration saw that they matter more, else the same everywhere. */
 SL_MUST_USE sl_status sli_choose_sets(sl_engine *e, sl_error *err);
-/* The budget asked for, or what memory there is comes to; said when it is chosen here or above what there is. */
+/* The budget asked for, or what memory there is comes to; said when it is chosen here or above what there is, and lowered then where the
+ * options ask for that. */
 uint64_t sli_choose_budget(const sl_engine *e);
 
 /* Whether sets come from the predictor that the file holds. */

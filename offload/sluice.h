@@ -87,6 +87,7 @@ typedef struct sl_breakdown {
 typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
+    bool lower_budget;         /* to that default, where it is above what there is; else that is only told through `note` */
     uint32_t context;          /* positions; default min(the model's, 4096) */
     uint32_t batch;            /* rows of a pass; default: 512, less where the budget is tight (reported, and told through `note`) */
     bool all_logits;           /* sl_session_eval gives logits of every row, not of the last only */

@@ -71,6 +71,10 @@ rows "it is left out where it has none" 'len(r) == 3 * (1 + 1 + 2) and [x["densi
 json_rows "what does not fit is a row with the reason" 1 -p 0 -n 2 -r 1 --ram-budget "1M,$LEAST"
 rows "and the others run" 'r[0]["status"] == "does not fit" and "budget" in r[0]["reason"] and r[0]["ram_budget_min_bytes"] > 1 << 20 and r[1]["status"] == "ok" and
     r[1]["peak_rss_bytes"] <= r[1]["ram_budget_bytes"]'
+json_rows "a budget above the memory there is" 0 -p 0 -n 2 -r 1 --ram-budget 1000T
+rows "is warned of, and kept" 'r[0]["ram_budget_bytes"] == 1000 << 40 and any("is above" in w for w in r[0]["warnings"])'
+json_rows "or lowered, where that is asked for" 0 -p 0 -n 2 -r 1 --ram-budget 1000T --lower-budget
+rows "and said" 'r[0]["ram_budget_bytes"] < 1 << 50 and any("lowered to" in w for w in r[0]["warnings"])'
 json_rows "fine without predictors is one, too" 1 -p 0 -n 2 -r 1 --sparsity off,fine
 rows "which says what is missing" '[x["status"] for x in r] == ["ok", "failed"] and "predictor" in r[1]["reason"]'
 

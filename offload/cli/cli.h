@@ -53,7 +53,7 @@ typedef struct cli_args {
         neurons, cpu_share;                    /* the last four: -1 when not given */
     double advance, exit_agreement; /* 0 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
-        quick, skip_broken, no_refit;
+        lower_budget, quick, skip_broken, no_refit;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */

@@ -102,7 +102,15 @@ const cli_flag cli_flags[] = {
      "SIZE",
      "peak memory of the process, such as 2G or 512M; auto: 0.8 of the available memory, or of the cgroup's limit where that is less "
      "(default "
-     "auto; a SIZE above those is only warned of)"},
+     "auto; a SIZE above those is only warned of, or lowered with --lower-budget)"},
+    {{"--lower-budget"},
+     FLAG,
+     ENGINE | BENCH,
+     AT(lower_budget),
+     0,
+     0,
+     NULL,
+     "a --ram-budget above the available memory, or the cgroup's limit where that is less, is lowered to what auto would be, which is said"},
     {{"--ram-budget"},
      TEXT,
      PLAN,

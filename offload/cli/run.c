@@ -109,6 +109,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
         return sl_fail(err, SL_INVALID, "no model; -m FILE names one");
     *out = (sl_engine_options){.model_path = args->model,
                                .ram_budget_bytes = args->ram_budget_bytes,
+                               .lower_budget = args->lower_budget,
                                .context = (uint32_t)args->context,
                                .batch = (uint32_t)args->batch,
                                .threads = (uint32_t)args->threads,
