@@ -15,7 +15,8 @@ printf '%s\n' '{"kind":"<b>&amp;\"","prompt":"one two","choices":["three","four"
 cat >bench.json <<'JSON'
 [{"program": "sluice", "model_type": "a <script>alert(1)</script>", "cpu_info": "x & y", "n_gen": 8, "n_prompt": 0, "ram_budget_bytes": 2147483648,
   "avg_ts": 1.2, "stddev_ts": 0.1, "sparsity": "fine", "density": 0.5, "draft": "8", "bytes_read_per_token": 1000000000, "tokens_per_s_limit": 2,
-  "compute_s": 2, "wait_s": 4, "other_s": 0.1},
+  "compute_s": 2, "wait_s": 4, "other_s": 0.1, "breakdown": {"pass_ns": {"count": 8, "p50": 700000000, "p90": 800000000, "p99": 900000000, "max": 900000000},
+  "read_ns": {"count": 90, "p50": 2000000, "p90": 3000000, "p99": 40000000, "max": 50000000}, "pass_wait_ns": {"count": 0, "p50": 0, "p90": 0, "p99": 0, "max": 0}}},
  {"program": "llama.cpp", "model_type": "another", "n_gen": 8, "n_prompt": 0, "ram_budget_bytes": 3221225472, "avg_ts": 0.3}]
 JSON
 works "a page of all that the commands print" report bench.json dense.json coarse.json eval.json -o page.html
@@ -28,9 +29,11 @@ page = open("page.html", encoding="utf-8").read()
 root = tree.fromstring(page)
 plots = [e for e in root.iter("{http://www.w3.org/2000/svg}svg")]
 tables = [e for e in root.iter("{http://www.w3.org/1999/xhtml}table")]
-check(len(plots) == 5 and len(tables) == 5, f"the page is well-formed and has five plots, each with a table: {len(plots)}, {len(tables)}")
+check(len(plots) == 6 and len(tables) == 6, f"the page is well-formed and has six plots, each with a table: {len(plots)}, {len(tables)}")
 ids = [e.get("id") for e in root.iter() if e.get("id")]
 check(len(ids) == len(set(ids)) and all(set(p.get("aria-labelledby").split()) <= set(ids) for p in plots), "each plot is named by its title and description")
+latencies = next(("".join(t.itertext()) for t in tables if "99 of 100" in "".join(t.itertext())), "")
+check("a read" in latencies and "40" in latencies and "waiting" not in latencies, f"percentiles of passes and reads have their plot, and of what did not happen there is none: {latencies}")
 check(all(p.get("role") == "img" and p.find("{*}title").text and p.find("{*}desc").text for p in plots), "which are not empty")
 check(not re.search(r"<script|(src|href)=\"(?!#)|url\(|@import|\son[a-z]+=\"", page.replace('xmlns="http', "")), "nothing is fetched and no script runs")
 check("a &lt;script&gt;alert(1)&lt;/script&gt;" in page and "&lt;b&gt;&amp;amp;&quot;" in page, "texts stay texts")

@@ -11,7 +11,7 @@
 #include "offload/cli/cli.h"
 #include "offload/cli/plot.h"
 
-enum { REPORT_SPEED = 0, REPORT_QUALITY, REPORT_REQUESTS, REPORT_ROOFLINE, REPORT_BREAKDOWN, REPORT_TASKS, REPORT_PLOTS };
+enum { REPORT_SPEED = 0, REPORT_QUALITY, REPORT_REQUESTS, REPORT_ROOFLINE, REPORT_BREAKDOWN, REPORT_LATENCIES, REPORT_TASKS, REPORT_PLOTS };
 extern const char *const cli_report_plots[REPORT_PLOTS];
 
 typedef struct cli_report_data {

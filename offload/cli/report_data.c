@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const cli_report_plots[REPORT_PLOTS] = {"speed", "quality", "requests", "roofline", "breakdown", "tasks"};
+const char *const cli_report_plots[REPORT_PLOTS] = {"speed", "quality", "requests", "roofline", "breakdown", "latencies", "tasks"};
 
 /* ---- values ---- */
 
@@ -148,6 +148,31 @@ static sl_status put(plot *p, const char *name, plot_point point, sl_error *err)
     return sl_fail(err, SL_NO_MEMORY, "out of memory for a plot");
 }
 
+/* The percentiles of --breakdown: what is slow once in a hundred times is not seen in a mean. */
+static sl_status put_latencies(cli_report_data *r, const json_t *v, const char *run, sl_error *err)
+{
+    static const char *const keys[] = {"pass_ns", "pass_wait_ns", "read_ns"}, *const names[] = {"a pass", "of it, waiting", "a read"},
+                             *const percentiles[] = {"p50", "p90", "p99", "max"},
+                             *const series[] = {"median", "9 of 10", "99 of 100", "all"};
+    const json_t *breakdown = json_object_get(v, "breakdown");
+    plot *p = &r->plots[REPORT_LATENCIES];
+    for (size_t k = 0; k < 3; k++) {
+        const json_t *histogram = json_object_get(breakdown, keys[k]);
+        char row[PLOT_TEXT];
+        if (!(number_of(histogram, "count") > 0) || !(number_of(histogram, "p50") > 0)) /* nothing was read, or hardly waited for */
+            continue;
+        snprintf(row, sizeof row, "%s: %.130s", names[k], run);
+        size_t index = plot_find_row(p, row);
+        for (size_t i = 0; i < 4; i++) {
+            double ms = number_of(histogram, percentiles[i]) * 1e-6;
+            if (index == SIZE_MAX)
+                return sl_fail(err, SL_NO_MEMORY, "out of memory for a plot");
+            SL_TRY(put(p, series[i], (plot_point){.y = ms, .low = ms, .high = ms, .row = index}, err));
+        }
+    }
+    return SL_OK;
+}
+
 static sl_status put_parts(cli_report_data *r, const json_t *v, const char *name, sl_error *err)
 {
     static const char *const keys[] = {"compute_s", "wait_s", "other_s"}, *const names[] = {"computing", "waiting for reads", "neither"};
@@ -169,7 +194,7 @@ static sl_status put_parts(cli_report_data *r, const json_t *v, const char *name
         if (isfinite(ms))
             SL_TRY(put(p, names[i], (plot_point){.y = ms > 0 ? ms : 0, .low = ms, .high = ms, .row = index}, err));
     }
-    return SL_OK;
+    return put_latencies(r, v, row, err);
 }
 
 static sl_status put_bench(cli_report_data *r, const json_t *v, sl_error *err)
@@ -380,6 +405,9 @@ sl_status cli_report_open(cli_report_data *r, sl_error *err)
         [REPORT_BREAKDOWN] = {PLOT_STACK, "breakdown", "Where a token's time goes",
                               "Milliseconds of a token, divided into computing, waiting for reads, and neither.", .x = {.label = "run"},
                               .y = {"ms a token", .from_zero = true}},
+        [REPORT_LATENCIES] = {PLOT_DOTS, "latencies", "How long passes and reads take",
+                              "Milliseconds that half, 90 and 99 per cent and all of the passes, their waiting and the reads stay within.",
+                              .x = {.label = "run"}, .y = {"ms, within which are", .log = true}},
         [REPORT_TASKS] = {PLOT_DOTS, "tasks", "Right answers by kind of item",
                           "Per cent of the items answered right, by mode; lines are the middle 95 per cent.", .x = {.label = "kind"},
                           .y = {"per cent right", .from_zero = true}}};
