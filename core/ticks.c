@@ -18,7 +18,7 @@ static bool has_counter(void)
     if (file != NULL) {
         if (fgets(source, sizeof source, file) == NULL)
             source[0] = '\0';
-        fclose(file);
+        (void)fclose(file);
     }
     return strcmp(source, "tsc\n") == 0 && __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (d >> 27 & 1) != 0; /* RDTSCP */
 }

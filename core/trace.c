@@ -1,5 +1,5 @@
-/* core/trace.c: see trace.h. One arena: the recorder, its lanes' heads, their entries. The owner's lane gets half of the entries, for it has
- * spans, reads and all else; the other threads' have shares of jobs alone. */
+/* core/trace.c: see trace.h. One arena: the recorder, what its owner writes, its lanes' heads, their entries. The owner's lane gets half of the
+ * entries, for it has spans, reads and all else; the other threads' have shares of jobs alone. */
 #include "core/trace.h"
 #include "core/layout.h"
 #include "core/os.h"
@@ -54,6 +54,7 @@ static uint64_t entries_of(uint64_t total, unsigned threads, unsigned thread)
 static sl_trace *lay_out(sl_layout *l, uint64_t bytes, unsigned threads)
 {
     sl_trace *t = sl_layout_place(l, sizeof *t);
+    sl_trace_owner *owner = sl_layout_place(l, sizeof *owner);
     sl_trace_lane *lanes = sl_layout_place(l, threads * sizeof *lanes);
     for (unsigned i = 0; i < threads; i++) {
         uint64_t capacity = entries_of(bytes / sizeof(sl_trace_entry), threads, i);
@@ -62,7 +63,7 @@ static sl_trace *lay_out(sl_layout *l, uint64_t bytes, unsigned threads)
             lanes[i] = (sl_trace_lane){.entries = entries, .capacity = capacity};
     }
     if (t != NULL)
-        *t = (sl_trace){.lanes = lanes, .threads = threads, .clock = sl_ticks_start()};
+        *t = (sl_trace){.lanes = lanes, .owner = owner, .threads = threads, .clock = sl_ticks_start()};
     return t;
 }
 
@@ -121,14 +122,15 @@ static void write_span(sl_trace_lane *lane, uint64_t begin_ticks, uint64_t end_t
 
 static void open_span(sl_trace *t, uint64_t ticks, sl_trace_name name, uint32_t layer, uint32_t rows)
 {
-    assert(t->depth < SL_TRACE_DEPTH);
-    t->open[t->depth++] = (sl_trace_open){ticks, {(uint16_t)layer, rows < UINT16_MAX ? (uint16_t)rows : UINT16_MAX, (uint8_t)name}};
+    assert(t->owner->depth < SL_TRACE_DEPTH);
+    t->owner->open[t->owner->depth++] = (sl_trace_open){ticks,
+                                                        {(uint16_t)layer, rows < UINT16_MAX ? (uint16_t)rows : UINT16_MAX, (uint8_t)name}};
 }
 
 static void close_spans(sl_trace *t, uint64_t ticks, unsigned depth)
 {
-    while (t->depth > depth) {
-        const sl_trace_open *o = &t->open[--t->depth];
+    while (t->owner->depth > depth) {
+        const sl_trace_open *o = &t->owner->open[--t->owner->depth];
         write_span(&t->lanes[0], o->begin_ticks, ticks, o->label);
     }
 }
@@ -136,12 +138,12 @@ static void close_spans(sl_trace *t, uint64_t ticks, unsigned depth)
 unsigned sli_trace_begin(sl_trace *t, sl_trace_name name, uint32_t layer, uint32_t rows)
 {
     open_span(t, sl_ticks_now(&t->clock), name, layer, rows);
-    return t->depth - 1;
+    return t->owner->depth - 1;
 }
 
 void sli_trace_end(sl_trace *t, unsigned depth)
 {
-    if (t->depth > depth)
+    if (t->owner->depth > depth)
         close_spans(t, sl_ticks_now(&t->clock), depth);
 }
 
@@ -188,8 +190,8 @@ void sli_trace_share(sl_trace *t, unsigned thread, uint64_t begin_ticks, sl_trac
 bool sl_trace_wants_levels(sl_trace *t)
 {
     uint64_t now = t != NULL ? sl_now_ns() : 0;
-    if (t == NULL || now - t->level_ns < LEVELS_NS)
+    if (t == NULL || now - t->owner->level_ns < LEVELS_NS)
         return false;
-    t->level_ns = now;
+    t->owner->level_ns = now;
     return true;
 }

@@ -85,15 +85,19 @@ typedef struct sl_trace_open {
     sl_trace_label label;
 } sl_trace_open;
 
+/* On lines of its own, away from what all threads read: a line that one core writes is fetched anew by each other that looks at it. */
+typedef struct sl_trace_owner {
+    uint64_t level_ns;
+    unsigned depth;
+    sl_trace_open open[SL_TRACE_DEPTH];
+} sl_trace_owner;
+
 typedef struct sl_trace {
     sl_trace_lane *lanes; /* [threads] */
+    sl_trace_owner *owner;
     sl_ticks clock;
-    unsigned threads;
     uint64_t bytes; /* of all of it, as allocated */
-    /* The owner's alone, away from what all threads read: a line that one core writes is fetched anew by each other that looks at it. */
-    _Alignas(64) unsigned depth;
-    uint64_t level_ns;
-    sl_trace_open open[SL_TRACE_DEPTH];
+    unsigned threads;
 } sl_trace;
 
 /* Bytes that a recorder with `bytes` for its entries takes, as allocated; at least room for some thousand. Pure. */
@@ -130,7 +134,7 @@ static inline void sl_trace_next(sl_trace *t, unsigned depth, sl_trace_name name
 /* The depth at which the next span will begin. */
 static inline unsigned sl_trace_depth(const sl_trace *t)
 {
-    return t != NULL ? t->depth : 0;
+    return t != NULL ? t->owner->depth : 0;
 }
 /* A read has started; the number to complete it with, or 0. `kind` and times need not be set. */
 static inline uint64_t sl_trace_read(sl_trace *t, const sl_trace_entry *read)
@@ -157,7 +161,8 @@ bool sl_trace_wants_levels(sl_trace *t);
 /* What the owner has open: handed out with a job, so that no thread has to look at the owner's memory. */
 static inline sl_trace_label sl_trace_label_of(const sl_trace *t)
 {
-    return t != NULL && t->depth > 0 ? t->open[t->depth - 1].label : (sl_trace_label){.name = SL_TRACE_LAYER, .layer = SL_TRACE_NONE};
+    return t != NULL && t->owner->depth > 0 ? t->owner->open[t->owner->depth - 1].label
+                                            : (sl_trace_label){.name = SL_TRACE_LAYER, .layer = SL_TRACE_NONE};
 }
 /* A thread's share of a job: 0 without a recorder, then what it took. */
 static inline uint64_t sl_trace_share_begin(const sl_trace *t)

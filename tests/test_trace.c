@@ -76,7 +76,7 @@ static void what_a_failure_left_open_is_closed_by_its_caller(void **state)
     for (int i = 0; i < 5; i++)
         (void)sl_trace_begin(t, SL_TRACE_LAYER, 1, 1);
     sl_trace_end(t, outer);
-    assert_int_equal(t->depth, 0);
+    assert_int_equal(t->owner->depth, 0);
     assert_int_equal(t->lanes[0].written, 6);
     sl_trace_destroy(t);
 }

@@ -110,7 +110,8 @@ const cli_flag cli_flags[] = {
      0,
      0,
      NULL,
-     "a --ram-budget above the available memory, or the cgroup's limit where that is less, is lowered to what auto would be, which is said"},
+     "a --ram-budget above the available memory, or the cgroup's limit where that is less, is lowered to what auto would be, which is "
+     "said"},
     {{"--ram-budget"},
      TEXT,
      PLAN,
