@@ -407,7 +407,7 @@ sl_status cli_report_open(cli_report_data *r, sl_error *err)
                               .y = {"ms a token", .from_zero = true}},
         [REPORT_LATENCIES] = {PLOT_DOTS, "latencies", "How long passes and reads take",
                               "Milliseconds that half, 90 and 99 per cent and all of the passes, their waiting and the reads stay within.",
-                              .x = {.label = "run"}, .y = {"ms, within which are", .log = true}},
+                              .x = {.label = "run"}, .y = {"ms that so many stay within", .log = true}},
         [REPORT_TASKS] = {PLOT_DOTS, "tasks", "Right answers by kind of item",
                           "Per cent of the items answered right, by mode; lines are the middle 95 per cent.", .x = {.label = "kind"},
                           .y = {"per cent right", .from_zero = true}}};
