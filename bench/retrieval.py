@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """bench/retrieval.py: what SparQ still finds in long texts. Facts are planted at ten depths between paragraphs of a text, and asked for behind it.
 
-A text has ten facts of one kind; each is asked for in turn, and found where greedy decoding would give all of its answer. The text is a dense prompt, the
+A text has ten facts, no two alike; each is asked for in turn, and found where greedy decoding would give all of its answer. The text is a dense prompt, the
 same for all ten; from the question's last token on, rows attend with SparQ. What counts are items that dense attention finds, and of them the share that
 SparQ still finds, by share of the keys' and values' bytes that it reads (as the program counts them): --shares of a text of each length, single keys and
 whole pages. The exit status is 1 when a share is below its --targets.
