@@ -3,6 +3,7 @@
 #include "offload/early_exit.h"
 #include "offload/sirius.h"
 #include "offload/tools/pack.h"
+#include "offload/tools/task.h"
 #include "tests/tiny_model.h"
 
 #include <setjmp.h>
@@ -328,6 +329,53 @@ static void text_does_not_depend_on_budget_and_all_layers_are_dense(void **state
     forget(path);
 }
 
+/* ---- tasks ---- */
+
+/* Likelihoods of the choices, and how many rows could leave. */
+static uint64_t answer(const char *path, sl_early_exit kind, char *const texts[2], double log_p[2])
+{
+    sl_engine_options options = options_of(path, kind);
+    sl_engine *engine;
+    sl_task_runner runner;
+    sl_error err = {0};
+    sl_task_outcome outcome;
+    sl_engine_stats stats;
+    sl_drafting none = {0};
+    sl_task_item item = {.form = SL_TASK_CHOICE,
+                         .kind = (char[]){"letters"},
+                         .context = (char[]){"one two three"},
+                         .delimiter = (char[]){""},
+                         .texts = {texts[0], texts[1]},
+                         .text_count = 2};
+    check(sl_engine_open(&options, &engine, &err), &err);
+    check(sl_task_open(engine, kind != SL_EARLY_EXIT_OFF ? SL_EVAL_EARLY : 0, &none, &runner, &err), &err);
+    check(sl_task_run(&runner, &item, &outcome, &err), &err);
+    memcpy(log_p, outcome.log_p, 2 * sizeof *log_p);
+    sl_engine_measure(engine, &stats);
+    sl_task_close(&runner);
+    sl_engine_close(engine);
+    return stats.early_exit.tokens;
+}
+
+static void answers_of_one_token_may_leave_early_and_longer_ones_are_scored_densely(void **state)
+{
+    (void)state;
+    char *const single[2] = {(char[]){"!"}, (char[]){"?"}}, *const longer[2] = {(char[]){"!"}, (char[]){"!?!?"}};
+    double dense[2], early[2];
+    char *path = pack_threshold(SLI_EXIT_NEVER, LISTED);
+    assert_int_equal(answer(stock_path, SL_EARLY_EXIT_OFF, single, dense), 0);
+    assert_int_equal(answer(path, SL_EARLY_EXIT_GAP, single, early), 2);
+    assert_memory_equal(early, dense, sizeof dense);
+    forget(path);
+    path = pack_threshold(ALWAYS, LISTED);
+    assert_int_equal(answer(path, SL_EARLY_EXIT_GAP, single, early), 2);
+    assert_true(early[0] != dense[0] && early[1] != dense[1]);
+    (void)answer(stock_path, SL_EARLY_EXIT_OFF, longer, dense);
+    assert_int_equal(answer(path, SL_EARLY_EXIT_GAP, longer, early), 0);
+    assert_memory_equal(early, dense, sizeof dense);
+    forget(path);
+}
+
 /* ---- refusals ---- */
 
 static void refused(const sl_engine_options *options, sl_status status, const char *words)
@@ -427,6 +475,7 @@ int main(void)
         cmocka_unit_test(what_tokens_leave_out_is_not_read),
         cmocka_unit_test(as_a_drafter_early_exit_changes_no_token),
         cmocka_unit_test(text_does_not_depend_on_budget_and_all_layers_are_dense),
+        cmocka_unit_test(answers_of_one_token_may_leave_early_and_longer_ones_are_scored_densely),
         cmocka_unit_test(what_does_not_go_with_it_is_refused),
         cmocka_unit_test(a_damaged_section_is_refused),
         cmocka_unit_test(drafts_that_it_cannot_make_are_refused),
