@@ -251,15 +251,29 @@ static sl_status load_all(sl_session_file *f, sl_session *s, uint32_t count, sl_
     return SL_OK;
 }
 
+/* Whether the file has of layers with a window what rows behind these tokens need: what they see; where values are summed, all. */
+static bool reaches(const sl_session_file *f, const sl_session *s, uint32_t tokens)
+{
+    uint32_t first = s->kv.value_sums != NULL ? 0 : sli_kv_first_seen(f->engine->model, tokens);
+    return f->reader.head.window_first <= first;
+}
+
+uint32_t sl_session_file_common(const sl_session_file *f, const sl_token_id *tokens, size_t count)
+{
+    uint32_t common = 0;
+    while (common < count && common < f->reader.head.tokens && f->reader.tokens[common] == (uint32_t)tokens[common])
+        common++;
+    return common;
+}
+
 sl_status sl_session_file_load(sl_session_file *f, sl_session *s, const sl_token_id *tokens, size_t count, uint32_t *loaded, sl_error *err)
 {
-    uint32_t common = 0, most = f->reader.head.tokens < f->engine->context ? f->reader.head.tokens : f->engine->context;
+    uint32_t common = sl_session_file_common(f, tokens, count);
+    common = common < f->engine->context ? common : f->engine->context;
     *loaded = 0;
     if (s->position != 0)
         return sl_fail(err, SL_INVALID, "%s: it is loaded into a session at its beginning, not at position %u", f->path, s->position);
-    while (common < count && common < most && f->reader.tokens[common] == (uint32_t)tokens[common])
-        common++;
-    if (common == 0 || sli_kv_first_seen(f->engine->model, common) < f->reader.head.window_first)
+    if (common == 0 || !reaches(f, s, common))
         return SL_OK;
     SL_TRY(load_all(f, s, common, err));
     memcpy(s->history, tokens, common * sizeof *tokens);

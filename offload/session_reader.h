@@ -22,7 +22,7 @@
 #define SLI_SESSION_VERSION    1
 #define SLI_SESSION_HEAD_BYTES 80
 #define SLI_SESSION_TOKENS_MAX ((uint32_t)1 << 24)
-#define SLI_SESSION_NOTE_MAX   ((uint32_t)64 << 20)
+#define SLI_SESSION_NOTE_MAX   ((uint32_t)16 << 20)
 
 typedef struct sli_session_head {
     uint32_t version;

@@ -298,6 +298,8 @@ void sl_session_file_close(sl_session_file *file);                              
 uint32_t sl_session_file_tokens(const sl_session_file *file, const sl_token_id **tokens); /* how many; the file's */
 const char *sl_session_file_note(const sl_session_file *file,
                                  size_t *length); /* what the saver said, NUL-terminated; NULL: there is no file */
+uint32_t sl_session_file_common(const sl_session_file *file, const sl_token_id *tokens,
+                                size_t count); /* first tokens that are the file's, too */
 /* Brings into a session at position 0 what the file has of these tokens, from the first on up to the first that differs; *loaded of them, to which the
  * session's position moves. That may be none where layers have a window and the file does not reach back far enough. On failure the session is empty. */
 SL_MUST_USE sl_status sl_session_file_load(sl_session_file *file, sl_session *session, const sl_token_id *tokens, size_t count,

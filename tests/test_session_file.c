@@ -258,7 +258,13 @@ static void layers_with_a_window_go_back_as_far_as_they_were_kept(void **state)
     check_continues(&whole, 330, 330, 0);
     check_continues(&ring, 70, 0, 0);
     check_continues(&whole, 70, 0, 0);
+    sl_engine_options summing = ring; /* the mean of the values is made of sums of all pages */
+    summing.sparq_k = 64;
+    summing.sparq_r = 8;
+    summing.sparq_reallocate = SL_SPARQ_REALLOCATE_ON;
+    check_continues(&summing, 390, 0, SL_EVAL_SPARQ);
     make_file(&whole, 390);
+    check_continues(&summing, 390, 390, SL_EVAL_SPARQ);
     check_continues(&ring, 390, 390, 0);
     check_continues(&ring, 70, 70, 0);
     check_continues(&whole, 200, 200, 0);

@@ -287,8 +287,8 @@ static sl_status generate(cli_run_state *s, sl_error *err)
         cli_status_begin(s->engine);
     sl_status status = sl_generate(s->session, &request, &s->result, err);
     cli_status_end();
-    if (status == SL_OK || status == SL_INTERRUPTED)
-        (void)!cli_session_save(s, NULL, 0, NULL); /* reported with the rest */
+    if (status == SL_OK || (status == SL_INTERRUPTED && s->result.count > 0)) /* before the prompt is through the file has more */
+        (void)!cli_session_save(s, NULL, 0, NULL);                            /* reported with the rest */
     return status;
 }
 

@@ -15,15 +15,6 @@ sl_status cli_session_open(cli_run_state *s, sl_error *err)
     return SL_OK;
 }
 
-static uint32_t shared(const cli_kept *kept, const sl_token_id *tokens, size_t count)
-{
-    const sl_token_id *stored;
-    uint32_t most = sl_session_file_tokens(kept->file, &stored), n = 0;
-    while (n < most && n < count && stored[n] == tokens[n])
-        n++;
-    return n;
-}
-
 sl_status cli_session_load(cli_run_state *s, const sl_token_id *tokens, size_t count, sl_error *err)
 {
     cli_kept *kept = &s->kept;
@@ -33,7 +24,7 @@ sl_status cli_session_load(cli_run_state *s, const sl_token_id *tokens, size_t c
     uint64_t start = sl_now_ns();
     SL_TRY(sl_session_file_load(kept->file, s->session, tokens, count, &kept->reused, err));
     kept->load_s = (double)(sl_now_ns() - start) * 1e-9;
-    uint32_t common = shared(kept, tokens, count);
+    uint32_t common = sl_session_file_common(kept->file, tokens, count);
     if (kept->reused == kept->stored)
         return SL_OK;
     if (kept->reused == common)
