@@ -5,7 +5,8 @@
 
 #include <math.h>
 
-#define TWO_PI 6.283185307179586
+#define TWO_PI    6.283185307179586
+#define ANGLE_MAX 0x1p30
 
 const sl_gguf_tensor *sl_rope_factors(const sl_model *model, uint32_t context)
 {
@@ -30,6 +31,15 @@ static double yarn_share(const sl_model *m, uint32_t pair)
     return 1 - fmin(fmax(along, 0), 1);
 }
 
+/* Angles beyond this have no sine here (core/mathx.h); no model comes near, as its first pair turns by one radian. */
+static sl_status check_step(const sl_model *m, const char *file, uint32_t pair, double step, sl_error *err)
+{
+    if (step * m->context < ANGLE_MAX)
+        return SL_OK;
+    return sl_fail(err, SL_FORMAT, "%s: rotary pair %u turns by %g radians a position; over a context of %u at most %g make sense", file,
+                   pair, step, m->context, ANGLE_MAX / m->context);
+}
+
 sl_status sl_rope_steps(const sl_model *m, const float *factors, const char *file, double *steps, sl_error *err)
 {
     uint32_t half = m->rope_dim / 2;
@@ -43,8 +53,11 @@ sl_status sl_rope_steps(const sl_model *m, const float *factors, const char *fil
             double share = yarn_share(m, i);
             steps[i] = steps[i] * (1 - share) + frequency / factor * share;
         }
-        if (sl_model_rope_tables(m) == 2)
+        SL_TRY(check_step(m, file, i, steps[i], err));
+        if (sl_model_rope_tables(m) == 2) {
             steps[half + i] = sl_pow(m->window_rope_base, -2.0 * i / m->rope_dim);
+            SL_TRY(check_step(m, file, i, steps[half + i], err));
+        }
     }
     return SL_OK;
 }

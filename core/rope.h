@@ -19,7 +19,8 @@
 const sl_gguf_tensor *sl_rope_factors(const sl_model *model, uint32_t context);
 
 /* Fills steps[table][rope_dim / 2], radians a position, one table for each of sl_model_rope_tables. `factors` are the floats of the tensor above, or
- * NULL. A factor that is not positive is SL_FORMAT; `file` is for the message. */
+ * NULL. A factor that is not positive is SL_FORMAT, and so is a step whose angles at the end of the context would have no sine; `file` is for the
+ * message. */
 SL_MUST_USE sl_status sl_rope_steps(const sl_model *model, const float *factors, const char *file, double *steps, sl_error *err);
 
 #endif

@@ -425,6 +425,9 @@ static void a_rotary_factor_that_is_not_positive_is_refused(void **state)
     opened o = open_model(&f);
     assert_int_equal(sl_rope_steps(o.model, factors, "x.gguf", steps, &err), SL_FORMAT);
     assert_string_equal(err.message, "x.gguf: rotary factor 3 is 0; it must be positive");
+    factors[3] = 1e-9f;
+    assert_int_equal(sl_rope_steps(o.model, factors, "x.gguf", steps, &err), SL_FORMAT);
+    assert_non_null(strstr(err.message, "x.gguf: rotary pair 3 turns by 3.1"));
     close_model(o);
 }
 

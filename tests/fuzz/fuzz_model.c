@@ -146,9 +146,9 @@ static void walk(const sl_model *m)
     if (sl_rope_factors(m, 1) != NULL && sl_rope_factors(m, 1)->shape[0] != m->rope_dim / 2)
         __builtin_trap();
     if (sl_rope_steps(m, NULL, "built.gguf", steps, NULL) != SL_OK)
-        __builtin_trap();
-    for (uint32_t i = 0; i < sl_model_rope_tables(m) * m->rope_dim / 2; i++) {
-        if (!(steps[i] >= 0 && steps[i] < 1e30))
+        return;
+    for (uint32_t i = 0; i < sl_model_rope_tables(m) * (m->rope_dim / 2); i++) {
+        if (!(steps[i] >= 0 && steps[i] * m->context < 0x1p30))
             __builtin_trap();
     }
 }
