@@ -109,8 +109,8 @@ def sluice_round(program, model, args):
 
 
 def measure(program, peer, model, args):
-    h.progress(f"{os.path.basename(model)}: looking for llama.cpp's best setting")
     given = args.peer_setting.split() if args.peer_setting else None
+    h.progress(os.path.basename(model) + ("" if given else ": looking for llama.cpp's best setting"))
     best = {"prefill": given, "decode": given} if given else best_settings(peer, model, args.t)
     names = [f"prefill {n}" for n in args.prompts] + [f"decode {DECODE}"]
     figures = {name: {"peer": h.Figures("t/s"), "sluice": h.Figures("t/s"), "ratio": h.Figures("x")} for name in names}
