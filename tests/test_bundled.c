@@ -160,10 +160,12 @@ static void what_is_left_out_may_differ_from_matrix_to_matrix(void **unused)
 
 static void predicted_sets_give_the_same_logits_however_they_are_read(void **unused)
 {
-    static const uint32_t types[] = {SL_TYPE_Q4_0, SL_TYPE_Q8_0, SL_TYPE_F16};
+    static const uint32_t types[] = {SL_TYPE_Q4_0, SL_TYPE_Q8_0, SL_TYPE_F16, SL_TYPE_F16};
     (void)unused;
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         tiny_model model = TINY_MODEL;
+        model.pruned = t == 3;
+        model.d = model.pruned ? 128 : model.d;
         for (int i = 0; i < 4; i++)
             model.types[i] = types[t];
         pair p = write_pair(&model);
