@@ -224,11 +224,8 @@ static sl_status next_ticket(sl_engine *e, sl_unit_id unit, sl_ticket *out, sl_e
 sl_status sli_device_look_ahead(sl_engine *e, sl_unit_id unit, bool *wait, sl_error *err)
 {
     sli_device *d = e->device;
-    *wait = false;
-    if (d->loaded[unit])
-        return SL_OK;
-    SL_TRY(push_ahead(e, err));
-    *wait = d->pushed == d->used;
+    SL_TRY(push_ahead(e, err)); /* also while what stays is multiplied: the link works ahead of the layers that need it */
+    *wait = !d->loaded[unit] && d->pushed == d->used;
     return SL_OK;
 }
 
