@@ -266,10 +266,10 @@ static void the_processor_may_compute_any_share(void **state)
     static const double shares[] = {0, 0.2, 0.5, 0.75, 1};
     static const char *const ways[] = {"lazy=1", "lazy=1,seed=1", "lazy=1,seed=2", "lazy=1,seed=3,zero_copy=0", ""};
     (void)state;
-    for (size_t model = 0; model <= sizeof shapes / sizeof *shapes; model++) {
+    for (size_t model = 0; model < 3; model++) { /* one with biases among them */
         size_t count;
         tiny_model larger = larger_model();
-        char *path = write_tiny("device.gguf", model == 0 ? &larger : &shapes[model - 1]);
+        char *path = write_tiny("device.gguf", model == 0 ? &larger : &shapes[model]);
         sl_engine_options base = base_options(path);
         float *logits = run(&base, &count);
         for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
