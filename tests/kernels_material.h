@@ -64,13 +64,27 @@ static inline const sl_kernels *reference(void)
     return sl_kernels_for(SL_ISA_SCALAR);
 }
 
-/* Calls check(kernels) for each instruction set that can run here; skips, and says so, when there is none. */
-static inline void for_each_isa(void (*check)(const sl_kernels *kernels))
+/* Whether a lesser set has the same function for the entry at this offset in sl_kernels: then that one's check is this one's. */
+static inline bool borrows_entry(int isa, size_t entry)
+{
+    const char *own = (const char *)sl_kernels_for((sl_isa)isa) + entry;
+    for (int lesser = SL_ISA_SCALAR; lesser < isa; lesser++) {
+        const char *table = (const char *)sl_kernels_for((sl_isa)lesser);
+        if (table != NULL && memcmp(table + entry, own, sizeof(void (*)(void))) == 0)
+            return true;
+    }
+    return false;
+}
+
+#define ANY_ENTRY ((size_t)-1)
+
+/* Calls check(kernels) for each instruction set that can run here and has a function of its own for the entry; skips, and says so, when there is none. */
+static inline void for_each_isa_with_own(size_t entry, void (*check)(const sl_kernels *kernels))
 {
     int checked = 0;
     for (int isa = SL_ISA_SCALAR + 1; isa < SL_ISA_COUNT; isa++) {
         const sl_kernels *kernels = sl_kernels_for((sl_isa)isa);
-        if (kernels == NULL || !sl_cpu_supports((sl_isa)isa))
+        if (kernels == NULL || !sl_cpu_supports((sl_isa)isa) || (entry != ANY_ENTRY && borrows_entry(isa, entry)))
             continue;
         check(kernels);
         checked++;
@@ -79,6 +93,12 @@ static inline void for_each_isa(void (*check)(const sl_kernels *kernels))
         print_message("skipped: this processor runs none of the vector instruction sets\n");
         skip();
     }
+}
+
+/* For each set that can run here. */
+static inline void for_each_isa(void (*check)(const sl_kernels *kernels))
+{
+    for_each_isa_with_own(ANY_ENTRY, check);
 }
 
 static const uint32_t kv_types[] = {SL_TYPE_F32, SL_TYPE_F16, SL_TYPE_BF16, SL_TYPE_Q8_0, SL_TYPE_Q4_0};

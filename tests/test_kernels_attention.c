@@ -156,19 +156,19 @@ static void attention_matches_for_batches(const sl_kernels *kernels)
 static void attention_of_one_row_equals_the_reference(void **state)
 {
     (void)state;
-    for_each_isa(attention_matches_at_all_positions);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), attention_matches_at_all_positions);
 }
 
 static void attention_of_every_shape_and_type_equals_the_reference(void **state)
 {
     (void)state;
-    for_each_isa(attention_matches_for_all_shapes);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), attention_matches_for_all_shapes);
 }
 
 static void attention_of_batches_across_pages_equals_the_reference(void **state)
 {
     (void)state;
-    for_each_isa(attention_matches_for_batches);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), attention_matches_for_batches);
 }
 
 static void batches_match_single_rows(const sl_kernels *kernels)
@@ -197,7 +197,7 @@ static void batches_match_single_rows(const sl_kernels *kernels)
 static void a_batch_of_rows_equals_its_rows_apart(void **state)
 {
     (void)state;
-    for_each_isa(batches_match_single_rows);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), batches_match_single_rows);
 }
 
 /* ---- trees ---- */
@@ -285,7 +285,7 @@ static void trees_match(const sl_kernels *kernels)
 static void a_row_of_a_tree_equals_its_path_as_a_chain(void **state)
 {
     (void)state;
-    for_each_isa(trees_match);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), trees_match);
     trees_match(reference());
 }
 
@@ -330,7 +330,7 @@ static void exponentials_match(const sl_kernels *kernels)
 static void exp_has_the_same_bits_in_every_instruction_set(void **state)
 {
     (void)state;
-    for_each_isa(exponentials_match);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), exponentials_match);
 }
 
 /* The second row's output underflows to a negative zero; in a large batch it is multiplied with positions it does not see, alone it
@@ -380,7 +380,7 @@ static void zeros_match(const sl_kernels *kernels)
 static void the_sign_of_a_zero_does_not_depend_on_the_batch(void **state)
 {
     (void)state;
-    for_each_isa(zeros_match);
+    for_each_isa_with_own(offsetof(sl_kernels, attention), zeros_match);
 }
 
 static void attention_is_softmax_of_scaled_products(void **state)

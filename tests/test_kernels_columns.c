@@ -202,7 +202,7 @@ static void the_reference_over_a_set_is_the_dense_product_with_zeros(void **stat
 static void every_isa_over_a_set_gives_the_dense_product_with_zeros(void **state)
 {
     (void)state;
-    for_each_isa(check_products);
+    for_each_isa_with_own(offsetof(sl_kernels, matmul_columns), check_products);
 }
 
 /* All of a block but its 16-bit numbers. */
@@ -235,7 +235,7 @@ static void integers_at_their_limits_do_not_overflow(void **state)
 {
     (void)state;
     check_extremes(reference());
-    for_each_isa(check_extremes);
+    for_each_isa_with_own(offsetof(sl_kernels, matmul_columns), check_extremes);
 }
 
 /* Several rows of activations, that have no set in common: all neurons are members. */
@@ -273,7 +273,7 @@ static void many_rows_through_columns_are_the_matrix_product(void **state)
 {
     (void)state;
     check_rows_together(reference());
-    for_each_isa(check_rows_together);
+    for_each_isa_with_own(offsetof(sl_kernels, matmul_columns), check_rows_together);
 }
 
 /* `count` rows of the bed in any order, some of them twice, each in memory that ends with it. */
@@ -322,7 +322,7 @@ static void scattered_rows_give_what_their_matrix_gives(void **state)
 {
     (void)state;
     check_rows(reference());
-    for_each_isa(check_rows);
+    for_each_isa_with_own(offsetof(sl_kernels, matmul_columns), check_rows);
 }
 
 int main(void)
