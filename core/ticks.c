@@ -55,7 +55,7 @@ sl_ticks sl_ticks_start(void)
 sl_ticks_scale sl_ticks_scale_now(const sl_ticks *clock)
 {
     sl_ticks_scale scale = {clock->first, clock->first_ns, 1};
-    uint64_t ticks, ns;
+    uint64_t ticks = clock->first, ns = clock->first_ns;
     if (!clock->counter)
         return scale;
     look(clock, &ticks, &ns);

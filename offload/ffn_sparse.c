@@ -69,6 +69,7 @@ static uint32_t find_places(sli_bundled *b, const sli_member_row *row)
 /* A silent neuron in a set gives zero, as one outside does. */
 static void leave_silent_out(sli_bundled *b, sli_member_row *row)
 {
+    assert(row->layer != NULL);
     const sl_packed_layer *l = row->layer->packed;
     uint32_t n = 0;
     for (uint32_t i = 0; i < row->count && l->stored < l->ff; i++)

@@ -49,8 +49,8 @@ typedef struct cli_args {
     bool no_warmup, progress, breakdown;
     int64_t context, predict, batch, threads, io_depth, top_k, repeat_last_n, chunks, score_last, factor, tokens, tree_rows, logprobs,
         sparq_k, sparq_r, sparq_local, fewshot, limit, exit_first, exit_every, exit_shortlist; /* the last two: -1 when not given */
-    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance,
-        neurons, cpu_share;                    /* the last four: -1 when not given */
+    double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance, neurons,
+        cpu_share;                  /* the last four: -1 when not given */
     double advance, exit_agreement; /* 0 when not given */
     bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
         lower_budget, quick, skip_broken, no_refit;
