@@ -4,6 +4,7 @@
  * Only what was computed densely is kept: so what comes back is what evaluating the tokens would give, bit for bit, under whatever options, and the file
  * is good for all of them that do not change what is stored. The file is locked while it is open, by the name that its next version is written to. */
 #include "core/file_write.h"
+#include "core/rope.h"
 #include "offload/kv_spill.h"
 #include "offload/session_reader.h"
 #include "offload/sparq_pages.h"
@@ -63,12 +64,19 @@ static sl_status hash_samples(sl_engine *e, uint8_t *samples, uint64_t *sum, sl_
     return SL_OK;
 }
 
+/* Keys that were turned by one of longrope's two lists of factors are worthless beside the other's. */
+static uint64_t hash_rope(const sl_engine *e, uint64_t sum)
+{
+    const sl_gguf_tensor *factors = sl_rope_factors(e->model, e->context);
+    return factors == NULL ? sum : XXH3_64bits_withSeed(factors->name.data, factors->name.length, sum);
+}
+
 static sl_status fingerprint(sl_engine *e, uint64_t *out, sl_error *err)
 {
     uint8_t *samples = malloc((size_t)SAMPLES * SAMPLE_BYTES);
     if (samples == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for samples of %s", e->path);
-    *out = hash_header(e->gguf, sl_gguf_file_bytes(e->file));
+    *out = hash_rope(e, hash_header(e->gguf, sl_gguf_file_bytes(e->file)));
     sl_status status = hash_samples(e, samples, out, err);
     free(samples);
     return status;
@@ -110,6 +118,13 @@ static sl_status check_head(const sl_session_file *f, sl_error *err)
 {
     sli_session_head want = head_of(f);
     const sli_session_head *has = &f->reader.head;
+    const sl_model *m = f->engine->model;
+    if (has->model != want.model && sl_model_tensor(m, SL_ROLE_ROPE_LONG, 0) != NULL)
+        return sl_fail(
+            err, SL_INVALID,
+            "%s: a session of another model than %s, or of a context on the other side of %u positions, where its rotary factors "
+            "change; it continues with the file and the -c that it was made with",
+            f->path, f->engine->path, m->rope_original_context);
     if (has->model != want.model)
         return sl_fail(err, SL_INVALID,
                        "%s: a session of another model than %s, or of another file of it; it continues with the file it was made with",
@@ -121,9 +136,9 @@ static sl_status check_head(const sl_session_file *f, sl_error *err)
         has->k_page_bytes != want.k_page_bytes || has->v_page_bytes != want.v_page_bytes)
         return sl_fail(err, SL_FORMAT, "%s: it is damaged: its keys and values are not shaped as the model's", f->path);
     for (uint32_t i = 0; i < has->tokens; i++)
-        if (f->reader.tokens[i] >= f->engine->model->vocab)
+        if (f->reader.tokens[i] >= m->vocab)
             return sl_fail(err, SL_FORMAT, "%s: it is damaged: token %u is not in the vocabulary of %u", f->path, f->reader.tokens[i],
-                           f->engine->model->vocab);
+                           m->vocab);
     return SL_OK;
 }
 

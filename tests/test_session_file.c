@@ -383,6 +383,33 @@ static void another_file_of_the_same_shape_is_another_model(void **state)
     check_continues(&options, 100, 100, 0);
 }
 
+/* longrope turns keys by other factors in a context that is longer than the original one. */
+static void a_context_with_other_rotary_factors_is_another_model(void **state)
+{
+    (void)state;
+    tiny_model model = TINY_MODEL;
+    sl_error err = {0};
+    char *stretched = tiny_path("kept-stretched.gguf");
+    model.arch = "phi3";
+    model.context = CONTEXT;
+    model.rope_longrope = true;
+    model.rope_original = CONTEXT / 2;
+    check(tiny_write(&model, stretched, &err), &err);
+    sl_engine_options options = options_of(stretched, SL_KV_F16), shorter = options, shortest = options;
+    shorter.context = CONTEXT / 2;
+    shortest.context = CONTEXT / 4;
+    make_file(&options, 100);
+    refused(&shorter, SL_INVALID, "the -c that it was made with");
+    check_continues(&options, 100, 100, 0);
+    make_file(&shorter, 50);
+    refused(&options, SL_INVALID, "the -c that it was made with");
+    stage s = open_stage(&shortest); /* the same factors */
+    sl_session_file_close(open_file(&s));
+    close_stage(&s);
+    unlink(stretched);
+    free(stretched);
+}
+
 static void flip(long at)
 {
     FILE *f = fopen(path, "r+b");
@@ -535,6 +562,7 @@ int main(void)
         cmocka_unit_test(rows_that_were_approximated_are_not_kept),
         cmocka_unit_test(a_file_of_something_else_is_refused),
         cmocka_unit_test(another_file_of_the_same_shape_is_another_model),
+        cmocka_unit_test(a_context_with_other_rotary_factors_is_another_model),
         cmocka_unit_test(a_bit_that_flips_anywhere_is_found),
         cmocka_unit_test(a_file_that_is_cut_off_anywhere_is_found),
         cmocka_unit_test(two_do_not_have_one_file),
