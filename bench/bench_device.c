@@ -5,6 +5,9 @@
  * The device is named by SLUICE_TEST_DEVICE (cuda). Shapes are a 13B's in Q4_0: streamed are matrices of 5120 x 5120 and 5120 x 13824, in their order in a
  * layer, from --bytes of page-locked memory (512M) that are passed again and again; on each the product with --rows rows (1) is computed as it arrives.
  * Times are the device's own. A line gives the best and the median pass. */
+#define PROGRAM "bench_device"
+#include "bench/must.h"
+
 #include "core/format.h"
 #include "core/os.h"
 #include "kernels/device.h"
@@ -40,19 +43,6 @@ typedef struct bench {
     sl_device_ptr resident;
     sl_vram *v;
 } bench;
-
-static void fail(const char *what, const sl_error *err)
-{
-    fprintf(stderr, "bench_device: %s: %s\n", what, err->message);
-    exit(1);
-}
-
-#define MUST(call)                                                                                                                         \
-    do {                                                                                                                                   \
-        sl_error error_ = {0}, *E = &error_;                                                                                               \
-        if ((call) != SL_OK)                                                                                                               \
-            fail(#call, E);                                                                                                                \
-    } while (0)
 
 static int compare(const void *a, const void *b)
 {
@@ -127,8 +117,8 @@ static void streamed(bench *b)
             status = sl_vram_push(b->v, b->host + b->units[pushed].at, b->units[pushed].bytes, &tickets[pushed], &err);
             pushed += status == SL_OK;
         }
-        if (status != SL_OK && status != SL_PENDING)
-            fail("push", &err);
+        if (status != SL_PENDING)
+            must_have(status, "push", &err);
         sl_device_ptr at = 0;
         MUST(sl_vram_use(b->v, tickets[used], &at, E));
         multiply(b, &b->units[used], at);

@@ -8,6 +8,9 @@
  *
  * Times are the device's own, from before the first of --tokens (16) tokens to behind the last; the host's are beside them. On the emulated device the former
  * are simulated, from bytes and rates, and the latter mean nothing. */
+#define PROGRAM "bench_device_engine"
+#include "bench/must.h"
+
 #include "core/format.h"
 #include "core/os.h"
 #include "offload/device_engine.h"
@@ -45,19 +48,6 @@ typedef struct result {
     double advance;
     uint64_t crossing_bytes;
 } result;
-
-static void fail(const char *what, const sl_error *err)
-{
-    fprintf(stderr, "bench_device_engine: %s: %s\n", what, err->message);
-    exit(1);
-}
-
-#define MUST(call)                                                                                                                         \
-    do {                                                                                                                                   \
-        sl_error error_ = {0}, *E = &error_;                                                                                               \
-        if ((call) != SL_OK)                                                                                                               \
-            fail(#call, E);                                                                                                                \
-    } while (0)
 
 static sl_engine *open_engine(const bench *b, const run *r)
 {

@@ -5,6 +5,9 @@
  * The device is named by SLUICE_TEST_DEVICE (cuda; emulated, whose times are reckoned from bytes and say nothing of kernels). Shapes are a 7B's: hidden
  * 4608, feed-forward 12288. Weights are several matrices of random bytes that are visited in turn, more than a cache holds. A line gives the best pass by
  * the device's own clock: bytes of weights a second, and operations (a product and a sum count two). --quick: small shapes, to see that all of it runs. */
+#define PROGRAM "bench_device_kernels"
+#include "bench/must.h"
+
 #include "core/os.h"
 #include "kernels/device.h"
 
@@ -38,15 +41,6 @@ typedef struct work {
     uint64_t bytes;
     double operations;
 } work;
-
-#define MUST(call)                                                                                                                         \
-    do {                                                                                                                                   \
-        sl_error error_ = {0}, *E = &error_;                                                                                               \
-        if ((call) != SL_OK) {                                                                                                             \
-            fprintf(stderr, "bench_device_kernels: %s: %s\n", #call, error_.message);                                                      \
-            exit(1);                                                                                                                       \
-        }                                                                                                                                  \
-    } while (0)
 
 /* ---- what runs ---- */
 
