@@ -11,20 +11,10 @@
 #include "tests/kernels_material.h"
 #include "tests/tiny_model.h"
 
+#include "tests/blas.h" /* needs cmocka's names */
+
 #include <dlfcn.h>
 #include <errno.h>
-
-static bool no_blas(void)
-{
-    sli_linear *linear;
-    sl_error err;
-    if (sli_linear_open(1, &linear, &err) == SL_OK) {
-        sli_linear_close(linear);
-        return false;
-    }
-    print_message("skipped: %s\n", err.message);
-    return true;
-}
 
 /* ---- density ---- */
 

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "offload/device_engine.h"
+#include "tests/blas.h"
 #include "tests/device_material.h" /* these need cmocka's names */
 #include "tests/packed_pair.h"
 
@@ -130,18 +131,6 @@ static void coarse_sets_are_the_processors(void **state)
         free(base);
     }
     forget_pair(p);
-}
-
-static bool no_blas(void)
-{
-    sli_linear *linear;
-    sl_error err = {0};
-    if (sli_linear_open(1, &linear, &err) == SL_OK) {
-        sli_linear_close(linear);
-        return false;
-    }
-    print_message("skipped: nothing can be calibrated: %s\n", err.message);
-    return true;
 }
 
 static void fine_sets_are_predicted_on_the_device(void **state)
