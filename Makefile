@@ -254,13 +254,13 @@ check: ## build and run all tests without set-up or network; the model's are ski
 	@$(SUBMAKE) sluice tests example lib
 	@scripts/run-tests --build $(BUILD) $(TEST_MODELS)
 
-# A sanitizer build computes on tiny models only: it is there for memory and threads, not for figures.
+# A sanitizer build computes on tiny models only: it is there for memory and threads, not for figures, so two programs may run at a time.
 ASAN := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 TSAN := -fsanitize=thread -fno-omit-frame-pointer
 TSAN_TESTS := $(filter test_pager test_tiers test_threads test_unit,$(notdir $(TESTS)))
 asan: ## the tests under the address and undefined-behaviour sanitizers
 	@$(SUBMAKE) BUILD=$(BUILD)/asan OPT=-O1 SANITIZE="$(ASAN)" $(BUILD)/asan/sluice tests
-	@scripts/run-tests --build $(BUILD)/asan
+	@scripts/run-tests --build $(BUILD)/asan --jobs 2
 tsan: ## the pager's and the threads' tests under the thread sanitizer
 	@$(SUBMAKE) BUILD=$(BUILD)/tsan OPT=-O1 SANITIZE="$(TSAN)" $(TSAN_TESTS:%=$(BUILD)/tsan/tests/%)
 	@scripts/run-tests --build $(BUILD)/tsan $(TSAN_TESTS)
