@@ -144,6 +144,39 @@ static void drafts_and_their_check_are_shared_by_the_tokens_that_they_give(void 
     assert_float_equal(looked_up.token_s, looked_up.check_s / 1.5, 1e-9);
 }
 
+/* The Sirius paper's offload setting (section 5): Llama-3-70B in F16 over 25 GB/s, periods of 16, sparse passes with half of the feed-forwards, 0.643 of
+ * dense decoding's time with everything streamed on every pass. The acceptance that this takes is imposed. */
+static void a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_with_its_set_in_memory(void **state)
+{
+    (void)state;
+    const double attention = 80 * 2.0 * (2.0 * 8192 * 8192 + 2.0 * 8192 * 1024), ffn = 80 * 2.0 * 3 * 8192 * 28672, advance = 15.28;
+    sli_division p = {.layers = 80, .d = 8192, .ff = 28672, .vocab = 128256, .context = 1024, .batch = 256, .threads = 2, .head_dim = 128};
+    p.part[SLI_PART_ATTENTION] = (sli_part_division){.bytes = (uint64_t)attention, .operations = attention, .type = SL_TYPE_F16};
+    p.part[SLI_PART_FFN] = (sli_part_division){.bytes = (uint64_t)ffn, .operations = ffn, .type = SL_TYPE_F16};
+    p.draft_max = 16;
+    p.packed = true;
+    sli_machine machine = usual_machine();
+    double dense = predict(&p, &machine, (sli_plan_work){.link_Bps = 25e9}).read_bytes;
+    assert_float_equal(dense, 136.9e9, 0.05e9);
+
+    /* Nothing stays: each draft streams attention and its half, each check everything. */
+    sli_bundle_trial streamed = {.bytes_late = ffn / 80 / 2, .requests = 100};
+    sli_plan_work sirius = {.drafter = SLI_PLAN_MODEL, .drafted = 15, .advance = advance, .link_Bps = 25e9};
+    sli_plan plan;
+    p.bundles = (sli_bundle_division){.layers = 80, .count = 28672, .kept_share = 0.5};
+    sli_plan_predict(&p, &streamed, &machine, &sirius, &plan);
+    assert_float_equal(plan.read_bytes / dense, 0.643, 0.002);
+
+    /* What drafts need stays, which is 80.5 GB: a check streams the other half of the feed-forwards, once for all its tokens. */
+    p.bundles = (sli_bundle_division){0};
+    p.draft_share = 0.5;
+    p.part[SLI_PART_ATTENTION].resident_bytes = p.part[SLI_PART_ATTENTION].bytes;
+    p.part[SLI_PART_FFN].resident_bytes = p.part[SLI_PART_FFN].bytes / 2;
+    sli_plan_predict(&p, NULL, &machine, &sirius, &plan);
+    assert_float_equal(plan.read_bytes / dense, 0.0270, 0.0002);
+    assert_float_equal(plan.read_bytes, ffn / 2 / advance, 1e6); /* dense decoding in that memory reads this for each token: 0.065 of it */
+}
+
 static void typical_figures_give_a_wider_range_than_measured_ones(void **state)
 {
     (void)state;
@@ -435,6 +468,7 @@ int main(void)
         cmocka_unit_test(the_limit_is_named),
         cmocka_unit_test(a_throttle_bounds_the_disk_and_stands_for_one_that_is_not_known),
         cmocka_unit_test(drafts_and_their_check_are_shared_by_the_tokens_that_they_give),
+        cmocka_unit_test(a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_with_its_set_in_memory),
         cmocka_unit_test(typical_figures_give_a_wider_range_than_measured_ones),
         cmocka_unit_test(rates_between_two_figures_lie_on_the_line_between),
         cmocka_unit_test(presets_have_all_figures_and_names_of_their_own),
