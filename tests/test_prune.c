@@ -56,10 +56,12 @@ static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *
     (void)layer;
     if (r->iteration > 0)
         assert_true(o[SLI_SPARSELLM_REFIT] <= r->before_refit * (1 + 1e-5));
+    w->error[w->iterations++ % 8] = r->output_error;
+    if (r->last)
+        return;
     assert_true(o[SLI_SPARSELLM_P] <= o[SLI_SPARSELLM_PRUNED] * (1 + 1e-5));
     assert_true(o[SLI_SPARSELLM_Z] <= o[SLI_SPARSELLM_P] * (1 + 1e-5));
     assert_true(o[SLI_SPARSELLM_S] <= o[SLI_SPARSELLM_Z] * (1 + 1e-5));
-    w->error[w->iterations++ % 8] = r->output_error;
 }
 
 typedef struct setting {

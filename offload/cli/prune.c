@@ -45,6 +45,12 @@ static void on_pruned(void *ctx, uint32_t layer, uint64_t weights, uint64_t zero
     json_array_append_new(p->layers, json_pack("{s:i, s:f}", "layer", (int)layer, "density", kept));
 }
 
+/* The objective after an auxiliary's update, which the last iteration has no need of. */
+static json_t *after(const sli_sparsellm_report *r, sli_sparsellm_step step)
+{
+    return r->last ? json_null() : json_real(r->objective[step]);
+}
+
 static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *r)
 {
     pruning *p = ctx;
@@ -53,15 +59,17 @@ static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *
     fprintf(stderr, "layer %u, iteration %u: objective ", layer, r->iteration + 1);
     if (r->iteration > 0)
         fprintf(stderr, "%.6f, refit %.6f, ", r->before_refit, o[SLI_SPARSELLM_REFIT]);
-    fprintf(stderr, "pruned %.6f, p %.6f, z %.6f", o[SLI_SPARSELLM_PRUNED], o[SLI_SPARSELLM_P], o[SLI_SPARSELLM_Z]);
-    if (r->gated)
+    fprintf(stderr, "pruned %.6f", o[SLI_SPARSELLM_PRUNED]);
+    if (!r->last)
+        fprintf(stderr, ", p %.6f, z %.6f", o[SLI_SPARSELLM_P], o[SLI_SPARSELLM_Z]);
+    if (!r->last && r->gated)
         fprintf(stderr, ", s %.6f", o[SLI_SPARSELLM_S]);
     fprintf(stderr, "; output error %.6f\n", r->output_error);
     json_array_append_new(p->iterations,
-                          json_pack("{s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:o, s:f}", "layer", (int)layer, "iteration",
+                          json_pack("{s:i, s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:f}", "layer", (int)layer, "iteration",
                                     (int)r->iteration + 1, "before_refit", r->before_refit, "refit", o[SLI_SPARSELLM_REFIT], "pruned",
-                                    o[SLI_SPARSELLM_PRUNED], "p", o[SLI_SPARSELLM_P], "z", o[SLI_SPARSELLM_Z], "s",
-                                    r->gated ? json_real(o[SLI_SPARSELLM_S]) : json_null(), "output_error", r->output_error));
+                                    o[SLI_SPARSELLM_PRUNED], "p", after(r, SLI_SPARSELLM_P), "z", after(r, SLI_SPARSELLM_Z), "s",
+                                    r->gated ? after(r, SLI_SPARSELLM_S) : json_null(), "output_error", r->output_error));
 }
 
 /* ---- what was asked for ---- */

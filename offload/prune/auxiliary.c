@@ -3,28 +3,36 @@
 
 #include <math.h>
 
-#define S_STEPS  3 /* of Gauss and Newton, for each element */
-#define S_HALVES 3 /* how often a step that does not help is halved */
+#define S_STEPS  3   /* of Gauss and Newton, for each element */
+#define S_HALVES 3   /* how often a step that does not help is halved */
+#define BLOCK    256 /* elements in hand: what is kept of them stays in the first cache */
+#define LANES    16  /* sums of a block: so that they need not wait for each other */
 
-/* act(x) and its derivative. */
-static float act(sl_glu kind, float x, float *slope)
-{
-    if (kind == SL_GLU_SILU) {
-        float sigmoid = 1.0f / (1.0f + expf(-x));
-        *slope = sigmoid * (1.0f + x * (1.0f - sigmoid));
-        return x * sigmoid;
-    }
-    float u = 0.7978845608f * (x + 0.044715f * x * x * x), t = tanhf(u); /* sqrt(2 / pi) */
-    *slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.7978845608f * (1.0f + 3.0f * 0.044715f * x * x);
-    return 0.5f * x * (1.0f + t);
-}
-
-typedef enum work { GAP, PRODUCT, UPDATE_Z, UPDATE_S } work;
+typedef enum work { GAP, UPDATE_Z, UPDATE_S } work;
 
 typedef struct job {
     const sli_auxiliary *a;
     work work;
 } job;
+
+/* g = act(x) / x, by which both act(x) = x g and its slope are known. The kernel multiplies by 1 / x on its way. */
+static void take_ratio(const sli_auxiliary *a, const float *x, size_t n, float *g)
+{
+    float safe[BLOCK], inverse[BLOCK];
+    for (size_t i = 0; i < n; i++) {
+        safe[i] = fabsf(x[i]) > 1e-20f ? x[i] : 1e-20f;
+        inverse[i] = 1.0f / safe[i];
+    }
+    a->kernels->glu(a->act, safe, inverse, n, g);
+}
+
+/* Of silu x / (1 + exp(-x)), of gelu_tanh x / (1 + exp(-2u)) with 2u = 2 sqrt(2 / pi) (x + 0.044715 x^3): with v what is in the exponential,
+ * the slope is g + x g (1 - g) v'. */
+static float slope_of(sl_glu act, float x, float g)
+{
+    float inner = act == SL_GLU_SILU ? 1.0f : 1.5957691216f * (1.0f + 3.0f * 0.044715f * x * x);
+    return g + x * g * (1.0f - g) * inner;
+}
 
 static float s_gap(const sli_auxiliary *a, size_t i, float s, float value)
 {
@@ -32,46 +40,104 @@ static float s_gap(const sli_auxiliary *a, size_t i, float s, float value)
     return from * from + to * to;
 }
 
-static float step_s(const sli_auxiliary *a, size_t i)
+/* Elements of a block that still move. */
+typedef struct moving {
+    size_t count;
+    size_t at[BLOCK];
+    float s[BLOCK], g[BLOCK], step[BLOCK], gap[BLOCK];
+} moving;
+
+static void take_steps(const sli_auxiliary *a, moving *m)
 {
-    float s = a->s[i], slope, value = act(a->act, s, &slope), gap = s_gap(a, i, s, value);
-    for (int n = 0; n < S_STEPS; n++) {
-        float pull = slope * a->z[i], step = ((a->mg[i] - s) + pull * (a->p[i] - value * a->z[i])) / (1.0f + pull * pull);
-        bool better = false;
-        for (int half = 0; half <= S_HALVES && !better; half++) {
-            float next_slope, next = act(a->act, s + step, &next_slope), next_gap = s_gap(a, i, s + step, next);
-            better = next_gap < gap;
-            if (better) {
-                s += step;
-                value = next;
-                slope = next_slope;
-                gap = next_gap;
-            }
-            step *= 0.5f;
-        }
-        if (!better)
-            break;
+    for (size_t i = 0; i < m->count; i++) {
+        size_t at = m->at[i];
+        float pull = slope_of(a->act, m->s[i], m->g[i]) * a->z[at];
+        m->step[i] = ((a->mg[at] - m->s[i]) + pull * (a->p[at] - m->s[i] * m->g[i] * a->z[at])) / (1.0f + pull * pull);
     }
-    return s;
 }
 
-/* Of elements [i, end), with a gate; gives their gap, where that is the work. */
-static double run_gated(const sli_auxiliary *a, work what, size_t i, size_t end)
+/* Takes the steps that help, and puts those elements behind `moved`; the others stay, with half the step. */
+static void try_steps(const sli_auxiliary *a, moving *m, moving *moved)
+{
+    float next[BLOCK], g[BLOCK];
+    size_t left = 0;
+    for (size_t i = 0; i < m->count; i++)
+        next[i] = m->s[i] + m->step[i];
+    take_ratio(a, next, m->count, g);
+    for (size_t i = 0; i < m->count; i++) {
+        float gap = s_gap(a, m->at[i], next[i], next[i] * g[i]);
+        bool helps = gap < m->gap[i];
+        moving *to = helps ? moved : m;
+        size_t slot = helps ? moved->count++ : left++;
+        if (helps)
+            a->s[m->at[i]] = next[i];
+        to->at[slot] = m->at[i];
+        to->gap[slot] = helps ? gap : m->gap[i];
+        to->g[slot] = helps ? g[i] : m->g[i];
+        to->step[slot] = m->step[i] * 0.5f;
+        to->s[slot] = helps ? next[i] : m->s[i];
+    }
+    m->count = left;
+}
+
+/* Elements that no step helps any more are done. */
+static void step_block(const sli_auxiliary *a, size_t first, size_t n)
+{
+    moving two[2], *now = &two[0], *next = &two[1];
+    now->count = n;
+    take_ratio(a, a->s + first, n, now->g);
+    for (size_t i = 0; i < n; i++) {
+        now->at[i] = first + i;
+        now->s[i] = a->s[first + i];
+        now->gap[i] = s_gap(a, first + i, now->s[i], now->s[i] * now->g[i]);
+    }
+    for (int step = 0; step < S_STEPS && now->count > 0; step++) {
+        take_steps(a, now);
+        next->count = 0;
+        for (int half = 0; half <= S_HALVES && now->count > 0; half++)
+            try_steps(a, now, next);
+        moving *done = now;
+        now = next;
+        next = done;
+    }
+}
+
+static double gap_of_block(const sli_auxiliary *a, size_t first, size_t n)
+{
+    float lanes[LANES] = {0}, product[BLOCK] = {0};
+    double sum = 0;
+    a->kernels->glu(a->act, a->s + first, a->z + first, n, product);
+    for (size_t i = 0; i < n; i++) {
+        float s = a->s[first + i] - a->mg[first + i], z = a->z[first + i] - a->mu[first + i], p = a->p[first + i] - product[i];
+        lanes[i % LANES] += s * s + z * z + p * p;
+    }
+    for (int i = 0; i < LANES; i++)
+        sum += lanes[i];
+    return sum;
+}
+
+static void update_z_of_block(const sli_auxiliary *a, size_t first, size_t n)
+{
+    float g[BLOCK];
+    take_ratio(a, a->s + first, n, g);
+    for (size_t i = 0; i < n; i++) {
+        float value = a->s[first + i] * g[i];
+        a->z[first + i] = (a->mu[first + i] + value * a->p[first + i]) / (1.0f + value * value);
+    }
+}
+
+/* Of elements [at, end), with a gate; gives their gap, where that is the work. */
+static double run_gated(const sli_auxiliary *a, work what, size_t at, size_t end)
 {
     double sum = 0;
-    for (; i < end; i++) {
-        float slope, value;
-        if (what == UPDATE_S) {
-            a->s[i] = step_s(a, i);
-            continue;
-        }
-        value = act(a->act, a->s[i], &slope);
-        if (what == PRODUCT)
-            a->q[i] = value * a->z[i];
+    for (; at < end; at += BLOCK) {
+        size_t n = end - at < BLOCK ? end - at : BLOCK;
+        if (what == UPDATE_S)
+            step_block(a, at, n);
         else if (what == UPDATE_Z)
-            a->z[i] = (a->mu[i] + value * a->p[i]) / (1.0f + value * value);
+            update_z_of_block(a, at, n);
         else
-            sum += (double)s_gap(a, i, a->s[i], value) + ((double)a->z[i] - a->mu[i]) * ((double)a->z[i] - a->mu[i]);
+            sum += gap_of_block(a, at, n);
     }
     return sum;
 }
@@ -98,9 +164,7 @@ static double run_relu(const sli_auxiliary *a, work what, size_t i, size_t end)
 {
     double sum = 0;
     for (; i < end; i++) {
-        if (what == PRODUCT)
-            a->q[i] = relu(a->z[i]);
-        else if (what == UPDATE_Z)
+        if (what == UPDATE_Z)
             a->z[i] = best_z(a, i);
         else if (what == GAP)
             sum += relu_gap(a, i, a->z[i]);
@@ -129,11 +193,6 @@ double sli_auxiliary_gap(const sli_auxiliary *a)
     for (unsigned i = 0; i < sl_threads_count(a->threads); i++)
         sum += a->partial[i * SLI_AUXILIARY_SUMS];
     return sum;
-}
-
-void sli_auxiliary_product(const sli_auxiliary *a)
-{
-    run(a, PRODUCT);
 }
 
 void sli_auxiliary_update_z(const sli_auxiliary *a)

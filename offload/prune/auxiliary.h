@@ -20,16 +20,17 @@
 #define SLI_AUXILIARY_SUMS 8 /* doubles of a thread: a cache line */
 
 typedef struct sli_auxiliary {
+    const sl_kernels *kernels;
     sl_glu act; /* of the gate */
     size_t count;
-    float *s, *z, *p, *q;
+    float *s, *z;
+    const float *p;
     const float *mg, *mu;
     sl_threads *threads;
     double *partial; /* [threads][SLI_AUXILIARY_SUMS] */
 } sli_auxiliary;
 
 double sli_auxiliary_gap(const sli_auxiliary *a);    /* summed over all elements */
-void sli_auxiliary_product(const sli_auxiliary *a);  /* q = act(s) z, or relu(z) */
 void sli_auxiliary_update_z(const sli_auxiliary *a); /* the z of least gap */
 void sli_auxiliary_update_s(const sli_auxiliary *a); /* a few steps of s, where there is one; no element's gap rises */
 

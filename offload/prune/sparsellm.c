@@ -24,10 +24,12 @@ static size_t place(sli_sparsellm *s, uint32_t d, uint32_t ff, bool gated, unsig
     s->mg = gated ? sl_layout_place(&l, wide) : NULL;
     s->mu = sl_layout_place(&l, wide);
     s->q = sl_layout_place(&l, wide);
-    s->sum = sl_layout_place(&l, matrix);
     s->inverse = sl_layout_place(&l, (size_t)d * d * sizeof(float));
-    for (int i = 0; i < 3; i++)
-        s->best[i] = gated || roles[i] != SL_ROLE_FFN_GATE ? sl_layout_place(&l, matrix) : NULL;
+    for (int i = 0; i < 3; i++) {
+        bool there = gated || roles[i] != SL_ROLE_FFN_GATE;
+        s->sums[i] = there ? sl_layout_place(&l, matrix) : NULL;
+        s->best[i] = there ? sl_layout_place(&l, matrix) : NULL;
+    }
     s->partial = sl_layout_place(&l, threads * SLI_AUXILIARY_SUMS * sizeof(double));
     return l.used;
 }
@@ -171,16 +173,49 @@ static double squares(const float *x, size_t count)
 /* Auxiliaries of the tile in hand, as auxiliary.h wants them. */
 static sli_auxiliary auxiliary_of(const sli_sparsellm *s, uint32_t n)
 {
-    return (sli_auxiliary){.act = s->act,
+    return (sli_auxiliary){.kernels = s->kernels,
+                           .act = s->act,
                            .count = (size_t)n * s->ff,
                            .s = s->s,
                            .z = s->z,
                            .p = s->p,
-                           .q = s->q,
                            .mg = s->mg,
                            .mu = s->mu,
                            .threads = s->gpt.threads,
                            .partial = s->partial};
+}
+
+/* ---- what a refit needs ---- */
+
+static void begin_sums(const sli_sparsellm *s)
+{
+    for (int i = s->gated ? 0 : 1; i < 3; i++)
+        memset(s->sums[i], 0, (size_t)s->d * s->ff * sizeof *s->sums[i]);
+    sli_hessian_begin(s->p_hessian);
+}
+
+/* sum += rest' x of the tile in hand, for matrix `which` of roles */
+static void add_rest(const sli_sparsellm *s, uint32_t n, int which, const float *rest, const float *x)
+{
+    uint32_t rows = sli_layer_rows(s->layer, roles[which]), cols = sli_layer_cols(s->layer, roles[which]);
+    sli_linear_multiply(s->gpt.linear, rows, cols, n, 1.0f, (sli_factor){rest, rows, true}, (sli_factor){x, cols, false}, 1.0f,
+                        s->sums[which], cols);
+}
+
+/* What is left of each matrix's target when its auxiliaries have been updated, times its inputs: of the tile in hand, whose products and r are
+ * of the matrices as they stand. Spoils mg and mu. */
+static void add_rests(const sli_sparsellm *s, uint32_t n)
+{
+    size_t count = (size_t)n * s->ff;
+    for (size_t i = 0; s->gated && i < count; i++)
+        s->mg[i] = s->s[i] - s->mg[i];
+    for (size_t i = 0; i < count; i++)
+        s->mu[i] = s->z[i] - s->mu[i];
+    if (s->gated)
+        add_rest(s, n, 0, s->mg, s->x);
+    add_rest(s, n, 1, s->mu, s->x);
+    add_rest(s, n, 2, s->r, s->p);
+    sli_hessian_add(s->p_hessian, n, s->p);
 }
 
 /* ---- the dense beginning ---- */
@@ -188,6 +223,7 @@ static sli_auxiliary auxiliary_of(const sli_sparsellm *s, uint32_t n)
 static sl_status begin(const sli_sparsellm *s, double *norm, sl_error *err)
 {
     *norm = 0;
+    sli_hessian_begin(s->p_hessian);
     for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
         uint32_t n = tile_rows(s, at);
         SL_TRY(load(s, SLI_SPARSELLM_X, at, n, err));
@@ -197,55 +233,11 @@ static sl_status begin(const sli_sparsellm *s, double *norm, sl_error *err)
         activate(s, n, s->s, s->z, s->p);
         multiply(s, n, SL_ROLE_FFN_DOWN, s->p, 1.0f, 0.0f, s->y);
         *norm += squares(s->y, (size_t)n * s->d);
+        sli_hessian_add(s->p_hessian, n, s->p);
         SL_TRY(store(s, SLI_SPARSELLM_Y, at, n, err));
         SL_TRY(store_auxiliaries(s, at, n, err));
     }
     return SL_OK;
-}
-
-/* ---- refits ---- */
-
-/* sum += residual' inputs over all tiles, for the matrix whose residual the tile's arrays give. */
-static sl_status sum_residuals(const sli_sparsellm *s, sl_tensor_role role, sl_error *err)
-{
-    bool down = role == SL_ROLE_FFN_DOWN, gate = role == SL_ROLE_FFN_GATE;
-    uint32_t rows = sli_layer_rows(s->layer, role), cols = sli_layer_cols(s->layer, role);
-    memset(s->sum, 0, (size_t)rows * cols * sizeof *s->sum);
-    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
-        uint32_t n = tile_rows(s, at);
-        const float *x = down ? s->p : s->x;
-        float *rest = down ? s->r : gate ? s->s : s->z;
-        SL_TRY(load(s, down ? SLI_SPARSELLM_SPOOL_P : SLI_SPARSELLM_X, at, n, err));
-        SL_TRY(load(s, down ? SLI_SPARSELLM_Y : gate ? SLI_SPARSELLM_SPOOL_S : SLI_SPARSELLM_SPOOL_Z, at, n, err));
-        if (down)
-            take_rest(s, n, s->p);
-        else
-            take_product(s, n, role, -1.0f, 1.0f, rest);
-        sli_linear_multiply(s->gpt.linear, rows, cols, n, 1.0f, (sli_factor){rest, rows, true}, (sli_factor){x, cols, false}, 1.0f, s->sum,
-                            cols);
-    }
-    return SL_OK;
-}
-
-/* W += (targets - X W')' X (H + damping)^-1: the least squares solution, held to where W was by the damping. */
-static sl_status refit(const sli_sparsellm *s, sl_tensor_role role, const sli_hessian *h, sl_error *err)
-{
-    uint32_t rows = sli_layer_rows(s->layer, role), cols = sli_layer_cols(s->layer, role);
-    SL_TRY(sum_residuals(s, role, err));
-    sli_hessian_solve(h, rows, s->sum);
-    s->kernels->add(s->layer->at[role], s->sum, (size_t)rows * cols);
-    return SL_OK;
-}
-
-static sl_status take_p_hessian(const sli_sparsellm *s, const char *what, sl_error *err)
-{
-    sli_hessian_begin(s->p_hessian);
-    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
-        uint32_t n = tile_rows(s, at);
-        SL_TRY(load(s, SLI_SPARSELLM_SPOOL_P, at, n, err));
-        sli_hessian_add(s->p_hessian, n, s->p);
-    }
-    return sli_hessian_factor(s->p_hessian, what, err);
 }
 
 /* ---- the auxiliaries ---- */
@@ -304,31 +296,48 @@ static double true_error(const sli_sparsellm *s, uint32_t n)
     return squares(s->r, (size_t)n * s->d);
 }
 
-static sl_status update_auxiliaries(const sli_sparsellm *s, const char *what, sli_sparsellm_report *report, sl_error *err)
+/* Of the tile in hand: p, z and s follow the pruned matrices. */
+static void update_tile(const sli_sparsellm *s, uint32_t n, sli_sparsellm_report *report)
 {
-    SL_TRY(factor_down(s, what, err));
+    sli_auxiliary a = auxiliary_of(s, n);
+    activate(s, n, s->s, s->z, s->q);
+    update_p(s, n);
+    report->objective[SLI_SPARSELLM_P] += objective_of(s, n);
+    double rest = squares(s->r, (size_t)n * s->d); /* neither z nor s changes it */
+    sli_auxiliary_update_z(&a);
+    report->objective[SLI_SPARSELLM_Z] += rest + sli_auxiliary_gap(&a);
+    if (s->gated)
+        sli_auxiliary_update_s(&a);
+    report->objective[SLI_SPARSELLM_S] += rest + sli_auxiliary_gap(&a);
+    add_rests(s, n);
+}
+
+/* What the pruned matrices give, and, unless this was the last pruning, what follows from it. */
+static sl_status follow(const sli_sparsellm *s, bool last, const char *what, sli_sparsellm_report *report, sl_error *err)
+{
+    if (!last)
+        SL_TRY(factor_down(s, what, err));
+    begin_sums(s);
     for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
         uint32_t n = tile_rows(s, at);
         SL_TRY(load_all(s, at, n, err));
         take_products(s, n);
-        sli_auxiliary a = auxiliary_of(s, n);
         report->output_error += true_error(s, n);
         report->objective[SLI_SPARSELLM_PRUNED] += objective_of(s, n);
-        sli_auxiliary_product(&a);
-        update_p(s, n);
-        report->objective[SLI_SPARSELLM_P] += objective_of(s, n);
-        double rest = squares(s->r, (size_t)n * s->d); /* neither z nor s changes it */
-        sli_auxiliary_update_z(&a);
-        report->objective[SLI_SPARSELLM_Z] += rest + sli_auxiliary_gap(&a);
-        if (s->gated)
-            sli_auxiliary_update_s(&a);
-        report->objective[SLI_SPARSELLM_S] += rest + sli_auxiliary_gap(&a);
+        if (last)
+            continue;
+        update_tile(s, n, report);
         SL_TRY(store_auxiliaries(s, at, n, err));
     }
     return SL_OK;
 }
 
 /* ---- iterations ---- */
+
+static const sli_hessian *hessian_of(const sli_sparsellm *s, int which)
+{
+    return roles[which] == SL_ROLE_FFN_DOWN ? s->p_hessian : s->x_hessian;
+}
 
 static void copy_weights(const sli_sparsellm *s, bool back)
 {
@@ -337,43 +346,44 @@ static void copy_weights(const sli_sparsellm *s, bool back)
                (size_t)s->d * s->ff * sizeof(float));
 }
 
-static sl_status refit_all(const sli_sparsellm *s, sli_sparsellm_report *report, sl_error *err)
+/* W += (targets - X W')' X (H + damping)^-1: the least squares solution, held to where W was by the damping. */
+static sl_status refit(const sli_sparsellm *s, double *objective, sl_error *err)
 {
-    SL_TRY(measure(s, &report->before_refit, err));
-    if (s->gated)
-        SL_TRY(refit(s, SL_ROLE_FFN_GATE, s->x_hessian, err));
-    SL_TRY(refit(s, SL_ROLE_FFN_UP, s->x_hessian, err));
-    SL_TRY(refit(s, SL_ROLE_FFN_DOWN, s->p_hessian, err));
-    return measure(s, &report->objective[SLI_SPARSELLM_REFIT], err);
+    for (int i = s->gated ? 0 : 1; i < 3; i++) {
+        sli_hessian_solve(hessian_of(s, i), sli_layer_rows(s->layer, roles[i]), s->sums[i]);
+        s->kernels->add(s->layer->at[roles[i]], s->sums[i], (size_t)s->d * s->ff);
+    }
+    return measure(s, objective, err);
 }
 
-static sl_status iterate(const sli_sparsellm *s, uint32_t iteration, double norm, const char *what, sli_sparsellm_report *report,
-                         sl_error *err)
+/* `before`: the objective that the last iteration ended with. */
+static sl_status iterate(const sli_sparsellm *s, uint32_t iteration, double norm, double before, const char *what,
+                         sli_sparsellm_report *report, sl_error *err)
 {
-    *report = (sli_sparsellm_report){.iteration = iteration, .gated = s->gated};
-    SL_TRY(take_p_hessian(s, what, err));
+    bool last = iteration + 1 == SLI_SPARSELLM_ITERATIONS;
+    *report = (sli_sparsellm_report){.iteration = iteration, .gated = s->gated, .last = last};
+    SL_TRY(sli_hessian_factor(s->p_hessian, what, err));
     if (iteration > 0)
-        SL_TRY(refit_all(s, report, err));
-    for (int i = s->gated ? 0 : 1; i < 3; i++) {
-        const sli_hessian *h = roles[i] == SL_ROLE_FFN_DOWN ? s->p_hessian : s->x_hessian;
-        sli_sparsegpt_prune(&s->gpt, h, &s->rules[i], sli_layer_rows(s->layer, roles[i]), s->layer->at[roles[i]]);
-    }
-    SL_TRY(update_auxiliaries(s, what, report, err));
+        SL_TRY(refit(s, &report->objective[SLI_SPARSELLM_REFIT], err));
+    for (int i = s->gated ? 0 : 1; i < 3; i++)
+        sli_sparsegpt_prune(&s->gpt, hessian_of(s, i), &s->rules[i], sli_layer_rows(s->layer, roles[i]), s->layer->at[roles[i]]);
+    SL_TRY(follow(s, last, what, report, err));
     norm = norm > 0 ? norm : 1;
     report->output_error /= norm;
-    report->before_refit /= norm;
     for (int i = 0; i < SLI_SPARSELLM_STEPS; i++)
         report->objective[i] /= norm;
+    report->before_refit = before;
     return SL_OK;
 }
 
 sl_status sli_sparsellm_run(sli_sparsellm *s, const char *what, sl_error *err)
 {
-    double norm, least = INFINITY;
+    double norm, least = INFINITY, before = 0;
     SL_TRY(begin(s, &norm, err));
     for (uint32_t i = 0; i < SLI_SPARSELLM_ITERATIONS; i++) {
         sli_sparsellm_report report;
-        SL_TRY(iterate(s, i, norm, what, &report, err));
+        SL_TRY(iterate(s, i, norm, before, what, &report, err));
+        before = report.objective[SLI_SPARSELLM_S];
         if (!isfinite(report.output_error))
             return sl_fail(err, SL_INTERNAL, "%s: SparseLLM's iteration %u is not finite", what, i + 1);
         if (report.output_error < least) {

@@ -14,7 +14,8 @@
  * damping is added), so that none of these updates can raise the objective; only pruning can. The first iteration is SparseGPT. What is kept of all iterations
  * is the one whose true output, act(X Wg') (X Wu') Wd' or relu(X Wu' + b) Wd', is nearest to Y: so the result is never worse there than SparseGPT's.
  *
- * Rows are worked on in tiles; what belongs to them lies in spools.  Threads: one owner, with the crew's and the library's threads. */
+ * Rows are worked on in tiles, once after each pruning: what the next refit needs of a tile (rests of the targets times inputs, and p's Hessian) is
+ * summed while it is in hand. What belongs to rows lies in spools.  Threads: one owner, with the crew's and the library's threads. */
 #ifndef SL_OFFLOAD_PRUNE_SPARSELLM_H
 #define SL_OFFLOAD_PRUNE_SPARSELLM_H
 
@@ -38,8 +39,9 @@ typedef enum sli_sparsellm_step {
 typedef struct sli_sparsellm_report {
     uint32_t iteration;
     bool gated;
-    double before_refit;
-    double objective[SLI_SPARSELLM_STEPS]; /* after the step */
+    bool last;                             /* p, z and s stay as they are: there is no refit after it that they could serve */
+    double before_refit;                   /* where the last iteration ended; 0 in the first */
+    double objective[SLI_SPARSELLM_STEPS]; /* after the step; those of p, z and s 0 in the last iteration */
     double output_error;                   /* of the true output, after pruning */
 } sli_sparsellm_report;
 
@@ -66,7 +68,7 @@ typedef struct sli_sparsellm {
     size_t arena_bytes;
     float *x, *y, *r, *t;                                         /* tiles [TILE][d] */
     float *s, *z, *p, *mg, *mu, *q;                               /* tiles [TILE][ff]; s and mg NULL without a gate */
-    float *sum;                                                   /* [ff][d] of a refit */
+    float *sums[3];                                               /* [ff][d] each: a target's rest times its inputs; of the gate as best */
     float *inverse;                                               /* [d][d] */
     float *best[3];                                               /* [ff][d] each; of the gate NULL where there is none */
     double *partial;                                              /* [threads][8] */
