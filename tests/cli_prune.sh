@@ -51,7 +51,7 @@ works "one threshold for all layers" "$SLUICE" prune -m in.gguf -o global.gguf -
 if grep -Eq '^density by layer \(0-1\): 0\.[0-9]{3} 0\.[0-9]{3}$' "$TMP/err"; then ok "says what each layer kept"; else not_ok "says what each layer kept" "$(cat "$TMP/err")"; fi
 "$SLUICE" synth --shape tiny-opt --type F16 -o opt.gguf 2>/dev/null
 works "feed-forwards without a gate are pruned" "$SLUICE" prune -m opt.gguf -o opt-half.gguf -f text --method sparsellm --density 0.5 --tokens 1024
-if grep -q 'iteration 4: objective .*, z [0-9.]*; output' "$TMP/err"; then ok "tell their objective, which has no s"; else not_ok "tell their objective, which has no s" "$(cat "$TMP/err")"; fi
+if grep -q 'iteration 3: objective .*, z [0-9.]*; output' "$TMP/err"; then ok "tell their objective, which has no s"; else not_ok "tell their objective, which has no s" "$(cat "$TMP/err")"; fi
 works "and run" "$SLUICE" run -m opt-half.gguf -p x -n 2 --temp 0
 works "neurons are taken out" "$SLUICE" prune -m in.gguf -o fewer.gguf -f text --method sparsegpt --neurons 0.5 --tokens 1024
 works "what has fewer neurons runs" "$SLUICE" run -m fewer.gguf -p x -n 2 --temp 0
@@ -86,6 +86,11 @@ fails "activations that are no numbers are refused, and the layer is named" 1 'l
 pid=$!
 n=0
 while [ ! -s killed.gguf.partial.layers ] && [ $n -lt 3000 ] && kill -0 $pid 2>/dev/null; do sleep 0.02; n=$((n + 1)); done
+kill -STOP $pid 2>/dev/null
+if [ ! -e killed.gguf ]; then
+    fails "a second run to the same output is refused" 1 'killed.gguf.partial: another process is writing it' "$SLUICE" prune -m in.gguf -o killed.gguf -f text --method sparsellm --density 0.5 --tokens 2048
+    [ -s killed.gguf.partial.layers ] && ok "and takes nothing from the first" || not_ok "and takes nothing from the first"
+fi
 kill -9 $pid 2>/dev/null
 wait $pid 2>/dev/null
 if [ -e killed.gguf ]; then
