@@ -44,8 +44,7 @@ static void describe_early_exit(const sl_engine *e, sl_engine_info *out)
     out->exit_probes = x->exits.probe_count;
     out->exit_first = (uint32_t)x->exits.probes[0] + 1;
     out->exit_shortlist = x->exits.shortlist_count;
-    for (uint32_t u = x->layer_begin != NULL ? x->layer_begin[out->exit_first] : e->units.body_count; u < e->units.body_count; u++)
-        out->exit_streamed_bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+    out->exit_streamed_bytes = sli_early_exit_streamed(e);
 }
 
 void sl_engine_describe(const sl_engine *e, sl_engine_info *out)

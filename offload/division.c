@@ -1,5 +1,6 @@
 /* offload/division.c: see placement.h. */
 #include "offload/division.h"
+#include "offload/early_exit.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -99,6 +100,18 @@ static void add_bundles(const sl_engine *e, sli_division *out)
     b->cached_share = neurons > 0 ? (double)slots / (double)neurons : 0;
 }
 
+static void add_exits(const sl_engine *e, sli_division *out)
+{
+    const sli_exits *x = &e->early->exits;
+    const sli_part_division *head = &out->part[SLI_PART_HEAD];
+    sli_exit_division *exits = &out->exits;
+    exits->layers_mean = (double)e->early->point.layers_mean;
+    for (uint32_t i = 0; i < x->probe_count; i++)
+        exits->probes += x->probes[i] + 1 <= exits->layers_mean;
+    exits->probe_bytes = x->shortlist_count > 0 ? head->bytes * x->shortlist_count / e->model->vocab : head->bytes;
+    exits->streamed_bytes = sli_early_exit_streamed(e);
+}
+
 static uint64_t vector_bytes(const sl_engine *e)
 {
     uint64_t bytes = 0;
@@ -157,6 +170,8 @@ void sli_division_of(const sl_engine *e, sli_division *out)
     add_embedding(e, out);
     if (e->bundle_alignment > 0)
         add_bundles(e, out);
+    if (e->early != NULL)
+        add_exits(e, out);
     out->vector_bytes = vector_bytes(e);
     out->kv_position_bytes = kv_position_bytes(e);
     out->draft_share = (double)e->price.draft_neurons / ((double)m->layers * m->ff);

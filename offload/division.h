@@ -28,10 +28,19 @@ typedef struct sli_bundle_division {
     double cached_share; /* of them, the cache holds */
 } sli_bundle_division;
 
+/* Tokens that leave the layers early, on the text that was held out. */
+typedef struct sli_exit_division {
+    double layers_mean;      /* 0: they do not */
+    uint32_t probes;         /* that stand in front of the layer that they take last, in the mean */
+    uint64_t probe_bytes;    /* of the head, that one looks at */
+    uint64_t streamed_bytes; /* for layers behind the first probe */
+} sli_exit_division;
+
 typedef struct sli_division {
     sli_part_division part[SLI_PART_COUNT];
     bool packed;
     sli_bundle_division bundles;
+    sli_exit_division exits;
     uint64_t vector_bytes;  /* norms and biases */
     uint64_t request_bytes; /* the usual read of a dense pass */
     uint32_t io_alignment;  /* to which it is widened */

@@ -130,16 +130,22 @@ static sl_status read_rows(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
-static void find_layers(sl_engine *e)
+/* Of this layer, or of the first behind it that has any; else the head's. */
+static sl_unit_id first_unit_from(const sl_engine *e, uint32_t layer)
 {
-    sl_unit_id *begin = e->early->layer_begin;
-    begin[e->model->layers] = e->units.body_count;
-    for (uint32_t layer = e->model->layers; layer-- > 0;) {
-        begin[layer] = begin[layer + 1];
-        for (uint32_t op = e->units.layer_ops; op-- > 0;)
+    for (; layer < e->model->layers; layer++)
+        for (uint32_t op = 0; op < e->units.layer_ops; op++)
             if (sli_units_layer(&e->units, layer, op)->unit_count > 0)
-                begin[layer] = sli_units_layer(&e->units, layer, op)->first_unit;
-    }
+                return sli_units_layer(&e->units, layer, op)->first_unit;
+    return e->units.body_count;
+}
+
+uint64_t sli_early_exit_streamed(const sl_engine *e)
+{
+    uint64_t bytes = 0;
+    for (sl_unit_id u = first_unit_from(e, (uint32_t)e->early->exits.probes[0] + 1); u < e->units.body_count; u++)
+        bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+    return bytes;
 }
 
 sl_status sli_early_exit_open(sl_engine *e, sl_error *err)
@@ -155,7 +161,8 @@ sl_status sli_early_exit_open(sl_engine *e, sl_error *err)
     x->logits = malloc((count + 1) * sizeof *x->logits);
     if (x->layer_begin == NULL || x->waiting == NULL || x->rows == NULL || x->row_at == NULL || x->logits == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for early exits");
-    find_layers(e);
+    for (uint32_t layer = 0; layer <= e->model->layers; layer++)
+        x->layer_begin[layer] = first_unit_from(e, layer);
     return read_rows(e, err);
 }
 

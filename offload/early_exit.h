@@ -41,6 +41,8 @@ struct sli_early_exit {
 /* Reads what the file holds and checks it against the options, before anything is priced. */
 SL_MUST_USE sl_status sli_early_exit_choose(sl_engine *engine, sl_error *err);
 uint64_t sli_early_exit_bytes(const sl_engine *engine); /* that it holds, once open */
+/* What a pass reads for layers behind the first probe, once priced: all that can be left out. */
+uint64_t sli_early_exit_streamed(const sl_engine *engine);
 /* When the pager and its units are there. */
 SL_MUST_USE sl_status sli_early_exit_open(sl_engine *engine, sl_error *err);
 void sli_early_exit_close(sl_engine *engine);

@@ -316,6 +316,36 @@ static void predict_drafted(const planner *p, sli_plan *out)
     count_dense_bytes(p, 1 / out->advance, out);
 }
 
+static void leave_out(sli_plan *out, sli_part part, double bytes)
+{
+    out->part_read_bytes[part] -= bytes;
+    out->left_out_bytes += bytes;
+}
+
+/* A token takes a share of the layers, and of those that it leaves out the next one to go deeper computes its row beside its own: another row of a pass
+ * that reads them anyway. */
+static void predict_leaving(const planner *p, sli_plan *out)
+{
+    const sli_exit_division *x = &p->at->exits;
+    cost c = {0};
+    double taken = x->layers_mean / p->at->layers, read[SLI_PART_COUNT] = {0}, all = dense_read_bytes(p, read);
+    const sli_part_division *attention = &p->at->part[SLI_PART_ATTENTION], *ffn = &p->at->part[SLI_PART_FFN];
+    double streamed = read[SLI_PART_ATTENTION] + read[SLI_PART_FFN];
+    double left = smaller((1 - taken) * ((double)attention->bytes + (double)ffn->bytes), streamed);
+    count_dense_bytes(p, 1, out);
+    for (int part = SLI_PART_ATTENTION; part <= SLI_PART_FFN && streamed > 0; part++)
+        leave_out(out, (sli_part)part, left * read[part] / streamed);
+    add_part(p, attention, taken, 1, 1, &c);
+    add_part(p, ffn, taken, 1, shorter_than(p), &c);
+    double head = (double)p->at->part[SLI_PART_HEAD].bytes, probed = x->probes * (double)x->probe_bytes;
+    add_part(p, &p->at->part[SLI_PART_HEAD], 1 + over(probed, head), 1, 1, &c);
+    add_rest(p, 1 + over(probed, head), &c);
+    c.link_s = over(all - left, link_Bps(p, (double)p->at->request_bytes, DENSE_DEPTH));
+    out->advance = 1;
+    out->token_s = seconds_of(&c);
+    add_cost(&c, 1, out);
+}
+
 static void predict_plain(const planner *p, sli_plan *out)
 {
     out->advance = 1;
@@ -368,6 +398,8 @@ void sli_plan_predict(const sli_division *placement, const sli_bundle_trial *tri
     memset(out, 0, sizeof *out);
     if (work->drafter != SLI_PLAN_NO_DRAFTS && work->drafted > 0)
         predict_drafted(&p, out);
+    else if (work->leave)
+        predict_leaving(&p, out);
     else
         predict_plain(&p, out);
     out->kv_bytes = kv_read_bytes(&p);

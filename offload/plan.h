@@ -5,6 +5,7 @@
  *                       reading for the next pass
  *   a sparse row        per layer: what is read ahead runs beside the attention, what is late is waited for, then the set is computed
  *   drafts and a check  [N * draft + the check's pass] / mean advance
+ *   leaving early       a dense pass over the layers that tokens take in the mean, and the probes; those left out are the last ones, which stream
  *
  * Threads: pure. */
 #ifndef SL_OFFLOAD_PLAN_H
@@ -24,6 +25,7 @@ typedef struct sli_plan_work {
     double link_Bps;  /* reads are held to this; 0: they are not */
     const char *engine;
     uint32_t depth; /* reads in flight; 0: the engine's */
+    bool leave;     /* by the placement's exits; without drafts */
 } sli_plan_work;
 
 typedef enum sli_plan_limit { SLI_LIMITED_BY_DISK, SLI_LIMITED_BY_MEMORY, SLI_LIMITED_BY_COMPUTE } sli_plan_limit;
@@ -43,6 +45,7 @@ typedef struct sli_plan {
     double advance;      /* mean; 1 without drafts */
     bool advance_assumed;
     double draft_s, check_s; /* of one token; of one pass */
+    double left_out_bytes;   /* by tokens that leave early, of a token */
 } sli_plan;
 
 /* `trial` is NULL where sparse rows fetch nothing. */

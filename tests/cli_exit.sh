@@ -26,6 +26,13 @@ refuses "drafts of a length that is chosen are refused" 'draft auto.*1 to 7' -m 
 refuses "longer drafts are refused" 'draft 8.*1 to 7' -m "$SMALL" --early-exit gap --draft 8
 refuses "trees are refused" 'no --tree' -m "$SMALL" --early-exit gap --draft 3 --tree 2
 
+for command in chat plan; do
+    fails "$command takes the flag, and says what a stock file lacks" 2 'holds no exit classifiers.*calibrate' "$SLUICE" $command -m "$SMALL" --early-exit svm </dev/null
+done
+"$SLUICE" bench -m "$SMALL" --early-exit off,gap --exit-agreement 0.9 -p 0 -n 1 -r 1 -o csv >rows 2>err
+[ "$(grep -c '"","off","",' rows)" -eq 1 ] && [ "$(grep -c '"gap","0.9' rows)" -eq 1 ] && ok "bench sweeps it, and the agreement only where it means something" || not_ok "bench sweeps it, and the agreement only where it means something" "$(cat rows err)"
+fails "what early exit drafts is not predicted" 2 'draft 4: what early exit drafts is not predicted' "$SLUICE" plan -m "$SMALL" --early-exit gap --draft 4
+
 # ---------------------------------------------------------------- calibrating
 
 if ! PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -q libopenblas.so.0; then

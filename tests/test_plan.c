@@ -177,6 +177,25 @@ static void a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_wi
     assert_float_equal(plan.read_bytes, ffn / 2 / advance, 1e6); /* dense decoding in that memory reads this for each token: 0.065 of it */
 }
 
+static void layers_that_tokens_leave_out_are_not_read_and_probes_cost_time(void **state)
+{
+    (void)state;
+    sli_machine machine = usual_machine();
+    sli_division p = usual_placement(2e9);
+    sli_plan all = predict(&p, &machine, (sli_plan_work){.link_Bps = 1e9});
+    p.exits = (sli_exit_division){.layers_mean = 24, .probes = 4, .probe_bytes = 10 * MIB, .streamed_bytes = GIB};
+    sli_plan early = predict(&p, &machine, (sli_plan_work){.link_Bps = 1e9, .leave = true});
+    assert_float_equal(early.left_out_bytes, 0.2 * 0.95 * 4e9, 1e3); /* a fifth of the layers: the last ones, of which none stays */
+    assert_float_equal(all.read_bytes - early.read_bytes, early.left_out_bytes, 1e3);
+    assert_true(early.token_s < all.token_s);
+    p.exits.probe_bytes *= 10;
+    assert_true(predict(&p, &machine, (sli_plan_work){.link_Bps = 1e9, .leave = true}).memory_s > early.memory_s);
+    p.exits.layers_mean = 1; /* no more is left out than is read */
+    assert_float_equal(predict(&p, &machine, (sli_plan_work){.link_Bps = 1e9, .leave = true}).left_out_bytes, 0.95 * 2e9, 1e3);
+    p.exits.layers_mean = 24;
+    assert_float_equal(predict(&p, &machine, (sli_plan_work){.link_Bps = 1e9}).read_bytes, all.read_bytes, 1); /* unless they do leave */
+}
+
 static void typical_figures_give_a_wider_range_than_measured_ones(void **state)
 {
     (void)state;
@@ -469,6 +488,7 @@ int main(void)
         cmocka_unit_test(a_throttle_bounds_the_disk_and_stands_for_one_that_is_not_known),
         cmocka_unit_test(drafts_and_their_check_are_shared_by_the_tokens_that_they_give),
         cmocka_unit_test(a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_with_its_set_in_memory),
+        cmocka_unit_test(layers_that_tokens_leave_out_are_not_read_and_probes_cost_time),
         cmocka_unit_test(typical_figures_give_a_wider_range_than_measured_ones),
         cmocka_unit_test(rates_between_two_figures_lie_on_the_line_between),
         cmocka_unit_test(presets_have_all_figures_and_names_of_their_own),

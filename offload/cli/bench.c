@@ -89,6 +89,10 @@ static bool sparq(const cli_args *a)
 {
     return a->sparq_k > 0;
 }
+static bool leaves_early(const cli_args *a)
+{
+    return a->early_exit != NULL && strcmp(a->early_exit, "off") != 0;
+}
 static bool best_tree(const cli_args *a)
 {
     return a->tree != NULL && strcmp(a->tree, "best") == 0;
@@ -105,6 +109,7 @@ static const struct {
                  {"--sparq-r", "--sparq-k", 1, sparq},
                  {"--sparq-local", "--sparq-k", 1, sparq},
                  {"--sparq-reallocate", "--sparq-k", 1, sparq},
+                 {"--exit-agreement", "--early-exit svm, crf or gap", 1, leaves_early},
                  {"--drafter", "--draft auto or --draft N", 1, drafts},
                  {"--accept", "--draft auto or --draft N", 1, drafts},
                  {"--least-chance", "--draft auto or --draft N", 1, drafts},

@@ -113,6 +113,8 @@ static void put_settings(const cli_args *a, json_t *row)
     json_object_set_new(row, "tau", a->tau >= 0 ? json_real(a->tau) : json_null());
     json_object_set_new(row, "sparq_k", given_count(a->sparq_k));
     json_object_set_new(row, "sparq_r", given_count(a->sparq_r));
+    json_object_set_new(row, "early_exit", text_or(a->early_exit, "off"));
+    json_object_set_new(row, "exit_agreement", a->exit_agreement > 0 ? json_real(a->exit_agreement) : json_null());
 }
 
 /* What a test is measured to be; a row has null where it says nothing. Over several rounds some are means, the others are the first one's. */
@@ -138,6 +140,8 @@ static const struct {
     {"neurons_resident", false},
     {"neurons_read", false},
     {"advance_mean", false},
+    {"layers_mean", false},
+    {"left_out_bytes_per_token", false},
     {"others_share", true},
     {"peer_ratio_median", false},
     {"peer_ratio_min", false},

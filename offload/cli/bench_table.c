@@ -77,6 +77,8 @@ static const field fields[] = {
     {"tau", FRACTION},
     {"sparq_k", WHOLE},
     {"sparq_r", WHOLE},
+    {"early_exit", WORDS},
+    {"exit_agreement", FRACTION},
     {"load_s", FRACTION},
     {"total_s", FRACTION},
     {"compute_s", FRACTION},
@@ -95,6 +97,8 @@ static const field fields[] = {
     {"neurons_resident", FRACTION},
     {"neurons_read", FRACTION},
     {"advance_mean", FRACTION},
+    {"layers_mean", FRACTION},
+    {"left_out_bytes_per_token", FRACTION},
     {"others_share", FRACTION},
     {"peer_ratio_median", FRACTION},
     {"peer_ratio_min", FRACTION},
@@ -156,6 +160,8 @@ static const column swept[] = {{"-b", "n_batch", 7},
                                {"--tau", "tau", 5},
                                {"--sparq-k", "sparq_k", 7},
                                {"--sparq-r", "sparq_r", 7},
+                               {"--early-exit", "early_exit", -10},
+                               {"--exit-agreement", "exit_agreement", 14},
                                {"--isa", "isa", -6},
                                {"--io-engine", "io_engine", -9},
                                {"--io-depth", "io_depth", 8},
@@ -231,6 +237,8 @@ static void cell_text(const json_t *row, const column *c, char out[64])
         snprintf(out, 64, "%.2f (%.2f..%.2f)", value, number_of(row, "peer_ratio_min"), number_of(row, "peer_ratio_max"));
     else if (strcmp(c->key, "tokens_per_s_limit") == 0 || strcmp(c->key, "density") == 0 || strcmp(c->key, "tau") == 0)
         snprintf(out, 64, "%.2f", value);
+    else if (strcmp(c->key, "exit_agreement") == 0)
+        snprintf(out, 64, "%.4g", value);
     else
         value_text(row, c->key, out, 64);
 }

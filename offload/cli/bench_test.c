@@ -22,6 +22,8 @@ typedef struct measured { /* differences of the engine's counters, summed over r
     double total_s, compute_s, wait_s;
     uint64_t bytes, requests, needed, resident, read;
     uint64_t checks, accepted;
+    uint64_t walked, layers; /* tokens that could leave early, and what they took */
+    int64_t left_out_bytes;
 } measured;
 
 typedef struct bench_test {
@@ -70,9 +72,10 @@ static sl_status make_tokens(bench_test *t, sl_error *err)
     t->tokens = malloc(count * sizeof *t->tokens);
     if (t->tokens == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for %zu tokens", count);
-    if (t->c->decode > 0 && t->run.drafting.tokens != 0 && t->c->args.file == NULL)
+    if (t->c->decode > 0 && (t->run.drafting.tokens != 0 || strcmp(info.early_exit, "off") != 0) && t->c->args.file == NULL)
         cli_note(t->run.warnings,
-                 "drafts of a text that begins with random tokens say little of real ones: -f TEXT gives a text to begin with");
+                 "drafts and early exits of a text that begins with random tokens say little of real ones: -f TEXT gives a "
+                 "text to begin with");
     return t->c->args.file != NULL ? text_tokens(t, count, err) : random_tokens(t, count, &info);
 }
 
@@ -122,6 +125,10 @@ static void count(bench_test *t, double seconds)
     m->needed += now.neurons_needed - t->before.neurons_needed;
     m->resident += now.neurons_resident - t->before.neurons_resident;
     m->read += now.neurons_read - t->before.neurons_read;
+    const sl_early_exit_stats *x = &now.early_exit, *had = &t->before.early_exit;
+    m->walked += x->tokens - x->given_up - (had->tokens - had->given_up);
+    m->layers += x->layers - had->layers;
+    m->left_out_bytes += (int64_t)(x->bytes_left_out - had->bytes_left_out) - (int64_t)(x->bytes_made_up - had->bytes_made_up);
 }
 
 static sl_status evaluate(bench_test *t, size_t from, size_t count_, double *seconds, sl_error *err)
@@ -248,6 +255,8 @@ static void put_engine(bench_test *t)
     put_real(row, "density", info.density);
     if (strcmp(info.sparsity, "off") != 0)
         json_object_set_new(row, "predictor", json_string(info.predictor));
+    if (strcmp(info.early_exit, "off") != 0)
+        put_real(row, "exit_agreement", info.exit_agreement);
 }
 
 static void put_measured(bench_test *t)
@@ -270,6 +279,10 @@ static void put_measured(bench_test *t)
     }
     if (m->checks > 0)
         put_real(row, "advance_mean", (double)(m->checks + m->accepted) / (double)m->checks);
+    if (m->walked > 0) {
+        put_real(row, "layers_mean", (double)m->layers / (double)m->walked);
+        put_real(row, "left_out_bytes_per_token", (double)m->left_out_bytes / tokens);
+    }
     if (t->breakdown != NULL)
         json_object_set_new(row, "breakdown", cli_bench_breakdown(t->breakdown));
 }

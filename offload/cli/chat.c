@@ -37,6 +37,7 @@ static sl_status open_all(cli_chat *c, sl_error *err)
     options.session_file = s->args->session != NULL;
     SL_TRY(sl_engine_open(&options, &s->engine, err));
     SL_TRY(cli_settle_drafting(s, err));
+    cli_settle_exit(s);
     SL_TRY(try_template(c, err));
     SL_TRY(sl_session_open(s->engine, &s->session, err));
     if (s->args->verbose)
@@ -152,6 +153,7 @@ static int end_conversation(cli_chat *c, int result)
     if (c->run.kept.file != NULL && c->unsaved && cli_chat_save_session(c, &err) != SL_OK)
         result = cli_fail(&c->args, &err);
     cli_print_sparq(c->run.engine);
+    cli_print_early_exit(c->run.engine);
     cli_print_session(&c->run);
     return result;
 }

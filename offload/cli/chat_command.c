@@ -67,6 +67,7 @@ static sl_status print_stats(cli_chat *c, char *operands, sl_error *err)
     fprintf(stderr, "disk     %s read in %llu passes over the weights\n", read, (unsigned long long)stats.passes);
     cli_print_sparq(c->run.engine);
     cli_print_kv(c->run.engine);
+    cli_print_early_exit(c->run.engine);
     cli_print_session(&c->run);
     return SL_OK;
 }

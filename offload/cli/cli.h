@@ -100,6 +100,9 @@ void cli_note(json_t *warnings, const char *line);
 /* --early-exit as the flags say, and what drafts make of it. */
 SL_MUST_USE sl_status cli_exit_options(const cli_args *args, sl_engine_options *out, sl_error *err);
 SL_MUST_USE sl_status cli_exit_drafting(const cli_args *args, sl_engine_options *options, const sl_drafting *drafting, sl_error *err);
+/* Whether nothing would be gained by leaving early, with the reason for people. Its layers, agreement and streamed bytes are what counts. */
+#define CLI_EXIT_LINE 240
+bool cli_exit_is_left_off(const sl_engine_info *info, char line[CLI_EXIT_LINE]);
 /* Drafting as the flags say; what the engine has to know of it goes into `options`, whose sparsity is set. */
 SL_MUST_USE sl_status cli_drafting_options(const cli_args *args, sl_engine_options *options, sl_drafting *out, sl_error *err);
 

@@ -41,25 +41,49 @@ sl_status cli_exit_drafting(const cli_args *a, sl_engine_options *options, const
 
 /* ---- whether it is worth it ---- */
 
+bool cli_exit_is_left_off(const sl_engine_info *info, char line[CLI_EXIT_LINE])
+{
+    line[0] = '\0';
+    if (info->exit_streamed_bytes == 0)
+        snprintf(line, CLI_EXIT_LINE,
+                 "early exit is left off: all layers are in memory, so that nothing would be read less, and probes cost time");
+    else if (info->layers - info->exit_held_layers < LEAST_GAIN * info->layers)
+        snprintf(
+            line, CLI_EXIT_LINE,
+            "early exit is left off: with an agreement of %g, tokens of the text held out took %.2f of %u layers by %s, and probes cost "
+            "time",
+            info->exit_agreement, info->exit_held_layers, info->layers, info->early_exit);
+    return line[0] != '\0';
+}
+
 void cli_settle_exit(cli_run_state *s)
 {
     sl_engine_info info;
-    char line[240] = "";
+    char line[CLI_EXIT_LINE];
     sl_engine_describe(s->engine, &info);
     if (strcmp(info.early_exit, "off") == 0 || s->drafting.tokens != 0)
         return;
-    if (info.exit_streamed_bytes == 0)
-        snprintf(line, sizeof line,
-                 "early exit is left off: all layers are in memory, so that nothing would be read less, and probes cost time");
-    else if (info.layers - info.exit_held_layers < LEAST_GAIN * info.layers)
-        snprintf(
-            line, sizeof line,
-            "early exit is left off: with an agreement of %g, tokens of the text held out took %.2f of %u layers by %s, and probes cost "
-            "time",
-            info.exit_agreement, info.exit_held_layers, info.layers, info.early_exit);
-    s->all_layers = line[0] != '\0';
+    s->all_layers = cli_exit_is_left_off(&info, line);
     if (s->all_layers)
         cli_note(s->warnings, line);
+}
+
+void cli_judge_exit_drafts(cli_run_state *s)
+{
+    sl_engine_info info;
+    char line[CLI_EXIT_LINE], read[24], plain[24];
+    sl_engine_describe(s->engine, &info);
+    if (strcmp(info.early_exit, "off") == 0 || s->drafting.tokens == 0 || s->result.drafts.checks == 0)
+        return;
+    double token = (double)s->result.decode_bytes_read / (double)s->result.decode_tokens;
+    if (token <= (double)info.streamed_bytes)
+        return;
+    sl_format_size((uint64_t)token, read);
+    sl_format_size(info.streamed_bytes, plain);
+    snprintf(line, sizeof line,
+             "drafts by early exit read %s for a token here, plain decoding %s: it is the same text, and without --early-exit less is read",
+             read, plain);
+    cli_note(s->warnings, line);
 }
 
 /* ---- reports ---- */

@@ -81,6 +81,15 @@ static bool model_drafts(const cli_plan_state *s)
            (s->drafting.drafter == SL_DRAFTER_AUTO && s->options.sparsity != SL_SPARSITY_OFF);
 }
 
+/* Whether run lets tokens leave early with this placement: see cli_settle_exit. */
+static bool leaves(const cli_plan_state *s, const sli_division *at)
+{
+    char why[CLI_EXIT_LINE];
+    sl_engine_info info = s->info;
+    info.exit_streamed_bytes = at->exits.streamed_bytes;
+    return at->exits.layers_mean > 0 && !cli_exit_is_left_off(&info, why);
+}
+
 /* What run makes of its flags for this placement: see cli_settle_drafting. */
 static sli_plan_work work_of(const cli_plan_state *s, const sli_division *at)
 {
@@ -93,6 +102,7 @@ static sli_plan_work work_of(const cli_plan_state *s, const sli_division *at)
     for (int i = SLI_PART_ATTENTION; i < SLI_PART_COUNT; i++)
         streamed += at->part[i].bytes - at->part[i].resident_bytes;
     bool unasked = a->draft == NULL && a->tree == NULL;
+    w.leave = leaves(s, at);
     if (s->drafting.tokens == 0 || at->draft_max == 0 || (unasked && streamed == 0))
         return w;
     w.drafter = model_drafts(s) ? SLI_PLAN_MODEL : SLI_PLAN_LOOKUP;
@@ -111,6 +121,7 @@ static sl_status predict(const cli_plan_state *s, const sli_machine *machine, cl
     sli_plan_predict(&row->at, trial, machine, &work, &row->plan);
     row->drafter = work.drafter;
     row->drafted = work.drafted;
+    row->left_off = row->at.exits.layers_mean > 0 && !work.leave;
     /* Lengths that follow measured times do not stay with one that is slower than a shorter one, or none. */
     for (uint32_t n = 0; s->drafting.tokens == SL_DRAFT_AUTO && work.drafter != SLI_PLAN_NO_DRAFTS && n < row->drafted; n++) {
         sli_plan_work shorter = work;
@@ -207,6 +218,10 @@ static sl_status open_engine(cli_plan_state *s, sl_error *err)
     SL_TRY(cli_drafting_options(s->args, &s->options, &s->drafting, err));
     if (s->args->advance > 0 && s->drafting.tokens == 0)
         return sl_fail(err, SL_INVALID, "--advance has no meaning without drafts: --draft N");
+    if (s->options.early_exit != SL_EARLY_EXIT_OFF && s->drafting.tokens != 0)
+        return sl_fail(err, SL_INVALID,
+                       "--draft %s: what early exit drafts is not predicted, only tokens that leave as the text (--draft 0)",
+                       s->args->draft);
     s->options.plan_only = true;
     s->options.note = NULL; /* what it says of ANY_BUDGET says nothing */
     s->options.ram_budget_bytes = ANY_BUDGET;

@@ -89,6 +89,20 @@ static void print_speed(const cli_plan_row *row)
                100 * p->cached_share);
 }
 
+static void print_exits(const cli_plan_state *s, const cli_plan_row *row)
+{
+    char left[24];
+    if (row->at.exits.layers_mean <= 0)
+        return;
+    sl_format_size((uint64_t)row->plan.left_out_bytes, left);
+    printf("early   by %s, agreement %.4g: %.2f of %u layers a token on the text held out; ", s->info.early_exit, s->info.exit_agreement,
+           row->at.exits.layers_mean, row->at.layers);
+    if (row->left_off)
+        printf("nothing is gained here, and run leaves it off\n");
+    else
+        printf("%s a token not read, %u probes of %.2f MiB\n", left, row->at.exits.probes, (double)row->at.exits.probe_bytes / (1 << 20));
+}
+
 static void print_change(const char *what, double with, double without)
 {
     if (with > 0)
@@ -118,6 +132,10 @@ static void print_command(const cli_plan_state *s, uint64_t budget_bytes)
         printf(" -t %lld", (long long)a->threads);
     if (a->sparsity != NULL)
         printf(" --sparsity %s --density %.3g", a->sparsity, s->info.density);
+    if (a->early_exit != NULL)
+        printf(" --early-exit %s", a->early_exit);
+    if (a->exit_agreement > 0)
+        printf(" --exit-agreement %g", a->exit_agreement);
     if (a->draft != NULL)
         printf(" --draft %s%s%s", a->draft, a->drafter != NULL ? " --drafter " : "", a->drafter != NULL ? a->drafter : "");
     printf(" -p TEXT\n");
@@ -132,6 +150,7 @@ static void print_one(const cli_plan_state *s)
     sl_format_size(s->budget_min_bytes, least);
     print_places(row);
     print_speed(row);
+    print_exits(s, row);
     printf("memory  peak %s of the %s budget with a full context; %s is the smallest budget that works\n", peak, budget, least);
     print_changes(row);
     print_command(s, row->budget_bytes);
@@ -214,13 +233,22 @@ static json_t *json_drafts(const cli_plan_row *row)
                      row->plan.check_s);
 }
 
+static json_t *json_exits(const cli_plan_state *s, const cli_plan_row *row)
+{
+    if (row->at.exits.layers_mean <= 0)
+        return json_null();
+    return json_pack("{s:s, s:f, s:f, s:i, s:b, s:i, s:f}", "by", s->info.early_exit, "agreement_asked", s->info.exit_agreement,
+                     "held_layers_mean", row->at.exits.layers_mean, "layers", (int)row->at.layers, "left_off", (int)row->left_off, "probes",
+                     (int)row->at.exits.probes, "bytes_left_out", row->plan.left_out_bytes);
+}
+
 static json_t *json_row(const cli_plan_state *s, const cli_plan_row *row)
 {
     if (!row->fits)
         return json_pack("{s:I, s:b}", "ram_budget_bytes", (json_int_t)row->budget_bytes, "fits", 0);
-    json_t *value = json_pack("{s:I, s:b, s:o, s:o, s:o, s:i}", "ram_budget_bytes", (json_int_t)row->budget_bytes, "fits", 1, "predicted",
-                              json_predicted(row), "placement", json_placement(row), "drafts", json_drafts(row), "batch",
-                              (int)row->at.batch);
+    json_t *value = json_pack("{s:I, s:b, s:o, s:o, s:o, s:o, s:i}", "ram_budget_bytes", (json_int_t)row->budget_bytes, "fits", 1,
+                              "predicted", json_predicted(row), "placement", json_placement(row), "drafts", json_drafts(row), "early_exit",
+                              json_exits(s, row), "batch", (int)row->at.batch);
     if (row->at.bundles.layers > 0)
         json_object_set_new(value, "sets",
                             json_pack("{s:f, s:f}", "kept_share", row->at.bundles.kept_share, "found_share", row->plan.cached_share));

@@ -24,6 +24,7 @@ typedef struct cli_plan_row {
     sli_plan plan;
     sli_plan_drafter drafter;
     uint32_t drafted;
+    bool left_off; /* early exit, as run leaves it off */
     cli_plan_changes changes;
 } cli_plan_row;
 

@@ -324,6 +324,7 @@ int cli_run(const cli_args *args)
     } else {
         status = generate(&s, &err);
         cli_catch_interrupt(NULL);
+        cli_judge_exit_drafts(&s);
         result = cli_write_observed(args, s.engine, report(&s, status, &err));
     }
     cli_catch_interrupt(NULL);

@@ -36,6 +36,8 @@ SL_MUST_USE sl_status cli_choose_seed(cli_run_state *s, sl_error *err);
 sl_request cli_request(cli_run_state *s);
 /* Leaves --early-exit off where nothing is gained by it, and says so. */
 void cli_settle_exit(cli_run_state *s);
+/* When drafts by early exit have read more than decoding without them reads: a note. */
+void cli_judge_exit_drafts(cli_run_state *s);
 /* What the opened engine makes of s->drafting. */
 SL_MUST_USE sl_status cli_settle_drafting(cli_run_state *s, sl_error *err);
 json_t *cli_json_drafts(const cli_run_state *s);
