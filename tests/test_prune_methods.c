@@ -335,7 +335,7 @@ static void sparsegpt_gives_what_numpy_gives(void **state)
 /* Without a gate under the very same masks, so that there values alone are compared. */
 static bool check_second_iteration(void *ctx, const sli_sparsellm_report *report)
 {
-    const sli_layer *layer = ctx;
+    const sli_layer *layer = ((sli_sparsellm *)ctx)->layer;
     if (report->iteration != 1)
         return true;
     if (layer->model->gated) {
@@ -349,8 +349,20 @@ static bool check_second_iteration(void *ctx, const sli_sparsellm_report *report
     return true;
 }
 
+/* The first iteration prunes, the next ones nothing: what is measured after those is what their refits were said to reach. */
+static bool check_refit(void *ctx, const sli_sparsellm_report *report)
+{
+    sli_sparsellm *s = ctx;
+    const double *o = report->objective;
+    for (int i = 0; i < 3; i++)
+        s->rules[i].density = 1;
+    assert_true(report->iteration == 0 || o[SLI_SPARSELLM_REFIT] < 0.99 * report->before_refit);
+    assert_true(report->iteration == 0 || fabs(o[SLI_SPARSELLM_PRUNED] - o[SLI_SPARSELLM_REFIT]) <= 1e-4 * o[SLI_SPARSELLM_REFIT]);
+    return true;
+}
+
 /* What SparseLLM's second iteration gives, the first that refits. */
-static void check_sparsellm(bool gated)
+static void run_sparsellm(bool gated, bool (*check)(void *, const sli_sparsellm_report *))
 {
     enum { D = 32, FF = 48, SEEN = 200 };
     arena a = {0};
@@ -385,8 +397,8 @@ static void check_sparsellm(bool gated)
                        .layer = &layer,
                        .x_hessian = &hx,
                        .p_hessian = &hp,
-                       .go_on = check_second_iteration,
-                       .ctx = &layer};
+                       .go_on = check};
+    s.ctx = &s;
     for (int i = 0; i < SLI_SPARSELLM_SPOOLS; i++) {
         uint32_t cols = sli_sparsellm_spool_cols(D, FF, gated, (sli_sparsellm_spool)i);
         if (cols > 0)
@@ -413,7 +425,7 @@ static void sparsellm_s_second_iteration_is_numpy_s(void **state)
     (void)state;
     if (no_blas())
         skip();
-    check_sparsellm(true);
+    run_sparsellm(true, check_second_iteration);
 }
 
 static void sparsellm_s_second_iteration_without_a_gate_is_numpy_s(void **state)
@@ -421,7 +433,16 @@ static void sparsellm_s_second_iteration_without_a_gate_is_numpy_s(void **state)
     (void)state;
     if (no_blas())
         skip();
-    check_sparsellm(false);
+    run_sparsellm(false, check_second_iteration);
+}
+
+static void a_refit_lowers_the_objective_by_what_it_says(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    run_sparsellm(true, check_refit);
+    run_sparsellm(false, check_refit);
 }
 
 /* ---- auxiliaries ---- */
@@ -502,6 +523,7 @@ int main(void)
         cmocka_unit_test(sparsegpt_gives_what_numpy_gives),
         cmocka_unit_test(sparsellm_s_second_iteration_is_numpy_s),
         cmocka_unit_test(sparsellm_s_second_iteration_without_a_gate_is_numpy_s),
+        cmocka_unit_test(a_refit_lowers_the_objective_by_what_it_says),
         cmocka_unit_test(no_update_of_an_auxiliary_raises_the_objective),
         cmocka_unit_test(without_a_gate_the_best_z_is_found_in_both_cases),
     };

@@ -83,14 +83,20 @@ sl_status sli_hessian_factor(sli_hessian *h, const char *what, sl_error *err)
     return sl_fail(err, SL_INTERNAL, "%s: its Hessian cannot be inverted, damped by %g", what, h->damping);
 }
 
-void sli_hessian_solve(const sli_hessian *h, size_t rows, float *g)
+double sli_hessian_solve(const sli_hessian *h, size_t rows, float *g)
 {
+    double gain = 0;
     for (size_t at = 0; at < rows; at += SLI_HESSIAN_SLAB) {
         size_t count = rows - at < SLI_HESSIAN_SLAB ? rows - at : SLI_HESSIAN_SLAB;
         widen(g + at * h->n, count * h->n, h->slab);
         sli_linear_by_upper_double(h->linear, count, h->n, h->at, true, h->slab);
-        sli_linear_by_upper_double(h->linear, count, h->n, h->at, false, h->slab);
         for (size_t i = 0; i < count * h->n; i++)
+            gain += h->slab[i] * h->slab[i];
+        sli_linear_by_upper_double(h->linear, count, h->n, h->at, false, h->slab);
+        for (size_t i = 0; i < count * h->n; i++) {
             g[at * h->n + i] = (float)h->slab[i];
+            gain += h->damping * h->slab[i] * h->slab[i];
+        }
     }
+    return gain;
 }

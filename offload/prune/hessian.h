@@ -37,7 +37,8 @@ void sli_hessian_add(sli_hessian *h, size_t rows, const float *x); /* [rows][n] 
 SL_MUST_USE sl_status sli_hessian_factor(sli_hessian *h, const char *what, sl_error *err);
 /* Takes the diagonal alone, for who needs no factor. SL_FORMAT as above. */
 SL_MUST_USE sl_status sli_hessian_take_diagonal(sli_hessian *h, const char *what, sl_error *err);
-/* g[rows][n] = g (H + damping)^-1 */
-void sli_hessian_solve(const sli_hessian *h, size_t rows, float *g);
+/* g[rows][n] = g (H + damping)^-1. With g a least squares problem's rest times its inputs the result is the step that solves it, held back by the damping;
+ * returned is by how much that step lowers the sum of squares: <g, step> + damping |step|^2. */
+double sli_hessian_solve(const sli_hessian *h, size_t rows, float *g);
 
 #endif

@@ -276,18 +276,6 @@ static double objective_of(const sli_sparsellm *s, uint32_t n)
     return squares(s->r, (size_t)n * s->d) + sli_auxiliary_gap(&a);
 }
 
-static sl_status measure(const sli_sparsellm *s, double *objective, sl_error *err)
-{
-    *objective = 0;
-    for (uint32_t at = 0; at < s->rows; at += SLI_SPARSELLM_TILE) {
-        uint32_t n = tile_rows(s, at);
-        SL_TRY(load_all(s, at, n, err));
-        take_products(s, n);
-        *objective += objective_of(s, n);
-    }
-    return SL_OK;
-}
-
 /* What the pruned matrices really give, act(mg) mu Wd' or relu(mu) Wd', against y. */
 static double true_error(const sli_sparsellm *s, uint32_t n)
 {
@@ -346,14 +334,15 @@ static void copy_weights(const sli_sparsellm *s, bool back)
                (size_t)s->d * s->ff * sizeof(float));
 }
 
-/* W += (targets - X W')' X (H + damping)^-1: the least squares solution, held to where W was by the damping. */
-static sl_status refit(const sli_sparsellm *s, double *objective, sl_error *err)
+/* W += (targets - X W')' X (H + damping)^-1: the least squares solution, held to where W was by the damping. Gives what the objective loses. */
+static double refit(const sli_sparsellm *s)
 {
+    double gain = 0;
     for (int i = s->gated ? 0 : 1; i < 3; i++) {
-        sli_hessian_solve(hessian_of(s, i), sli_layer_rows(s->layer, roles[i]), s->sums[i]);
+        gain += sli_hessian_solve(hessian_of(s, i), sli_layer_rows(s->layer, roles[i]), s->sums[i]);
         s->kernels->add(s->layer->at[roles[i]], s->sums[i], (size_t)s->d * s->ff);
     }
-    return measure(s, objective, err);
+    return gain;
 }
 
 /* `before`: the objective that the last iteration ended with. */
@@ -363,16 +352,16 @@ static sl_status iterate(const sli_sparsellm *s, uint32_t iteration, double norm
     bool last = iteration + 1 == SLI_SPARSELLM_ITERATIONS;
     *report = (sli_sparsellm_report){.iteration = iteration, .gated = s->gated, .last = last};
     SL_TRY(sli_hessian_factor(s->p_hessian, what, err));
-    if (iteration > 0)
-        SL_TRY(refit(s, &report->objective[SLI_SPARSELLM_REFIT], err));
+    norm = norm > 0 ? norm : 1;
+    double gain = iteration > 0 ? refit(s) / norm : 0;
     for (int i = s->gated ? 0 : 1; i < 3; i++)
         sli_sparsegpt_prune(&s->gpt, hessian_of(s, i), &s->rules[i], sli_layer_rows(s->layer, roles[i]), s->layer->at[roles[i]]);
     SL_TRY(follow(s, last, what, report, err));
-    norm = norm > 0 ? norm : 1;
     report->output_error /= norm;
     for (int i = 0; i < SLI_SPARSELLM_STEPS; i++)
         report->objective[i] /= norm;
     report->before_refit = before;
+    report->objective[SLI_SPARSELLM_REFIT] = before - gain;
     return SL_OK;
 }
 
