@@ -43,4 +43,19 @@ fails "a first probe behind the last layer is refused" 2 'exit-first 99: the fir
     "$SLUICE" calibrate -m "$SMALL" -f text -o no.gguf --exit-first 99 --predictor-bytes 64K
 works "without probes a file is calibrated, and has none" "$SLUICE" calibrate -m "$SMALL" -f text -o none.gguf --exit-every 0 --tokens 600 --predictor-bytes 64K
 refuses "such a file says what to run" 'holds no exit classifiers.*calibrate' -m none.gguf --early-exit crf
+
+cp text words
+fails "the text is no output" 2 'words: is the text to read' "$SLUICE" calibrate -m "$SMALL" -f words -o words --force
+"$SLUICE" calibrate -m "$SMALL" -f text -o held.gguf --exit-every 0 --predictor-bytes 64K 2>/dev/null &
+pid=$!
+n=0
+while [ ! -e held.gguf.partial ] && [ $n -lt 3000 ] && kill -0 $pid 2>/dev/null; do sleep 0.02; n=$((n + 1)); done
+kill -STOP $pid 2>/dev/null
+if [ -e held.gguf ]; then
+    skip "a second calibration to the same output is refused" "the first was done before it could be held"
+else
+    fails "a second calibration to the same output is refused" 1 'held.gguf.partial: another process is writing it' "$SLUICE" calibrate -m "$SMALL" -f text -o held.gguf --exit-every 0 --predictor-bytes 64K
+fi
+kill -CONT $pid 2>/dev/null
+wait $pid && [ -s held.gguf ] && ok "and the first one ends well" || not_ok "and the first one ends well"
 finish

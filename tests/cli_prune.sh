@@ -26,6 +26,7 @@ refuses() { # SENTENCE STATUS PATTERN FLAGS…
 refuses "a density of 0 is refused" 2 'density 0.*between 0 and 1' --method wanda --density 0
 refuses "a density of 1 is refused" 2 'density 1.*between 0 and 1' --method wanda --density 1
 refuses "a density of 2 is refused" 2 'density 2.*from 0 to 1' --method wanda --density 2
+refuses "a density that keeps nothing is refused" 2 'density 1e-09 keeps none of the 128 weights' --method wanda --density 1e-9
 refuses "a density that is text is refused" 2 'density half' --method wanda --density half
 refuses "an impossible pattern is refused" 2 'pattern 4:4.*2:4' --method wanda --pattern 4:4
 refuses "a pattern that rows do not divide into is refused" 2 'pattern 3:7.*multiples of 7' --method wanda --pattern 3:7
@@ -38,6 +39,10 @@ refuses "a type without an exact zero is refused, with those that work" 2 'F16, 
 refuses "a budget that is too small is refused, with what it takes" 3 'the budget is 1' --method wanda --density 0.5 --ram-budget 1M
 echo short >short
 fails "a text that is too short is refused" 2 'calibration text has only' "$SLUICE" prune -m in.gguf -o out.gguf -f short --method wanda --density 0.5
+refuses "too few tokens are refused" 2 'tokens 10: at least 256' --method wanda --density 0.5 --tokens 10
+cp text words
+fails "the text is no output" 2 'is the text to read' "$SLUICE" prune -m in.gguf -o words --force -f words --method wanda --density 0.5
+if cmp -s text words; then ok "and stays as it is"; else not_ok "and stays as it is"; fi
 fails "the input is no output" 2 'is the model to prune' "$SLUICE" prune -m in.gguf -o in.gguf --force -f text --method wanda --density 0.5
 
 # ---------------------------------------------------------------- what it writes

@@ -1,5 +1,6 @@
 /* offload/cli/calibrate.c: `sluice calibrate`. */
 #include "offload/calibrate/calibrate.h"
+#include "core/file_write.h"
 #include "core/os.h"
 #include "offload/calibrate/store.h"
 #include "offload/cli/cli.h"
@@ -50,6 +51,7 @@ static sl_status choose_output(calibrating *c, sl_error *err)
         return sl_fail(err, SL_INVALID, "calibrate needs -m FILE and -f TEXT");
     if (args->output != NULL && !args->force && access(args->output, F_OK) == 0)
         return sl_fail(err, SL_INVALID, "%s exists; --force replaces it", args->output);
+    SL_TRY(cli_check_output_spares_text(c->out_path, args->file, err));
     SL_TRY(sl_gguf_open(args->model, &file, err));
     bool packed = sl_packed_is(file);
     sl_gguf_close(file);
@@ -58,11 +60,22 @@ static sl_status choose_output(calibrating *c, sl_error *err)
     return SL_OK;
 }
 
+/* The lock of the output's partial file is held while the model is observed, so that who would write the same file is told at once and not in the end.
+ * What an earlier run left in it stays for packing to take up. */
+static void let_output_go(sl_file_writer *held)
+{
+    if (sl_file_writer_bytes(held) > 0)
+        sl_file_writer_keep(held);
+    else
+        sl_file_writer_discard(held);
+}
+
 static sl_status work(calibrating *c, sl_error *err)
 {
     const cli_args *args = c->args;
     char *text;
     size_t bytes;
+    sl_file_writer *held;
     SL_TRY(choose_output(c, err));
     SL_TRY(cli_read_file(args->file, &text, &bytes, err));
     sli_calibrate_options options = {.model_path = args->model,
@@ -82,7 +95,11 @@ static sl_status work(calibrating *c, sl_error *err)
                                      .note = on_note,
                                      .ctx = c};
     sl_tool_watch watch = {on_write, on_note, c};
-    sl_status status = sli_calibrate(&options, &c->found, err);
+    sl_status status = sl_file_writer_create(c->out_path, &held, err);
+    if (status == SL_OK) {
+        status = sli_calibrate(&options, &c->found, err);
+        let_output_go(held);
+    }
     free(text);
     SL_TRY(status);
     return sli_calibration_store(&c->found, args->model, c->out_path, &watch, &c->packed, err);

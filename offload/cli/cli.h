@@ -97,6 +97,8 @@ SL_MUST_USE sl_status cli_write_trace(const sl_engine *engine, const char *path,
 SL_MUST_USE sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err);
 /* Tells the user, and keeps it for --json in `warnings`. */
 void cli_note(json_t *warnings, const char *line);
+/* SL_INVALID where the output, --force or not, is the text that is read. */
+SL_MUST_USE sl_status cli_check_output_spares_text(const char *output, const char *text, sl_error *err);
 /* --early-exit as the flags say, and what drafts make of it. */
 SL_MUST_USE sl_status cli_exit_options(const cli_args *args, sl_engine_options *out, sl_error *err);
 SL_MUST_USE sl_status cli_exit_drafting(const cli_args *args, sl_engine_options *options, const sl_drafting *drafting, sl_error *err);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 bool cli_terminal(void)
@@ -140,6 +141,14 @@ sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *
         *out = NULL;
     }
     return status;
+}
+
+sl_status cli_check_output_spares_text(const char *output, const char *text, sl_error *err)
+{
+    struct stat from, to;
+    if (text == NULL || stat(text, &from) != 0 || stat(output, &to) != 0 || from.st_dev != to.st_dev || from.st_ino != to.st_ino)
+        return SL_OK;
+    return sl_fail(err, SL_INVALID, "%s: is the text to read; name another file to write", output);
 }
 
 sl_status cli_write_file(const char *path, const char *text, size_t length, sl_error *err)

@@ -161,7 +161,7 @@ static sl_status take_options(const cli_args *args, sli_prune_options *out, sl_e
         return sl_fail(err, SL_INVALID, "--method %s needs a calibration text; -f FILE names it", args->method);
     if (!args->force && access(args->output, F_OK) == 0)
         return sl_fail(err, SL_INVALID, "%s exists; --force replaces it", args->output);
-    return SL_OK;
+    return cli_check_output_spares_text(args->output, args->file, err);
 }
 
 static sl_status work(pruning *p, sl_error *err)

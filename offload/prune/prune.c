@@ -135,6 +135,9 @@ static sl_status check_pattern(const sli_prune_work *w, sl_error *err)
     if (w->options->rates == SLI_PRUNE_RATES_GLOBAL && (sli_prune_neurons_go(w) || of != 0))
         return sl_fail(err, SL_INVALID, "--rates global goes with --density; %s leaves every layer the same share",
                        of != 0 ? "a pattern" : "--neurons");
+    uint32_t shortest = sli_prune_attended_width(m) < m->d ? sli_prune_attended_width(m) : m->d;
+    if (!sli_prune_neurons_go(w) && of == 0 && sli_prune_drop_count(shortest, w->options->rule.density) == shortest)
+        return sl_fail(err, SL_INVALID, "--density %g keeps none of the %u weights of a row", w->options->rule.density, shortest);
     if (sli_prune_neurons_go(w) || of == 0)
         return SL_OK;
     if (m->d % of != 0 || m->ff % of != 0 || sli_prune_attended_width(m) % of != 0)
@@ -188,6 +191,9 @@ static sl_status read_text(sli_prune_work *w, sl_error *err)
     sl_tokenizer *tokenizer;
     if (!sli_prune_observes(w))
         return SL_OK;
+    if (wanted < SLI_PRUNE_TOKENS_MIN)
+        return sl_fail(err, SL_INVALID, "--tokens %u: at least %u are needed, and some %u are right", wanted, SLI_PRUNE_TOKENS_MIN,
+                       SLI_PRUNE_TOKENS);
     SL_TRY(sl_tokenizer_open(w->file, &tokenizer, err));
     sl_status status = sl_tokenizer_encode(tokenizer, o->text, bytes, (sl_encode_options){.add_bos = true}, &w->tokens, err);
     sl_tokenizer_close(tokenizer);
