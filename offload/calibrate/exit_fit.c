@@ -7,6 +7,7 @@
 
 #define HELD_SHARE 0.4  /* of the rows: a threshold for one error in a hundred wants many of them */
 #define CANDIDATES 400u /* thresholds that are tried */
+#define SPARE      2.0 /* standard errors above the asked agreement: one text in forty as large as the held rows would fall short by chance */
 
 /* For each, thresholds are stored: the last ones are for the text itself, the first ones for drafts. */
 static const float asked_agreements[] = {0.5f, 0.6f, 0.7f, 0.8f, 0.85f, 0.9f, 0.93f, 0.95f, 0.97f, 0.98f, 0.985f, 0.99f, 0.995f, 0.998f};
@@ -63,7 +64,7 @@ static uint32_t list_candidates(const double *scores, const sli_exit_lessons *l,
 
 sli_exit_point sli_exit_choose(const double *scores, const sli_exit_lessons *lessons, const int32_t *probes, uint32_t layers, double asked)
 {
-    double candidates[CANDIDATES], wanted = asked + sqrt(asked * (1 - asked) / lessons->rows);
+    double candidates[CANDIDATES], wanted = asked + SPARE * sqrt(asked * (1 - asked) / lessons->rows);
     sli_exit_point best = {SLI_EXIT_NEVER, 1, (float)layers};
     for (uint32_t i = list_candidates(scores, lessons, candidates); i-- > 0;) {
         outcome o = follow(scores, lessons, probes, layers, candidates[i]);

@@ -54,7 +54,7 @@ void sli_exit_svm_free(sli_exit_svm *svm);
 /* emission: [probes][SLI_EXIT_WEIGHTS], transition: [4]. */
 SL_MUST_USE sl_status sli_exit_fit_crf(const sli_exit_class *class, float *emission, float *transition, sl_error *err);
 
-/* The lowest threshold from which on all higher ones agree at least as often as asked, and a standard error more often: it is the best of many on these
+/* The lowest threshold from which on all higher ones agree at least as often as asked, and two standard errors more often: it is the best of many on these
  * rows, and other texts are other. Each row of the lessons has its scores. The mean of layers counts one that leaves after layer l (from 0) as l + 1. */
 sli_exit_point sli_exit_choose(const double *scores, const sli_exit_lessons *lessons, const int32_t *probes, uint32_t layers, double asked);
 
