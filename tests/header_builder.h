@@ -44,7 +44,9 @@ static inline void header_add_bytes(header *h, const char *text, size_t length)
 
 static inline void header_start(header *h)
 {
-    *h = (header){0};
+    *h = (header){.data = malloc(1024), .capacity = 1024};
+    if (!h->data)
+        abort();
     header_add(h, "GGUF", 4);
     header_add_u32(h, 3);
     header_add_u64(h, 0);

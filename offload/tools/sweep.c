@@ -13,14 +13,16 @@ static sl_status append(const char *flag, const char *text, sl_sweep_values *out
 {
     if (out->count == SL_SWEEP_VALUES_MAX)
         return sl_fail(err, SL_INVALID, "%s: more than %d values", flag, SL_SWEEP_VALUES_MAX);
-    char *copy = strdup(text);
-    char **grown = copy != NULL ? realloc(out->text, (out->count + 1) * sizeof *grown) : NULL;
-    if (grown == NULL) {
-        free(copy);
-        return sl_fail(err, SL_NO_MEMORY, "%s: out of memory for its values", flag);
+    if ((out->count & (out->count - 1)) == 0) { /* full: it has room for a power of two */
+        char **grown = realloc(out->text, (out->count > 0 ? 2 * out->count : 1) * sizeof *grown);
+        if (grown == NULL)
+            return sl_fail(err, SL_NO_MEMORY, "%s: out of memory for its values", flag);
+        out->text = grown;
     }
-    out->text = grown;
-    out->text[out->count++] = copy;
+    out->text[out->count] = strdup(text);
+    if (out->text[out->count] == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "%s: out of memory for its values", flag);
+    out->count++;
     return SL_OK;
 }
 

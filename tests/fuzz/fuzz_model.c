@@ -6,6 +6,7 @@
  *     t NAME COLUMNS ROWS TYPE
  *
  * where %A in a name is general.architecture's value, and %L repeats the line for each layer below 3. */
+/* fuzz: -max_len=900 */
 #include "core/model.h"
 
 #include "core/rope.h"

@@ -1,4 +1,5 @@
 /* tests/fuzz/fuzz_report.c: any bytes as a file of results: a page in which no text leaves its place, or a refusal of one line. */
+/* fuzz: -max_len=1200 */
 #include "offload/cli/report.h"
 
 #include <stdlib.h>

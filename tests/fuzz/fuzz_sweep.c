@@ -1,4 +1,5 @@
 /* tests/fuzz/fuzz_sweep.c: any text as a list of values. The first byte says whether ranges are known. */
+/* fuzz: -max_len=256 */
 #include "offload/tools/sweep.h"
 
 #include <stdlib.h>

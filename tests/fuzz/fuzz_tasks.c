@@ -1,4 +1,5 @@
 /* tests/fuzz/fuzz_tasks.c: any bytes as a file of tasks: read to its end, with what is broken left out, or refused; and any bytes as an answer. */
+/* fuzz: -max_len=512 */
 #include "offload/cli/eval.h"
 
 #include <stdlib.h>
