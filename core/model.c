@@ -509,6 +509,10 @@ sl_status sl_model_open(const sl_gguf *gguf, sl_model **out, sl_error *err)
     if (arch == NULL)
         return sl_fail(err, SL_UNSUPPORTED, "%s: architecture \"%.*s\" is not known; known: %s", sl_gguf_path(gguf),
                        (int)(name.length < 60 ? name.length : 60), name.data, sl_arch_names());
+    if (sl_gguf_tensor_count(gguf) == 0)
+        return sl_fail(err, SL_FORMAT,
+                       "%s: there are no weights in it; if it is a vocabulary alone, tokenize takes it, and the rest needs the model",
+                       sl_gguf_path(gguf));
 
     sl_model *model = calloc(1, sizeof *model);
     if (model == NULL)

@@ -274,6 +274,15 @@ static void each_tensor_that_is_needed_is_missed_by_name(void **state)
     }
 }
 
+static void a_vocabulary_without_weights_is_told_from_a_damaged_model(void **state)
+{
+    (void)state;
+    description f;
+    right_file(&f);
+    f.tensor_count = 0;
+    check_refused(&f, SL_FORMAT, "there are no weights in it; if it is a vocabulary alone, tokenize takes it");
+}
+
 static void a_tensor_that_nobody_uses_is_refused_by_name(void **state)
 {
     (void)state;
@@ -364,6 +373,7 @@ int main(void)
         cmocka_unit_test(head_sizes_that_the_kernels_do_not_know_are_refused),
         cmocka_unit_test(a_real_that_is_no_positive_number_is_refused),
         cmocka_unit_test(each_tensor_that_is_needed_is_missed_by_name),
+        cmocka_unit_test(a_vocabulary_without_weights_is_told_from_a_damaged_model),
         cmocka_unit_test(a_tensor_that_nobody_uses_is_refused_by_name),
         cmocka_unit_test(each_tensor_of_another_shape_is_refused_by_name),
         cmocka_unit_test(a_vocabulary_of_one_is_refused),
