@@ -50,6 +50,15 @@ no_file() { "$TMPDIR/example" /nonexistent.gguf 0 hello >/dev/null 2>"$TMPDIR/er
 generates() { "$TMPDIR/example" "$SLUICE_TEST_MODEL" 0 "Say hello." | grep -qE '^\[[1-9][0-9]* tokens, '; }
 manual() { man -l --warnings "$installed/share/man/man1/sluice.1" 2>&1 >/dev/null | (! grep .); }
 completes_in_zsh() { zsh -n "$installed/share/zsh/site-functions/_sluice"; }
+# What bash offers for these words, the last of which is the one that is being typed.
+offered()
+{
+    bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _sluice; echo "${COMPREPLY[*]}"' bash \
+        "$installed/share/bash-completion/completions/sluice" sluice "$@"
+}
+offers_commands() { [ "$(offered unp)" = unpack ] && offered "" | grep -q 'chat'; }
+offers_flags() { [ "$(offered run --ram-b)" = --ram-budget ] && offered run "" | grep -q -e --sparsity && ! offered info --ram-b | grep .; }
+leaves_files() { ! { offered run -m ""; offered run --model ""; offered info ""; offered pack a.gguf ""; } | grep .; }
 completes() { bash -n "$installed/share/bash-completion/completions/sluice"; }
 empty() { left=$(find "$root" -type f -o -type l); [ -z "$left" ] || { echo "left: $left"; return 1; }; }
 
@@ -75,6 +84,9 @@ else
     skip "the manual page is well formed" "man is not installed"
 fi
 check "the completion is valid bash" completes
+check "bash is offered commands" offers_commands
+check "then the command's flags" offers_flags
+check "and files where a value or a file stands" leaves_files
 if command -v zsh >/dev/null; then
     check "the completion is valid zsh" completes_in_zsh
 else

@@ -12,19 +12,31 @@ static void print_flag_words(unsigned bit)
                 printf(" %s", cli_flags[i].names[n]);
 }
 
+/* -m|--model|…: those behind which a value stands, in some command. */
+static void print_value_flags(void)
+{
+    const char *between = "";
+    for (size_t i = 0; i < cli_flag_count; i++)
+        for (size_t n = 0; n < 3 && cli_flags[i].names[n] != NULL && cli_flags[i].value != NULL; n++, between = "|")
+            printf("%s%s", between, cli_flags[i].names[n]);
+}
+
+/* Where no words are offered, bash completes names of files. */
 static void print_bash(void)
 {
-    puts("_sluice() {\n  local words\n  case \"${COMP_WORDS[1]}\" in");
+    puts("_sluice() {\n  local words operands= word=\"${COMP_WORDS[COMP_CWORD]}\"\n  case \"${COMP_WORDS[1]}\" in");
     for (size_t c = 0; c < cli_command_count; c++) {
         printf("  %s) words=\"", cli_commands[c].name);
         print_flag_words(cli_commands[c].bit);
-        puts("\" ;;");
+        printf("\"%s ;;\n", cli_commands[c].operands_max > 0 ? " operands=1" : "");
     }
     printf("  *) words=\"--help --version");
     for (size_t c = 0; c < cli_command_count; c++)
         printf(" %s", cli_commands[c].name);
-    puts(
-        "\" ;;\n  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"${COMP_WORDS[COMP_CWORD]}\"))\n}\ncomplete -o default -F _sluice sluice");
+    printf(
+        "\" ;;\n  esac\n  [[ -z $operands || $word == -* || $COMP_CWORD == 1 ]] || words=\n  case \"${COMP_WORDS[COMP_CWORD-1]}\" in\n  ");
+    print_value_flags();
+    puts(") words= ;;\n  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\ncomplete -o default -F _sluice sluice");
 }
 
 /* Text within single quotes, where zsh's _arguments and _describe take colons and brackets for their own. */
