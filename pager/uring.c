@@ -1,6 +1,6 @@
 /* pager/uring.c: reads through io_uring. The only file that knows liburing.
  *
- * A read takes a request from a fixed table and waits in a queue until the next reap, which passes all that waits to the kernel in one
+ * A read takes a request from a fixed table and waits in a queue until the next reap, which passes all that waits to the kernel, a few reads a
  * call. A completion is looked for in memory that the kernel shares with us; only when there is none and the caller wants to wait, or
  * when the kernel says that it holds completions back, is it asked.
  *
@@ -20,6 +20,10 @@
 
 #define REGISTER_MAX ((size_t)1 << 30)  /* of one registered buffer, as the kernel has it; no staging ring is larger */
 #define REGISTER_MIN ((size_t)64 << 10) /* less is not worth the name */
+
+/* Reads that go to the kernel in one call. It tells the disk of them when it has prepared the last, 1.5 us each: of a larger burst the disk may
+ * begin with the first meanwhile. More calls than one in eight cost no time that could be measured (bench/SPEED.md, "The instrument"). */
+#define PART_MAX 8
 
 typedef struct request {
     sl_read read;
@@ -97,27 +101,38 @@ static void prepare(uring_tier *t, struct io_uring_sqe *sqe, uint32_t index)
     io_uring_sqe_set_data64(sqe, index);
 }
 
-/* Passes the queue to the kernel in one call, and waits there for a completion when `wait`. EAGAIN, EBUSY and EINTR leave the rest queued
- * for the next call. */
-static void enter(uring_tier *t, bool wait)
+/* Passes the first of the queue to the kernel, up to PART_MAX of them, and waits there for a completion when `wait` and they are all. Whether
+ * there are more that it would take now. */
+static bool send_part(uring_tier *t, bool wait)
 {
-    while (t->prepared < t->queue_count) {
+    uint32_t end = t->queue_count - t->prepared > PART_MAX ? t->prepared + PART_MAX : t->queue_count;
+    while (t->prepared < end) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&t->ring);
         if (sqe == NULL)
             break;
         prepare(t, sqe, t->queue[(t->queue_first + t->prepared++) % t->base.attrs.depth]);
     }
-    int result = wait ? io_uring_submit_and_wait(&t->ring, 1) : io_uring_submit(&t->ring);
+    bool all = t->prepared == t->queue_count;
+    int result = wait && all ? io_uring_submit_and_wait(&t->ring, 1) : io_uring_submit(&t->ring);
     if (result >= 0) {
         uint32_t left = io_uring_sq_ready(&t->ring), sent = t->prepared - left;
         t->queue_first = (t->queue_first + sent) % t->base.attrs.depth;
         t->queue_count -= sent;
         t->prepared = left;
-    } else if (result == -EAGAIN || result == -EBUSY) {
-        sched_yield(); /* the kernel is short of memory, or of room for completions: nothing of ours to wait for */
-    } else if (result != -EINTR) {
-        t->broken = -result;
+        return !all && sent > 0;
     }
+    if (result == -EAGAIN || result == -EBUSY)
+        sched_yield(); /* the kernel is short of memory, or of room for completions: nothing of ours to wait for */
+    else if (result != -EINTR)
+        t->broken = -result;
+    return false;
+}
+
+/* Passes the queue to the kernel, and waits there for a completion when `wait`. EAGAIN, EBUSY and EINTR leave the rest queued for the next call. */
+static void enter(uring_tier *t, bool wait)
+{
+    while (send_part(t, wait))
+        ;
 }
 
 /* One completion; false when the read goes on. */
