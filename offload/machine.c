@@ -108,15 +108,36 @@ static double share_of_format(uint32_t type)
     return f->block_elements > 32 ? K_QUANT_SHARE : 1;
 }
 
-sli_machine_rate sli_machine_rate_of(const sli_machine *m, uint32_t type, uint32_t threads)
+/* As measured with this format: between the figures for less and for more. False where there are none. */
+static bool measured_rate(const sli_machine *m, uint32_t type, uint64_t touched_bytes, sli_machine_rate *out)
 {
+    const sli_machine_rate *below = NULL, *above = NULL;
+    for (size_t i = 0; i < m->rates; i++) {
+        const sli_machine_rate *r = &m->rate[i];
+        if (r->type != type)
+            continue;
+        if (r->bytes <= touched_bytes && (below == NULL || r->bytes > below->bytes))
+            below = r;
+        if (r->bytes >= touched_bytes && (above == NULL || r->bytes < above->bytes))
+            above = r;
+    }
+    if (below == NULL && above == NULL)
+        return false;
+    below = below != NULL ? below : above;
+    above = above != NULL ? above : below;
+    double x = log2((double)touched_bytes + 1), x0 = log2((double)below->bytes), x1 = log2((double)above->bytes);
+    *out = (sli_machine_rate){type, touched_bytes, between(x, x0, below->weights_Bps, x1, above->weights_Bps),
+                              between(x, x0, below->ops_per_s, x1, above->ops_per_s)};
+    return true;
+}
+
+sli_machine_rate sli_machine_rate_of(const sli_machine *m, uint32_t type, uint32_t threads, uint64_t touched_bytes)
+{
+    sli_machine_rate r;
     double memory_Bps = MEMORY_SHARE * sli_machine_memory_rate(m, threads), share = m->cores > 0 ? (double)threads / m->cores : 1;
     if (share > 1)
         share = 1;
-    for (size_t i = 0; i < m->rates; i++) {
-        if (m->rate[i].type != type)
-            continue;
-        sli_machine_rate r = m->rate[i];
+    if (measured_rate(m, type, touched_bytes, &r)) {
         r.ops_per_s *= share;
         /* Fewer threads than cores may still have all of the memory's bandwidth. */
         double fewer = r.weights_Bps * sli_machine_memory_rate(m, threads) / sli_machine_memory_rate(m, m->cores);
@@ -125,7 +146,7 @@ sli_machine_rate sli_machine_rate_of(const sli_machine *m, uint32_t type, uint32
     }
     double ops = core_ops[m->isa] * (m->cores > 0 ? share * m->cores : threads) * share_of_format(type);
     double weights_Bps = ops / OPS_PER_BYTE < memory_Bps ? ops / OPS_PER_BYTE : memory_Bps;
-    return (sli_machine_rate){type, weights_Bps, ops};
+    return (sli_machine_rate){type, SLI_MACHINE_UNCACHED_BYTES, weights_Bps, ops};
 }
 
 /* ---- presets ---- */

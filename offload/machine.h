@@ -17,7 +17,7 @@
 enum {
     SLI_MACHINE_READS_MAX = 64,
     SLI_MACHINE_BANDWIDTHS_MAX = 16,
-    SLI_MACHINE_RATES_MAX = 24,
+    SLI_MACHINE_RATES_MAX = 96,
     SLI_MACHINE_NAME_BYTES = 80,
     SLI_MACHINE_SOURCE_BYTES = 240,
 };
@@ -34,9 +34,13 @@ typedef struct sli_machine_read {
     double Bps;
 } sli_machine_read;
 
+/* More than caches hold: what is measured with so many bytes is what memory gives. */
+#define SLI_MACHINE_UNCACHED_BYTES ((uint64_t)1 << 30)
+
 /* Products with weights of a format, all cores together. */
 typedef struct sli_machine_rate {
     uint32_t type;
+    uint64_t bytes;     /* of the weights that were gone through again and again: fewer may stay in a cache */
     double weights_Bps; /* one row: weights go by once */
     double ops_per_s;   /* many rows; a multiplication and an addition count two */
 } sli_machine_rate;
@@ -65,8 +69,9 @@ typedef struct sli_machine {
 double sli_machine_memory_rate(const sli_machine *m, uint32_t threads);
 /* ... that the disk gives in requests of this size, so many in flight, by the engine (NULL: the faster one); 0: there is no figure. */
 double sli_machine_read_rate(const sli_machine *m, const char *engine, uint64_t bytes, uint32_t depth);
-/* What products with a format run at with so many threads: as given, or as is typical of the instruction set. */
-sli_machine_rate sli_machine_rate_of(const sli_machine *m, uint32_t type, uint32_t threads);
+/* What products with a format run at with so many threads, in a model of which each token touches so many bytes: as given, or as is typical of the
+ * instruction set. */
+sli_machine_rate sli_machine_rate_of(const sli_machine *m, uint32_t type, uint32_t threads, uint64_t touched_bytes);
 
 /* Machines that are common. False behind the last. */
 bool sli_machine_preset(size_t index, sli_machine *out);

@@ -49,6 +49,7 @@ typedef struct planner {
     const sli_machine *machine;
     const sli_plan_work *work;
     double memory_Bps;
+    uint64_t touched_bytes;
 } planner;
 
 /* Seconds of one or several rows, by what they would take alone. */
@@ -109,7 +110,7 @@ static double dense_read_bytes(const planner *p, double part_bytes[SLI_PART_COUN
 /* A part of the weights times `rows` rows; `share` of it. */
 static void add_part(const planner *p, const sli_part_division *part, double share, double rows, double slower, cost *c)
 {
-    sli_machine_rate rate = sli_machine_rate_of(p->machine, part->type, p->at->threads);
+    sli_machine_rate rate = sli_machine_rate_of(p->machine, part->type, p->at->threads, p->touched_bytes);
     double by_memory = slower * over(share * (double)part->bytes, rate.weights_Bps);
     double by_compute = slower * over(share * part->operations * rows, rate.ops_per_s);
     bool counts = rows > 1 && by_compute > by_memory;
@@ -391,10 +392,17 @@ static sli_plan_limit limit_of(const sli_plan *plan)
     return plan->memory_s >= plan->compute_s ? SLI_LIMITED_BY_MEMORY : SLI_LIMITED_BY_COMPUTE;
 }
 
+uint64_t sli_plan_touched_bytes(const sli_division *at)
+{
+    double kept = at->bundles.layers > 0 ? at->bundles.kept_share : 1;
+    double bytes = kept * (double)at->part[SLI_PART_FFN].bytes + (double)at->price.predictor_bytes;
+    return (uint64_t)bytes + at->part[SLI_PART_ATTENTION].bytes + at->part[SLI_PART_HEAD].bytes;
+}
+
 void sli_plan_predict(const sli_division *placement, const sli_bundle_trial *trial, const sli_machine *machine, const sli_plan_work *work,
                       sli_plan *out)
 {
-    planner p = {placement, trial, machine, work, sli_machine_memory_rate(machine, placement->threads)};
+    planner p = {placement, trial, machine, work, sli_machine_memory_rate(machine, placement->threads), sli_plan_touched_bytes(placement)};
     memset(out, 0, sizeof *out);
     if (work->drafter != SLI_PLAN_NO_DRAFTS && work->drafted > 0)
         predict_drafted(&p, out);

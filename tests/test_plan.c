@@ -107,7 +107,7 @@ static void the_limit_is_named(void **state)
     assert_int_equal(predict(&half, &machine, (sli_plan_work){0}).limit, SLI_LIMITED_BY_DISK);
     assert_int_equal(predict(&all, &machine, (sli_plan_work){0}).limit, SLI_LIMITED_BY_MEMORY);
     slow.rates = 1; /* a check of nine rows on cores that hardly compute */
-    slow.rate[0] = (sli_machine_rate){SL_TYPE_Q4_0, 19e9, 1e10};
+    slow.rate[0] = (sli_machine_rate){SL_TYPE_Q4_0, SLI_MACHINE_UNCACHED_BYTES, 19e9, 1e10};
     sli_plan_work drafts = {.drafter = SLI_PLAN_LOOKUP, .drafted = 8, .advance = 2};
     assert_int_equal(predict(&all, &slow, drafts).limit, SLI_LIMITED_BY_COMPUTE);
     assert_string_equal(sli_plan_limit_name(SLI_LIMITED_BY_COMPUTE), "compute");
@@ -123,6 +123,30 @@ static void a_throttle_bounds_the_disk_and_stands_for_one_that_is_not_known(void
     assert_float_equal(throttled, 4, 0.01);
     assert_float_equal(predict(&p, &without, (sli_plan_work){.link_Bps = 5e8}).link_s, throttled, 1e-9);
     assert_float_equal(predict(&p, &machine, (sli_plan_work){.link_Bps = 5e10}).link_s, 1, 0.01); /* the disk is slower than the throttle */
+}
+
+/* Products measured with 64 MiB, which a cache holds, and with 256 MiB, which none does. */
+static void a_model_that_fits_a_cache_is_predicted_at_the_caches_speed(void **state)
+{
+    (void)state;
+    sli_machine machine = usual_machine();
+    sli_division large = usual_placement(4e9), small = usual_placement(4e9), between = usual_placement(4e9);
+    for (int i = 0; i < SLI_PART_COUNT; i++) {
+        small.part[i].bytes = small.part[i].resident_bytes = small.part[i].bytes / 80;
+        between.part[i].bytes = between.part[i].resident_bytes = between.part[i].bytes * 128 / 4000;
+    }
+    machine.rates = 2;
+    machine.rate[0] = (sli_machine_rate){SL_TYPE_Q4_0, 64 * MIB, 60e9, 4e11};
+    machine.rate[1] = (sli_machine_rate){SL_TYPE_Q4_0, 256 * MIB, 20e9, 3e11};
+    assert_float_equal(sli_machine_rate_of(&machine, SL_TYPE_Q4_0, 2, sli_plan_touched_bytes(&large)).weights_Bps, 20e9, 1);
+    assert_float_equal(sli_machine_rate_of(&machine, SL_TYPE_Q4_0, 2, sli_plan_touched_bytes(&small)).weights_Bps, 60e9, 1);
+    double middle = sli_machine_rate_of(&machine, SL_TYPE_Q4_0, 2, sli_plan_touched_bytes(&between)).weights_Bps;
+    assert_true(middle > 20e9 && middle < 60e9);
+    sli_machine uncached = machine;
+    uncached.rate[0] = machine.rate[1];
+    assert_true(predict(&small, &machine, (sli_plan_work){0}).memory_s < predict(&small, &uncached, (sli_plan_work){0}).memory_s);
+    assert_float_equal(predict(&large, &machine, (sli_plan_work){0}).memory_s, predict(&large, &uncached, (sli_plan_work){0}).memory_s,
+                       1e-9);
 }
 
 /* Seconds a token = [N drafts + the check] / mean advance. */
@@ -253,7 +277,7 @@ static void a_machine_survives_being_written_and_read(void **state)
     sl_error err = {0};
     for (size_t i = 0; sli_machine_preset(i, &m); i++) {
         m.rates = 1;
-        m.rate[0] = (sli_machine_rate){SL_TYPE_Q6_K, 3e10, 4e11};
+        m.rate[0] = (sli_machine_rate){SL_TYPE_Q6_K, 64 * MIB, 3e10, 4e11};
         json_t *value = cli_machine_json(&m);
         char *text = json_dumps(value, 0);
         assert_int_equal(parse(text, &again, &err), SL_OK);
@@ -288,6 +312,8 @@ static void a_machine_file_that_is_wrong_is_told_what_would_be_right(void **stat
         {"[{\"threads\": 1, \"bytes_per_s\": 2e10}]", "[7]", "memory_bandwidth[0] must be an object"},
         {"\"cores\": 4", "\"cores\": 4, \"gpu\": {\"name\": \"X\"}", "gpu.memory_bytes is missing"},
         {"\"cores\": 4", "\"cores\": 4, \"cores\": 5", "line 1: not JSON"},
+        {"3e9}]}", "3e9}], \"products\": [{\"type\": \"Q4_0\", \"weights_bytes\": 12}]}",
+         "products[0].weights_bytes is 12; it must be how many"},
         {"3e9}]}", "3e9}]", "not JSON"},
     };
     sli_machine m;
@@ -486,6 +512,7 @@ int main(void)
         cmocka_unit_test(what_is_streamed_over_a_slow_disk_takes_its_bytes_by_the_bandwidth),
         cmocka_unit_test(the_limit_is_named),
         cmocka_unit_test(a_throttle_bounds_the_disk_and_stands_for_one_that_is_not_known),
+        cmocka_unit_test(a_model_that_fits_a_cache_is_predicted_at_the_caches_speed),
         cmocka_unit_test(drafts_and_their_check_are_shared_by_the_tokens_that_they_give),
         cmocka_unit_test(a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_with_its_set_in_memory),
         cmocka_unit_test(layers_that_tokens_leave_out_are_not_read_and_probes_cost_time),

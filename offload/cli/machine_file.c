@@ -162,7 +162,7 @@ static sl_status read_reads(const reader *r, const field *root, sli_machine *m)
 
 static sl_status read_products(const reader *r, const field *root, sli_machine *m)
 {
-    static const char *const known[] = {"type", "weights_bytes_per_s", "operations_per_s", NULL};
+    static const char *const known[] = {"type", "weights_bytes", "weights_bytes_per_s", "operations_per_s", NULL};
     const json_t *array;
     SL_TRY(list(r, root, "products", SLI_MACHINE_RATES_MAX, NULL, &array));
     for (; m->rates < json_array_size(array); m->rates++) {
@@ -173,6 +173,10 @@ static sl_status read_products(const reader *r, const field *root, sli_machine *
         SL_TRY(text(r, &f, "type", "a format such as Q4_0", type, sizeof type));
         if (sl_format_by_name(type, &rate->type) == NULL)
             return sl_fail(r->err, SL_INVALID, "%s: %stype is %s; known are %s", r->file, f.where, type, SL_SUPPORTED_FORMATS);
+        double bytes = (double)SLI_MACHINE_UNCACHED_BYTES;
+        if (json_object_get(f.object, "weights_bytes") != NULL)
+            SL_TRY(number(r, &f, "weights_bytes", 1 << 16, 1e12, "how many bytes of weights were gone through again and again", &bytes));
+        rate->bytes = (uint64_t)bytes;
         SL_TRY(number(r, &f, "weights_bytes_per_s", RATE_MIN, RATE_MAX, "bytes of weights per second", &rate->weights_Bps));
         SL_TRY(number(r, &f, "operations_per_s", RATE_MIN, OPS_MAX, "operations per second of all cores", &rate->ops_per_s));
     }
@@ -263,8 +267,9 @@ json_t *cli_machine_json(const sli_machine *m)
                               json_pack("{s:s, s:I, s:i, s:f}", "engine", m->read[i].engine, "request_bytes", (json_int_t)m->read[i].bytes,
                                         "depth", (int)m->read[i].depth, "bytes_per_s", m->read[i].Bps));
     for (size_t i = 0; i < m->rates; i++)
-        json_array_append_new(products, json_pack("{s:s, s:f, s:f}", "type", sl_format_of(m->rate[i].type)->name, "weights_bytes_per_s",
-                                                  m->rate[i].weights_Bps, "operations_per_s", m->rate[i].ops_per_s));
+        json_array_append_new(products, json_pack("{s:s, s:I, s:f, s:f}", "type", sl_format_of(m->rate[i].type)->name, "weights_bytes",
+                                                  (json_int_t)m->rate[i].bytes, "weights_bytes_per_s", m->rate[i].weights_Bps,
+                                                  "operations_per_s", m->rate[i].ops_per_s));
     json_t *all = json_pack("{s:o, s:o, s:b, s:I, s:i, s:s, s:o, s:o}", "name", cli_json_text(m->name, strlen(m->name)), "source",
                             cli_json_text(m->source, strlen(m->source)), "measured", (int)m->measured, "memory_bytes",
                             (json_int_t)m->memory_bytes, "cores", (int)m->cores, "isa", sl_isa_name(m->isa), "memory_bandwidth", bandwidth,

@@ -96,15 +96,20 @@ static void take_report(const sl_doctor_report *r, sli_machine *out)
     }
 }
 
-static bool has_rate(const sli_machine *m, uint32_t type)
+/* Measured with as much, nearly; what is beyond the caches is as good as any other that is. */
+static bool has_rate(const sli_machine *m, uint32_t type, uint64_t bytes)
 {
-    for (size_t i = 0; i < m->rates; i++)
-        if (m->rate[i].type == type)
+    for (size_t i = 0; i < m->rates; i++) {
+        const sli_machine_rate *r = &m->rate[i];
+        if (r->type == type && r->bytes >= bytes / 5 * 4 && (r->bytes <= bytes / 4 * 5 || bytes >= PRODUCT_MAX))
             return true;
+    }
     return false;
 }
 
-static uint64_t product_bytes(void)
+/* Beyond the last cache, as far as there is memory. What the processor says of that cache is not asked for more: under a hypervisor it is often
+ * the host's, of which a guest has a share. */
+static uint64_t uncached_bytes(void)
 {
     sl_memory_info memory;
     sl_topology topology;
@@ -117,13 +122,27 @@ static uint64_t product_bytes(void)
     return bytes < left ? bytes : left;
 }
 
-/* Products of these formats, those that are not there yet. */
-static sl_status add_rates(const uint32_t *types, size_t count, sli_machine *m, sl_error *err)
+/* What products are measured with for a model of which a token touches so many bytes: to three bits, so that models of about one size share what
+ * is kept. 0 bytes: more than caches hold. */
+static uint64_t product_bytes(uint64_t touched_bytes)
 {
+    uint64_t most = uncached_bytes(), step = 1;
+    if (touched_bytes == 0 || touched_bytes >= most)
+        return most;
+    while (touched_bytes / step >= 4)
+        step *= 2;
+    uint64_t bytes = (touched_bytes + step / 2) / step * step;
+    return bytes > SLI_PRODUCTS_BYTES_MIN ? bytes : SLI_PRODUCTS_BYTES_MIN;
+}
+
+/* Products of these formats, those that are not there yet. */
+static sl_status add_rates(const uint32_t *types, size_t count, uint64_t touched_bytes, sli_machine *m, sl_error *err)
+{
+    uint64_t bytes = product_bytes(touched_bytes);
     uint32_t wanted[SLI_MACHINE_RATES_MAX];
     size_t n = 0;
     for (size_t i = 0; i < count && m->rates + n < SLI_MACHINE_RATES_MAX; i++) {
-        bool twice = has_rate(m, types[i]);
+        bool twice = has_rate(m, types[i], bytes);
         for (size_t j = 0; j < n; j++)
             twice |= wanted[j] == types[i];
         if (!twice)
@@ -133,8 +152,7 @@ static sl_status add_rates(const uint32_t *types, size_t count, sli_machine *m, 
         return SL_OK;
     sl_threads *crew = NULL;
     SL_TRY(sl_threads_create(0, &crew, err));
-    sl_status status = sli_measure_products(sl_kernels_for(sl_cpu_best_isa()), crew, wanted, n, (size_t)product_bytes(), &m->rate[m->rates],
-                                            err);
+    sl_status status = sli_measure_products(sl_kernels_for(sl_cpu_best_isa()), crew, wanted, n, (size_t)bytes, &m->rate[m->rates], err);
     sl_threads_destroy(crew);
     m->rates += status == SL_OK ? n : 0;
     return status;
@@ -168,7 +186,7 @@ void cli_machine_keep(const sl_doctor_report *report, bool quick, char **path, s
         (void)sl_fail(reason, SL_IO, "not all of it could be measured");
         return;
     }
-    if (add_rates(usual, sizeof usual / sizeof *usual, &m, reason) != SL_OK)
+    if (add_rates(usual, sizeof usual / sizeof *usual, 0, &m, reason) != SL_OK)
         return;
     strftime(when, sizeof when, "%Y-%m-%d %H:%M UTC", gmtime_r(&now, &date));
     snprintf(m.source, sizeof m.source, "sluice doctor %.100s, %s", report->place.path, when);
@@ -230,7 +248,7 @@ sl_status cli_machine_here(const cli_machine_wish *wish, sli_machine *out, char 
                  wish->no_reads ? " and without the disk, for --throttle gives its speed" : "", wish->path);
     }
     size_t rates = out->rates;
-    sl_status status = add_rates(wish->types, wish->type_count, out, err);
+    sl_status status = add_rates(wish->types, wish->type_count, wish->touched_bytes, out, err);
     if (known && out->rates > rates)
         keep_rates(kept, out);
     free(kept);

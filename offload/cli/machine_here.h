@@ -12,7 +12,8 @@ typedef struct cli_machine_wish {
     const char *path; /* whose disk */
     uint32_t types[8];
     size_t type_count;
-    bool no_reads; /* the link's rate is given */
+    uint64_t touched_bytes; /* of weights, by each token: what fits a cache is computed at its speed */
+    bool no_reads;          /* the link's rate is given */
 } cli_machine_wish;
 
 /* This machine; *said: how its figures were come by, a line in the caller's buffer. Where doctor has kept nothing it takes about half a second. */

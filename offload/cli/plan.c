@@ -248,7 +248,7 @@ static sl_status find_machine(cli_plan_state *s, sl_error *err)
     }
     sli_division at;
     sli_division_of(s->engine, &at);
-    cli_machine_wish wish = {.path = s->args->model, .no_reads = s->args->throttle_Bps > 0};
+    cli_machine_wish wish = {.path = s->args->model, .touched_bytes = sli_plan_touched_bytes(&at), .no_reads = s->args->throttle_Bps > 0};
     for (int i = SLI_PART_ATTENTION; i < SLI_PART_COUNT; i++)
         wish.types[wish.type_count++] = at.part[i].type;
     return cli_machine_here(&wish, &s->machine, s->said, sizeof s->said, err);

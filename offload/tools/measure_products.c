@@ -9,7 +9,6 @@
 #define COLS      2304u /* of a matrix: whole blocks of any format */
 #define ROWS_MANY 16
 #define PASSES    3
-#define BYTES_MIN ((size_t)4 << 20)
 
 typedef struct material {
     const sl_kernels *kernels;
@@ -70,7 +69,7 @@ static sli_machine_rate measure(material *m, sl_threads *crew, uint32_t type)
     m->panel_bytes = sl_panel_bytes(type, COLS);
     m->panels = (uint32_t)(m->weights_bytes / m->panel_bytes);
     double all = (double)m->panels * (double)m->panel_bytes, one = seconds_of(m, crew, 1), many = seconds_of(m, crew, ROWS_MANY);
-    return (sli_machine_rate){type, all / one, 2.0 * ROWS_MANY * m->panels * SL_PANEL_ROWS * COLS / many};
+    return (sli_machine_rate){type, m->weights_bytes, all / one, 2.0 * ROWS_MANY * m->panels * SL_PANEL_ROWS * COLS / many};
 }
 
 sl_status sli_measure_products(const sl_kernels *kernels, sl_threads *crew, const uint32_t *types, size_t count, size_t bytes,
@@ -81,7 +80,7 @@ sl_status sli_measure_products(const sl_kernels *kernels, sl_threads *crew, cons
     size_t smallest = SIZE_MAX; /* of a panel: it has the most rows */
     for (size_t i = 0; i < count; i++)
         smallest = sl_panel_bytes(types[i], COLS) < smallest ? sl_panel_bytes(types[i], COLS) : smallest;
-    m.weights_bytes = bytes > BYTES_MIN ? bytes : BYTES_MIN;
+    m.weights_bytes = bytes > SLI_PRODUCTS_BYTES_MIN ? bytes : SLI_PRODUCTS_BYTES_MIN;
     m.out_rows = (m.weights_bytes / smallest + 1) * SL_PANEL_ROWS;
     lay_out(&l, &m);
     size_t arena_bytes = l.used;

@@ -8,7 +8,9 @@
 #include "kernels/kernels.h"
 #include "offload/machine.h"
 
-/* Of each of the types, with weights that fill `bytes` (a few MiB at least; beyond the caches they say what memory gives); some 50 ms a type.
+#define SLI_PRODUCTS_BYTES_MIN ((size_t)4 << 20)
+
+/* Of each of the types, with weights that fill `bytes` (SLI_PRODUCTS_BYTES_MIN at least; beyond the caches they say what memory gives); some 50 ms a type.
  * SL_NO_MEMORY. */
 SL_MUST_USE sl_status sli_measure_products(const sl_kernels *kernels, sl_threads *crew, const uint32_t *types, size_t count, size_t bytes,
                                            sli_machine_rate *out, sl_error *err);

@@ -22,8 +22,10 @@ static void ask(const sli_machine *m)
             double Bps = sli_machine_read_rate(m, NULL, bytes, depth);
             expect(isfinite(Bps) && Bps > 0);
         }
-    sli_machine_rate rate = sli_machine_rate_of(m, SL_TYPE_Q4_0, m->cores);
-    expect(isfinite(rate.weights_Bps) && rate.weights_Bps > 0 && rate.ops_per_s > 0);
+    for (uint64_t bytes = 0; bytes < (uint64_t)1 << 40; bytes = bytes * 9 + 1) {
+        sli_machine_rate rate = sli_machine_rate_of(m, SL_TYPE_Q4_0, m->cores, bytes);
+        expect(isfinite(rate.weights_Bps) && rate.weights_Bps > 0 && rate.ops_per_s > 0);
+    }
 }
 
 static void write_and_read(const sli_machine *m)
