@@ -7,9 +7,11 @@ says of a draft's and of a check's time is taken times their counts. All else pl
 
     bench/plan.py --model smollm2.gguf:smollm2.packed.gguf --model wide.gguf:wide.packed.gguf
     bench/plan.py --model smollm2.gguf:smollm2.packed.gguf --peaks          # memory alone, which other work does not disturb
+    bench/plan.py --again results.json                                      # nothing is run: what plan says now of runs that --json kept
 """
 
 import argparse
+import json
 import os
 import statistics
 
@@ -24,7 +26,8 @@ ATTEMPTS = 3
 
 def parse_args():
     parser = argparse.ArgumentParser(description="Predictions of plan against measurements.")
-    parser.add_argument("--model", action="append", required=True, help="STOCK or STOCK:PACKED; may be given several times")
+    parser.add_argument("--model", action="append", help="STOCK or STOCK:PACKED; may be given several times")
+    parser.add_argument("--again", metavar="FILE", help="predict the runs anew that --json wrote there, and run nothing")
     parser.add_argument("--sluice", default="./sluice", help="our program (default ./sluice)")
     parser.add_argument("--modes", default="dense,fine,sirius", help="(default dense,fine,sirius)")
     parser.add_argument("--throttles", default="100M,300M,1G", help="(default 100M,300M,1G)")
@@ -34,7 +37,10 @@ def parse_args():
     parser.add_argument("--peaks", action="store_true", help="peak memory alone: short runs over one link, and no wait for a quiet machine")
     parser.add_argument("--machine", help="a machine file (default: this machine, as doctor measured it)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if (args.model is None) == (args.again is None):
+        parser.error("either --model or --again")
+    return args
 
 
 def base(args, model):
@@ -76,12 +82,17 @@ def predicted_speed(value, tokens, drafted_and_checks):
     return tokens / (drafted * value["drafts"]["draft_s"] + checks * value["drafts"]["check_s"])
 
 
+def flags_of(mode, budget, throttle):
+    return MODES[mode] + ["--throttle", throttle, "--ram-budget", f"{budget}M"]
+
+
 def measure(program, args, model, mode, budget, throttle, known):
-    flags = MODES[mode] + ["--throttle", throttle, "--ram-budget", f"{budget}M"]
+    flags = flags_of(mode, budget, throttle)
     value = plan(program, args, model, flags)
     predicted, best = value["predicted"], None
     tokens = 1 + (20 if args.peaks else max(16 if mode == "sirius" else 4, min(24, int(args.seconds * predicted["decode_tokens_per_s"]))))
-    speed = predicted_speed(value, tokens - 1, counts(program, args, model, MODES[mode], known, tokens) if mode == "sirius" else None)
+    drafts = counts(program, args, model, MODES[mode], known, tokens) if mode == "sirius" else None
+    speed = predicted_speed(value, tokens - 1, drafts)
     for _ in range(1 if args.peaks else ATTEMPTS):  # the one that others disturbed least
         again = run(program, args, model, flags, tokens)
         best = again if best is None or again[1].foreign_share < best[1].foreign_share else best
@@ -89,10 +100,17 @@ def measure(program, args, model, mode, budget, throttle, known):
             break
     value = best[0]
     measured = value["timings"]["decode_tokens_per_s"]
-    return {"model": model, "mode": mode, "budget_mib": budget, "throttle": throttle, "tokens": tokens - 1, "predicted": speed, "measured": measured,
+    return {"model": model, "mode": mode, "budget_mib": budget, "throttle": throttle, "tokens": tokens - 1, "drafted_and_checks": drafts, "predicted": speed, "measured": measured,
             "ratio": speed / measured, "limit": predicted["limit"], "foreign_share": best[1].foreign_share,
             "predicted_token_bytes": predicted["token_bytes"], "measured_token_bytes": value["io"]["decode_bytes_read"] / (tokens - 1),
             "predicted_peak": predicted["peak_ram_bytes"], "measured_peak": value["memory"]["peak_rss_bytes"]}
+
+
+def predict_again(program, args, row):
+    value = plan(program, args, row["model"], flags_of(row["mode"], row["budget_mib"], row["throttle"]))
+    speed = predicted_speed(value, row["tokens"], row["drafted_and_checks"])
+    return row | {"predicted": speed, "ratio": speed / row["measured"], "limit": value["predicted"]["limit"],
+                  "predicted_token_bytes": value["predicted"]["token_bytes"], "predicted_peak": value["predicted"]["peak_ram_bytes"]}
 
 
 def share_within(rows, far):
@@ -125,7 +143,10 @@ def main():
     args = parse_args()
     program = h.find_program(args.sluice)
     rows, known = [], {}
-    for pair in args.model:
+    if args.again:
+        with open(args.again, encoding="utf-8") as file:
+            rows = [predict_again(program, args, row) for row in json.load(file)["rows"]]
+    for pair in args.model or []:
         stock, _, packed = pair.partition(":")
         for mode in args.modes.split(","):
             model = stock if mode == "dense" else packed

@@ -148,13 +148,12 @@ static uint64_t largest_layer(const sl_model *model, const sli_device_wishes *w,
     return largest;
 }
 
-/* How often a unit is read for a token. Bundles lie hot first; how much hotter nobody has recorded: their reads are taken to fall evenly, to none. */
+/* How often a unit is read for a token. */
 static double reads_of(const sli_device_wishes *w, const sli_matrix *m, uint32_t index)
 {
     if (!m->bundles || w->sparsity == SL_SPARSITY_OFF)
         return 1;
-    double reads = 2 * w->density * (1 - (index + 0.5) / m->unit_count);
-    return reads < 1 ? reads : 1;
+    return sl_placement_reads(w->density, (index + 0.5) / m->unit_count);
 }
 
 /* Units that may stay, in the order of a pass; returns how many. */

@@ -23,6 +23,12 @@ static double time_of(double bytes, double Bps)
     return bytes > 0 ? bytes / Bps : 0;
 }
 
+double sl_placement_reads(double density, double place)
+{
+    double reads = 2 * density * (1 - place);
+    return reads < 1 ? reads : 1;
+}
+
 /* ---- the model of time ---- */
 
 static void add_up(const sl_placement_machine *m, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,

@@ -73,6 +73,10 @@ void sl_placement_divide(const sl_placement_machine *machine, const sl_placement
 double sl_placement_seconds(const sl_placement_machine *machine, const sl_placement_unit *units, uint32_t count, uint32_t layer_count,
                             const sl_place *place, double streamed_share, sl_placement_layer *layers, sl_placement *out);
 
+/* How often a token reads what lies at `place` in [0, 1) of a layer's neurons, when it reads `density` of them. They lie hot first; how much hotter nobody
+ * has recorded: their reads are taken to fall evenly, to none. */
+double sl_placement_reads(double density, double place);
+
 const char *sl_placement_limit_name(sl_placement_limit limit); /* "compute", "link", "host_memory", "disk" */
 
 #endif

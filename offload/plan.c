@@ -13,9 +13,8 @@
 #define PREDICTOR_SHARE  0.7    /* ... and a predictor its signs */
 #define CHOOSE_S         12e-9  /* to choose a set and find its bundles, by neuron */
 #define PACK_BPS         6e9    /* streamed rows become panels before several rows of activations are multiplied; by thread */
-#define PARTIAL_S        0.5e-6 /* a neuron of a set whose layer is cached in part: kept account of, looked for, put in its place */
 #define REQUEST_S        2e-6   /* of a processor, for a read */
-#define WAKE_S           60e-6  /* until who waits for a read goes on */
+#define WAKE_S           130e-6 /* until who waits for a read goes on: told to the disk, slept, woken, and caches warm again */
 #define OVERLAP_COST     0.06   /* of the shorter of reading and computing, that is not hidden behind the longer */
 
 #define DENSE_DEPTH   32 /* reads in flight */
@@ -118,18 +117,17 @@ static void add_part(const planner *p, const sli_part_division *part, double sha
     c->memory_s += counts ? 0 : by_memory;
 }
 
-/* Keys and values of the text so far, taken as half a usual one. */
-static double kv_read_bytes(const planner *p)
+double sli_plan_kv_bytes(const sli_division *at)
 {
-    double positions = smaller(p->at->context, 512) / 2;
-    if (p->at->sparq_k > 0 && p->at->sparq_k < positions) /* r components of all keys, then the chosen keys and values */
-        return (double)p->at->kv_position_bytes * (positions * p->at->sparq_r / p->at->head_dim / 2 + smaller(p->at->sparq_k, positions));
-    return (double)p->at->kv_position_bytes * positions;
+    double positions = smaller(at->context, 512) / 2;
+    if (at->sparq_k > 0 && at->sparq_k < positions) /* r components of all keys, then the chosen keys and values */
+        return (double)at->kv_position_bytes * (positions * at->sparq_r / at->head_dim / 2 + smaller(at->sparq_k, positions));
+    return (double)at->kv_position_bytes * positions;
 }
 
 static void add_rest(const planner *p, double logits_rows, cost *c)
 {
-    c->memory_s += over(kv_read_bytes(p), ATTENTION_SHARE * p->memory_Bps);
+    c->memory_s += over(sli_plan_kv_bytes(p->at), ATTENTION_SHARE * p->memory_Bps);
     c->fixed_s += p->at->layers * LAYER_S + logits_rows * p->at->vocab * VOCABULARY_S;
 }
 
@@ -194,7 +192,7 @@ static sparse_row fetching_row(const planner *p)
     if (b->cached_share < 1)
         around.memory_s += predicting; /* once more, ahead */
     if (read > 0)
-        set.fixed_s += layers * (2 * WAKE_S + b->kept_share * b->count * PARTIAL_S);
+        set.fixed_s += layers * 2 * WAKE_S;
     double Bps = link_Bps(p, requests > 0 ? read / requests : 0, BUNDLES_DEPTH),
            dense_Bps = link_Bps(p, (double)p->at->request_bytes, DENSE_DEPTH);
     double ring = smaller((double)p->at->price.staging_bytes, head_bytes);
@@ -410,7 +408,7 @@ void sli_plan_predict(const sli_division *placement, const sli_bundle_trial *tri
         predict_leaving(&p, out);
     else
         predict_plain(&p, out);
-    out->kv_bytes = kv_read_bytes(&p);
+    out->kv_bytes = sli_plan_kv_bytes(placement);
     out->part_read_bytes[SLI_PART_EMBEDDING] = (double)placement->embedding_row_bytes;
     for (int i = 0; i < SLI_PART_COUNT; i++)
         out->read_bytes += out->part_read_bytes[i];

@@ -53,6 +53,12 @@ if [ -z "$missing" ]; then ok "and none is missing"; else not_ok "and none is mi
 works "the presets are listed" "$SLUICE" plan --machine list
 works "a preset can be planned for" "$SLUICE" plan -m "$MODEL" -c 128 --machine laptop-ddr4
 
+works "a machine with a GPU is planned for with it" "$SLUICE" plan -m "$MODEL" -c 128 --machine laptop-rtx-4060 --vram-budget 1G
+if grep -q '^gpu     RTX 4060 Laptop, --device cuda: .* tokens/s' "$TMP/out"; then ok "and its speed is told"; else not_ok "and its speed is told" "$(cat "$TMP/out")"; fi
+plan --ram-budget 1G --machine laptop-rtx-4060 --vram-budget 1G
+holds "in JSON, too" 'p["gpu"]["fits"] and p["gpu"]["vram_budget_bytes"] == 1 << 30 and p["gpu"]["decode_tokens_per_s"] > 0'
+fails "a budget of a GPU that is not there is wrong usage" 2 'the machine has no GPU' "$SLUICE" plan -m "$MODEL" --machine laptop-ddr4 --vram-budget 1G
+fails "a budget beyond the GPU's memory is wrong usage" 2 'the RTX 4060 Laptop has 8.00 GiB' "$SLUICE" plan -m "$MODEL" --machine laptop-rtx-4060 --vram-budget 9G
 fails "a budget that is impossible is refused, with one that works" 3 'budget of 1.00 MiB is too small; .* works' "$SLUICE" plan -m "$MODEL" -c 128 --ram-budget 1M --machine "$MACHINE"
 "$SLUICE" plan -m "$MODEL" -c 128 --ram-budget 1M --machine "$MACHINE" --json >"$TMP/refused.json" 2>/dev/null
 least=$(json "$TMP/refused.json" error.ram_budget_min_bytes)

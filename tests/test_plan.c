@@ -1,6 +1,6 @@
 /* tests/test_plan.c: what plan predicts. Machines are made up, and so are most placements; where bytes are counted, a tiny model is priced, and run. */
 #include "offload/cli/machine_file.h"
-#include "offload/plan.h"
+#include "offload/plan_device.h"
 #include "tests/tiny_model.h"
 
 #include <setjmp.h>
@@ -331,6 +331,72 @@ static void a_machine_file_that_is_wrong_is_told_what_would_be_right(void **stat
     }
 }
 
+/* ---- with a GPU ---- */
+
+/* 8 GiB at 256 GB/s, and a link of 12 GB/s. */
+static sli_machine with_gpu(void)
+{
+    sli_machine m = usual_machine();
+    m.gpu = (sli_machine_gpu){.name = "made up", .memory_bytes = 8 * GIB, .memory_Bps = 256e9, .link_Bps = 12e9};
+    return m;
+}
+
+static sli_device_plan on_device(const sli_division *placement, uint64_t vram_bytes)
+{
+    sli_machine machine = with_gpu();
+    sli_device_plan plan;
+    sl_error err = {0};
+    assert_int_equal(sli_plan_on_device(placement, &machine, &(sli_plan_work){0}, vram_bytes, &plan, &err), SL_OK);
+    return plan;
+}
+
+static void a_model_that_fits_the_gpu_crosses_no_link_and_runs_at_its_memorys_speed(void **state)
+{
+    (void)state;
+    sli_division p = usual_placement(0);
+    p.budget_bytes = 2 * GIB;
+    sli_device_plan plan = on_device(&p, 0);
+    assert_true(plan.fits && plan.placed.limit == SL_PLACED_COMPUTE);
+    assert_float_equal(plan.placed.streamed_bytes + plan.placed.cpu_bytes + plan.placed.disk_bytes, 0, 1);
+    assert_float_equal(plan.placed.device_bytes, 4e9, 1e6);
+    assert_true(plan.decode_tokens_per_s < 256e9 / 4e9 && plan.decode_tokens_per_s > 256e9 / 4e9 / 2);
+    assert_true(plan.decode_low < plan.decode_tokens_per_s && plan.decode_tokens_per_s < plan.decode_high);
+}
+
+/* But for the last step: what the GPU can hold it holds, also where the processor could have computed a little beside it. */
+static void more_of_a_gpus_memory_is_never_much_slower(void **state)
+{
+    (void)state;
+    sli_division p = usual_placement(0);
+    p.budget_bytes = 6 * GIB;
+    double before = 0;
+    for (uint64_t vram = GIB / 2; vram <= 8 * GIB; vram += GIB / 4) {
+        sli_device_plan plan = on_device(&p, vram);
+        assert_true(plan.placed.vram_bytes + plan.fixed_bytes <= vram);
+        assert_true(plan.decode_tokens_per_s >= 0.9 * before);
+        before = plan.decode_tokens_per_s;
+    }
+}
+
+static void what_neither_memory_holds_is_read_from_the_disk(void **state)
+{
+    (void)state;
+    sli_division p = usual_placement(0);
+    p.budget_bytes = GIB;
+    sli_device_plan plan = on_device(&p, GIB);
+    assert_true(plan.placed.disk_bytes > 1.5e9 && plan.placed.limit == SL_PLACED_DISK);
+    assert_true(plan.decode_tokens_per_s < 2e9 / plan.placed.disk_bytes * 1.01);
+}
+
+static void a_gpu_that_cannot_hold_the_keys_and_values_is_not_planned_with(void **state)
+{
+    (void)state;
+    sli_division p = usual_placement(0); /* 1024 positions of 100 kB */
+    sli_device_plan plan = on_device(&p, 64 * MIB);
+    assert_false(plan.fits);
+    assert_true(plan.fixed_bytes > 64 * MIB);
+}
+
 /* ---- the cache of bundles, tried out ---- */
 
 static sli_bundle_division bundles(double kept, double cached)
@@ -513,6 +579,10 @@ int main(void)
         cmocka_unit_test(the_limit_is_named),
         cmocka_unit_test(a_throttle_bounds_the_disk_and_stands_for_one_that_is_not_known),
         cmocka_unit_test(a_model_that_fits_a_cache_is_predicted_at_the_caches_speed),
+        cmocka_unit_test(a_model_that_fits_the_gpu_crosses_no_link_and_runs_at_its_memorys_speed),
+        cmocka_unit_test(more_of_a_gpus_memory_is_never_much_slower),
+        cmocka_unit_test(what_neither_memory_holds_is_read_from_the_disk),
+        cmocka_unit_test(a_gpu_that_cannot_hold_the_keys_and_values_is_not_planned_with),
         cmocka_unit_test(drafts_and_their_check_are_shared_by_the_tokens_that_they_give),
         cmocka_unit_test(a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_with_its_set_in_memory),
         cmocka_unit_test(layers_that_tokens_leave_out_are_not_read_and_probes_cost_time),

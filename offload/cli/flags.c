@@ -654,7 +654,7 @@ const cli_flag cli_flags[] = {
      "gives the same tokens. doctor: default auto; else none, as nothing was measured on one yet"},
     {{"--vram-budget"},
      SIZE,
-     ENGINE,
+     ENGINE | PLAN,
      AT(vram_budget_bytes),
      0,
      0,

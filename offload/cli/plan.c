@@ -225,7 +225,8 @@ static sl_status open_engine(cli_plan_state *s, sl_error *err)
     s->options.plan_only = true;
     s->options.note = NULL; /* what it says of ANY_BUDGET says nothing */
     s->options.ram_budget_bytes = ANY_BUDGET;
-    if (s->args->machine != NULL) { /* another machine: its threads, its kernels */
+    s->options.vram_budget_bytes = 0; /* what the processor does is planned; what a GPU would do follows from that */
+    if (s->args->machine != NULL) {   /* another machine: its threads, its kernels */
         SL_TRY(cli_machine_named(s->args->machine, &s->machine, err));
         if (s->options.threads == 0)
             s->options.threads = s->machine.cores;
@@ -267,6 +268,23 @@ static sl_status larger_peak(cli_plan_state *s, cli_plan_row *row, sl_error *err
     return status;
 }
 
+static bool has_gpu(const cli_plan_state *s)
+{
+    return s->machine.gpu.name[0] != '\0';
+}
+
+static sl_status check_vram(const cli_plan_state *s, sl_error *err)
+{
+    char asked[24], there[24];
+    sl_format_size(s->args->vram_budget_bytes, asked);
+    sl_format_size(s->machine.gpu.memory_bytes, there);
+    if (s->args->vram_budget_bytes > 0 && !has_gpu(s))
+        return sl_fail(err, SL_INVALID, "--vram-budget %s: the machine has no GPU; --machine list shows some that have", asked);
+    if (s->args->vram_budget_bytes > s->machine.gpu.memory_bytes)
+        return sl_fail(err, SL_INVALID, "--vram-budget %s: the %s has %s", asked, s->machine.gpu.name, there);
+    return SL_OK;
+}
+
 static sl_status make_rows(cli_plan_state *s, sl_error *err)
 {
     sl_error refused = {0};
@@ -283,6 +301,9 @@ static sl_status make_rows(cli_plan_state *s, sl_error *err)
         SL_TRY(larger_peak(s, row, err));
         warn_of_budget(s, row->budget_bytes);
         SL_TRY(predict(s, &s->machine, row, err));
+        sli_plan_work work = work_of(s, &row->at);
+        if (has_gpu(s))
+            SL_TRY(sli_plan_on_device(&row->at, &s->machine, &work, s->args->vram_budget_bytes, &row->device, err));
     }
     if (!any) {
         *err = refused;
@@ -299,6 +320,7 @@ static sl_status make_plan(cli_plan_state *s, sl_error *err)
     SL_TRY(open_engine(s, err));
     SL_TRY(list_budgets(s, err));
     SL_TRY(find_machine(s, err));
+    SL_TRY(check_vram(s, err));
     if (s->drafting.tree != 0)
         cli_note(s->warnings, "drafts that branch are predicted as chains of their depth");
     return make_rows(s, err);

@@ -39,6 +39,15 @@ static size_t places_of(const cli_plan_row *row, place_line out[PLACES])
 
 /* ---- text ---- */
 
+static const char *limit_on_gpu(sl_placement_limit limit)
+{
+    static const char *const names[] = {[SL_PLACED_COMPUTE] = "the GPU",
+                                        [SL_PLACED_LINK] = "its link",
+                                        [SL_PLACED_HOST_MEMORY] = "memory bandwidth",
+                                        [SL_PLACED_DISK] = "disk"};
+    return names[limit];
+}
+
 static const char *mode_of(const cli_plan_state *s)
 {
     return s->info.density < 1 || s->options.sparsity != SL_SPARSITY_OFF ? s->info.sparsity : "dense";
@@ -54,8 +63,6 @@ static void print_head(const cli_plan_state *s)
     if (s->options.sparsity != SL_SPARSITY_OFF)
         printf(" at density %.2g", s->info.density);
     printf("\nmachine %s, %u cores, %s; %s\n", s->machine.name, s->machine.cores, memory, s->said);
-    if (s->machine.gpu.name[0] != '\0')
-        printf("        its %s is not used: this build computes on the processor\n", s->machine.gpu.name);
 }
 
 static void print_places(const cli_plan_row *row)
@@ -103,10 +110,36 @@ static void print_exits(const cli_plan_state *s, const cli_plan_row *row)
         printf("%s a token not read, %u probes of %.2f MiB\n", left, row->at.exits.probes, (double)row->at.exits.probe_bytes / (1 << 20));
 }
 
-static void print_change(const char *what, double with, double without)
+/* What lies above is the processor's alone. */
+static void print_gpu(const cli_plan_state *s, const sli_device_plan *d)
 {
-    if (with > 0)
+    char budget[24], fixed[24], held[24], crossing[24], beside[24], disk[24];
+    const sl_placement *p = &d->placed;
+    if (s->machine.gpu.name[0] == '\0')
+        return;
+    sl_format_size(d->budget_bytes, budget);
+    sl_format_size(d->fixed_bytes, fixed);
+    if (!d->fits) {
+        printf("gpu     %s: not with %s: keys, values and activations alone take %s; -c takes less\n", s->machine.gpu.name, budget, fixed);
+        return;
+    }
+    sl_format_size(p->vram_bytes, held);
+    sl_format_size((uint64_t)p->streamed_bytes, crossing);
+    sl_format_size((uint64_t)p->cpu_bytes, beside);
+    sl_format_size((uint64_t)p->disk_bytes, disk);
+    printf("gpu     %s, --device cuda: %.3g tokens/s without drafts (%.3g to %.3g: reckoned, no GPU has confirmed it); limited by %s\n",
+           s->machine.gpu.name, d->decode_tokens_per_s, d->decode_low, d->decode_high, limit_on_gpu(p->limit));
+    printf("        of %s of its memory %s hold weights, %s all else; a token: %s cross the link, %s the processor's, %s from the disk\n",
+           budget, held, fixed, crossing, beside, disk);
+}
+
+/* Whether it makes a difference. */
+static bool print_change(const char *what, double with, double without)
+{
+    bool tells = with > 0 && (with > 1.01 * without || with < 0.99 * without);
+    if (tells)
         printf("        %-28s %.3g tokens/s (%+.0f %%)\n", what, with, 100 * (with / without - 1));
+    return tells;
 }
 
 static void print_changes(const cli_plan_row *row)
@@ -115,11 +148,13 @@ static void print_changes(const cli_plan_row *row)
     char what[40];
     double now = row->plan.decode_tokens_per_s;
     printf("faster\n");
-    print_change("a GiB more of memory", c->more_memory, now);
-    print_change("a disk twice as fast", c->faster_disk, now);
+    bool any = print_change("a GiB more of memory", c->more_memory, now);
+    any |= print_change("a disk twice as fast", c->faster_disk, now);
     snprintf(what, sizeof what, "--density %.2g", c->density);
-    print_change(what, c->other_density, now);
-    print_change("--sparsity fine --density 0.5", c->sparse, now);
+    any |= print_change(what, c->other_density, now);
+    any |= print_change("--sparsity fine --density 0.5", c->sparse, now);
+    if (!any)
+        printf("        neither more memory nor a faster disk: what computes is the limit\n");
 }
 
 static void print_command(const cli_plan_state *s, uint64_t budget_bytes)
@@ -151,6 +186,7 @@ static void print_one(const cli_plan_state *s)
     print_places(row);
     print_speed(row);
     print_exits(s, row);
+    print_gpu(s, &row->device);
     printf("memory  peak %s of the %s budget with a full context; %s is the smallest budget that works\n", peak, budget, least);
     print_changes(row);
     print_command(s, row->budget_bytes);
@@ -159,8 +195,9 @@ static void print_one(const cli_plan_state *s)
 static void print_table(const cli_plan_state *s)
 {
     char least[24];
-    printf("\n%12s %12s %12s %12s %8s %18s %10s  %s\n", "budget", "peak", "in memory", "read a token", "t/s", "range", "prompt t/s",
-           "limited by");
+    bool gpu = s->machine.gpu.name[0] != '\0';
+    printf("\n%12s %12s %12s %12s %8s %18s %10s  %s%s\n", "budget", "peak", "in memory", "read a token", "t/s", "range", "prompt t/s",
+           gpu ? "GPU t/s  " : "", "limited by");
     for (size_t i = 0; i < s->rows; i++) {
         const cli_plan_row *row = &s->row[i];
         char budget[24], peak[24], resident[24], token[24], range[40];
@@ -176,11 +213,16 @@ static void print_table(const cli_plan_state *s)
         sl_format_size(in_memory, resident);
         sl_format_size((uint64_t)row->plan.read_bytes, token);
         snprintf(range, sizeof range, "%.3g to %.3g", row->plan.decode_low, row->plan.decode_high);
-        printf("%12s %12s %12s %12s %8.3g %18s %10.3g  %s\n", budget, peak, resident, token, row->plan.decode_tokens_per_s, range,
-               row->plan.prompt_tokens_per_s, sli_plan_limit_name(row->plan.limit));
+        char on_gpu[24] = "";
+        if (gpu)
+            snprintf(on_gpu, sizeof on_gpu, "%7.3g  ", row->device.decode_tokens_per_s);
+        printf("%12s %12s %12s %12s %8.3g %18s %10.3g  %s%s\n", budget, peak, resident, token, row->plan.decode_tokens_per_s, range,
+               row->plan.prompt_tokens_per_s, on_gpu, sli_plan_limit_name(row->plan.limit));
     }
     sl_format_size(s->budget_min_bytes, least);
     printf("\nsmallest budget that works: %s\n", least);
+    if (gpu)
+        printf("GPU: the %s, without drafts; reckoned, no GPU has confirmed it\n", s->machine.gpu.name);
 }
 
 int cli_plan_print(const cli_plan_state *s)
@@ -242,13 +284,29 @@ static json_t *json_exits(const cli_plan_state *s, const cli_plan_row *row)
                      (int)row->at.exits.probes, "bytes_left_out", row->plan.left_out_bytes);
 }
 
+static json_t *json_gpu(const sli_machine *m, const sli_device_plan *d)
+{
+    const sl_placement *p = &d->placed;
+    if (m->gpu.name[0] == '\0')
+        return json_null();
+    if (!d->fits)
+        return json_pack("{s:b, s:I, s:I}", "fits", 0, "vram_budget_bytes", (json_int_t)d->budget_bytes, "fixed_bytes",
+                         (json_int_t)d->fixed_bytes);
+    return json_pack("{s:b, s:I, s:I, s:f, s:[ff], s:s, s:I, s:f, s:f, s:f, s:f}", "fits", 1, "vram_budget_bytes",
+                     (json_int_t)d->budget_bytes, "fixed_bytes", (json_int_t)d->fixed_bytes, "decode_tokens_per_s", d->decode_tokens_per_s,
+                     "decode_tokens_per_s_range", d->decode_low, d->decode_high, "limit", sl_placement_limit_name(p->limit), "weight_bytes",
+                     (json_int_t)p->vram_bytes, "device_token_bytes", p->device_bytes, "link_token_bytes", p->streamed_bytes,
+                     "processor_token_bytes", p->cpu_bytes, "disk_token_bytes", p->disk_bytes);
+}
+
 static json_t *json_row(const cli_plan_state *s, const cli_plan_row *row)
 {
     if (!row->fits)
         return json_pack("{s:I, s:b}", "ram_budget_bytes", (json_int_t)row->budget_bytes, "fits", 0);
-    json_t *value = json_pack("{s:I, s:b, s:o, s:o, s:o, s:o, s:i}", "ram_budget_bytes", (json_int_t)row->budget_bytes, "fits", 1,
-                              "predicted", json_predicted(row), "placement", json_placement(row), "drafts", json_drafts(row), "early_exit",
-                              json_exits(s, row), "batch", (int)row->at.batch);
+    json_t *value = json_pack("{s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:i}", "ram_budget_bytes", (json_int_t)row->budget_bytes, "fits", 1,
+                              "predicted", json_predicted(row), "gpu", json_gpu(&s->machine, &row->device), "placement",
+                              json_placement(row), "drafts", json_drafts(row), "early_exit", json_exits(s, row), "batch",
+                              (int)row->at.batch);
     if (row->at.bundles.layers > 0)
         json_object_set_new(value, "sets",
                             json_pack("{s:f, s:f}", "kept_share", row->at.bundles.kept_share, "found_share", row->plan.cached_share));

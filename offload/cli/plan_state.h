@@ -3,7 +3,7 @@
 #define SL_OFFLOAD_CLI_PLAN_STATE_H
 
 #include "offload/cli/cli.h"
-#include "offload/plan.h"
+#include "offload/plan_device.h"
 
 #define CLI_PLAN_BUDGETS_MAX 32
 
@@ -26,6 +26,7 @@ typedef struct cli_plan_row {
     uint32_t drafted;
     bool left_off; /* early exit, as run leaves it off */
     cli_plan_changes changes;
+    sli_device_plan device; /* where the machine has a GPU */
 } cli_plan_row;
 
 typedef struct cli_plan_state {
