@@ -49,10 +49,10 @@ typedef struct sli_plan {
 } sli_plan;
 
 /* Of the weights, that a plain token's computing goes through: what of them is in a cache, the next one finds there. */
-uint64_t sli_plan_touched_bytes(const sli_division *placement);
+uint64_t sli_plan_touched_bytes(const sli_division *at);
 
 /* Of keys and values, that a token reads: of a text that has grown to half a usual one. */
-double sli_plan_kv_bytes(const sli_division *placement);
+double sli_plan_kv_bytes(const sli_division *at);
 
 /* `trial` is NULL where sparse rows fetch nothing. */
 void sli_plan_predict(const sli_division *placement, const sli_bundle_trial *trial, const sli_machine *machine, const sli_plan_work *work,

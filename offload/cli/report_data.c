@@ -398,7 +398,7 @@ sl_status cli_report_open(cli_report_data *r, sl_error *err)
                             .x = {.label = "kept share of the neurons"}, .y = {"perplexity", .log = true}},
         [REPORT_REQUESTS] = {PLOT_XY, "requests", "Read bandwidth by request size",
                              "Bytes per second that the disk gives, against the size of a request, by engine and requests in flight.",
-                             .x = {"request", PLOT_BYTES, .log = true}, .y = {"bandwidth a second", PLOT_BYTES, .from_zero = true}},
+                             .x = {"request", PLOT_BYTES, .log = true}, .y = {"read each second", PLOT_BYTES, .from_zero = true}},
         [REPORT_ROOFLINE] = {PLOT_XY, "roofline", "Measured speed under the disk's limit",
                              "Tokens per second against bytes read for each token; the line is what the disk alone would allow.",
                              .x = {"read for each token", PLOT_BYTES, .log = true}, .y = {"tokens/s", .log = true}},
