@@ -184,11 +184,14 @@ static void print_modes(const cli_eval *e)
         if (!e->modes[m].asked)
             continue;
         uint64_t tokens = t->tokens + t->decoded_tokens;
-        printf("%-10s %6.1f tokens/s decoding, %7.1f tokens/s given; %8.2f MiB read, %.3f a token; %llu tokens, %llu used again%s%s\n",
-               cli_eval_modes[m], t->decode_s > 0 ? (double)t->decoded_tokens / t->decode_s : 0.0,
-               t->prompt_s > 0 ? (double)t->tokens / t->prompt_s : 0.0, (double)t->bytes_read / (1 << 20),
-               tokens > 0 ? (double)t->bytes_read / (1 << 20) / (double)tokens : 0.0, (unsigned long long)tokens,
-               (unsigned long long)t->reused_tokens, e->how[m][0] != '\0' ? "; " : "", e->how[m]);
+        char decoding[16] = "-"; /* choices are given, not decoded */
+        if (t->decode_s > 0)
+            snprintf(decoding, sizeof decoding, "%.1f", (double)t->decoded_tokens / t->decode_s);
+        printf(
+            "%-10s %6s tokens/s decoding, %7.1f tokens/s of prompts; %8.2f MiB read, %.3f MiB a token; %llu tokens, %llu used again%s%s\n",
+            cli_eval_modes[m], decoding, t->prompt_s > 0 ? (double)t->tokens / t->prompt_s : 0.0, (double)t->bytes_read / (1 << 20),
+            tokens > 0 ? (double)t->bytes_read / (1 << 20) / (double)tokens : 0.0, (unsigned long long)tokens,
+            (unsigned long long)t->reused_tokens, e->how[m][0] != '\0' ? "; " : "", e->how[m]);
     }
 }
 
@@ -229,7 +232,7 @@ static int print_table(const cli_eval *e)
     print_early_exit(e);
     print_counted(e);
     if (e->tasks.skipped > 0)
-        printf("\n%zu broken lines were left out\n", e->tasks.skipped);
+        printf("\nbroken lines left out: %zu\n", e->tasks.skipped);
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
