@@ -397,11 +397,34 @@ static void print_spread(const json_t *b, const char *name, const char *key, dou
             number_of(h, "p50") * scale, number_of(h, "p90") * scale, number_of(h, "p99") * scale, number_of(h, "max") * scale, unit);
 }
 
+/* Means of a pass. Of neurons only where a run chose some. */
+static void print_layers(const json_t *layers, bool neurons)
+{
+    const json_t *layer;
+    size_t i;
+    fprintf(stderr, "%-13s %12s %12s %12s", "layer", "compute ms", "waiting ms", "read KiB");
+    if (neurons)
+        fprintf(stderr, " %10s %10s %10s", "neurons", "in memory", "read");
+    fputc('\n', stderr);
+    json_array_foreach(layers, i, layer)
+    {
+        char number[24] = "head etc.";
+        if (json_is_integer(json_object_get(layer, "layer")))
+            snprintf(number, sizeof number, "%zu", i);
+        fprintf(stderr, "%-13s %12.3f %12.3f %12.1f", number, number_of(layer, "compute_ns") * 1e-6, number_of(layer, "wait_ns") * 1e-6,
+                number_of(layer, "bytes_read") / 1024);
+        if (neurons)
+            fprintf(stderr, " %10.0f %10.0f %10.0f", number_of(layer, "neurons_needed"), number_of(layer, "neurons_resident"),
+                    number_of(layer, "neurons_read"));
+        fputc('\n', stderr);
+    }
+    fputc('\n', stderr);
+}
+
 void cli_bench_print_breakdown(const json_t *row)
 {
-    const json_t *b = json_object_get(row, "breakdown"), *layer;
+    const json_t *b = json_object_get(row, "breakdown");
     char name[64];
-    size_t i;
     if (!json_is_object(b))
         return;
     test_name(row, name);
@@ -411,15 +434,5 @@ void cli_bench_print_breakdown(const json_t *row)
     print_spread(b, "  waiting", "pass_wait_ns", 1e-6, "ms");
     print_spread(b, "read", "read_ns", 1e-6, "ms");
     print_spread(b, "request", "request_bytes", 1.0 / 1024, "KiB");
-    fprintf(stderr, "%-13s %12s %12s %12s %10s %10s %10s\n", "layer", "compute ms", "waiting ms", "read KiB", "needed", "resident", "read");
-    json_array_foreach(json_object_get(b, "layers"), i, layer)
-    {
-        char number[24] = "head etc.";
-        if (json_is_integer(json_object_get(layer, "layer")))
-            snprintf(number, sizeof number, "%zu", i);
-        fprintf(stderr, "%-13s %12.3f %12.3f %12.1f %10.0f %10.0f %10.0f\n", number, number_of(layer, "compute_ns") * 1e-6,
-                number_of(layer, "wait_ns") * 1e-6, number_of(layer, "bytes_read") / 1024, number_of(layer, "neurons_needed"),
-                number_of(layer, "neurons_resident"), number_of(layer, "neurons_read"));
-    }
-    fputc('\n', stderr);
+    print_layers(json_object_get(b, "layers"), number_of(row, "neurons_needed") > 0);
 }
