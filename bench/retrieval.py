@@ -98,10 +98,10 @@ def answers(program, args, items, mode, flags):
 
 def settings(select, share, positions, head_dim):
     """SparQ's flags that read about this share of what dense attention reads of so many positions, in f16."""
-    if select == "pages":  # one bound of four bytes by component and page, and whole pages
-        components = head_dim // 2
-        pages = round((share - components * 4 / 64 / (4 * head_dim)) * positions / 64)
-        return ["--sparq-k", str(64 * pages), "--sparq-r", str(components), "--sparq-local", "64", "--sparq-select", "pages"]
+    if select == "pages":  # components of four bits of all keys, a scale of two bytes for each 32 of them, and whole pages
+        components = head_dim // 4
+        pages = round((share - (components / 2 + head_dim / 16) / (4 * head_dim)) * positions / 64)
+        return ["--sparq-k", str(64 * pages), "--sparq-r", str(components), "--sparq-local", "16", "--sparq-select", "pages"]
     # half of it for some components of all keys, half for keys and values
     return ["--sparq-k", str(int(share / 2 * positions)), "--sparq-r", str(int(share * head_dim))]
 

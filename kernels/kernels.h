@@ -202,8 +202,8 @@ typedef struct sl_kernels {
 const sl_kernels *sl_kernels_for(sl_isa isa);
 
 size_t sl_kv_page_bytes(uint32_t type, uint32_t head_dim); /* of one K or one V page */
-/* The largest and the smallest that component c of a K page's 64 keys is, widened as D5 has it. */
-void sl_kv_key_bounds(uint32_t type, const uint8_t *k_page, uint32_t c, uint32_t head_dim, float *largest, float *smallest);
+/* A key of a K page, widened as D5 has it, to key[head_dim]. */
+void sl_kv_key_floats(uint32_t type, const uint8_t *k_page, uint32_t index, uint32_t head_dim, float *key);
 /* Copies a key from a page of keys to where a page of values has it: kv_turn_k the other way round. */
 void sl_kv_key_row(uint32_t type, const uint8_t *from, uint32_t from_index, uint8_t *to, uint32_t to_index, uint32_t head_dim);
 size_t sl_attention_scratch_bytes(uint32_t head_dim, uint32_t group);

@@ -45,8 +45,8 @@ sli_kv_shape sli_kv_shape_of(const sl_engine *e)
     return (sli_kv_shape){.context = e->context,
                           .k_type = kv_type_of(e->options.k_type),
                           .v_type = kv_type_of(e->options.v_type),
-                          .key_rows = e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_KEYS,
-                          .page_bounds = pages,
+                          .key_rows = e->options.sparq_k > 0 && !pages,
+                          .key_index = pages,
                           .chosen_pages = pages ? 1 + sli_pages_most(e) : 0, /* and how many there are */
                           .value_sums = sli_sparq_reallocates(e)};
 }
@@ -133,6 +133,8 @@ static sl_status choose_sparq(sl_engine *e, sl_error *err)
         return sl_fail(err, SL_INVALID, "--sparq-local %u: it is part of the %u positions of --sparq-k", o->sparq_local, o->sparq_k);
     if (o->sparq_local == 0)
         o->sparq_local = o->sparq_k < 4 ? 1 : o->sparq_k / 4;
+    if (o->sparq_select == SL_SPARQ_SELECT_AUTO) /* by the flag, not by what fits: no budget may change what is chosen */
+        o->sparq_select = o->kv_spill != NULL ? SL_SPARQ_PAGES : SL_SPARQ_KEYS;
     return o->sparq_select == SL_SPARQ_PAGES ? choose_pages(e, err) : SL_OK;
 }
 
@@ -142,7 +144,7 @@ static sl_status choose_spill(const sl_engine *e, sl_error *err)
         return sl_fail(err, SL_INVALID, "--kv-memory has no meaning without --kv-spill, a folder for what does not fit");
     if (e->options.kv_spill != NULL && e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_KEYS)
         return sl_fail(err, SL_INVALID,
-                       "--kv-spill with --sparq-k wants --sparq-select pages: single keys are chosen among those in memory");
+                       "--kv-spill with --sparq-k wants --sparq-select pages (or auto): single keys are chosen among those in memory");
     return SL_OK;
 }
 

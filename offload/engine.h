@@ -101,8 +101,8 @@ typedef struct sli_kv_shape {
     uint32_t context;        /* positions */
     uint32_t k_type, v_type; /* sl_type */
     bool key_rows, value_sums;
-    bool page_bounds;
-    uint32_t chosen_pages; /* that a row attends to at most, with page_bounds */
+    bool key_index;
+    uint32_t chosen_pages; /* that a row attends to at most, with key_index */
     uint32_t pass_rows;    /* at most: layers with a window keep no more than those and it need; 0: they keep the whole context */
     /* Of a cache that spills (kv_spill.h); without, all zero but the alignment. */
     bool spill;
@@ -195,7 +195,7 @@ typedef struct sli_kv {
     /* Of a layer with a window page p lies where p + ring_pages lies: the later one is written over it; 0: each has its own place. What rows at a position
      * see is there as long as no slot beyond position - window + ring was written since a row stood at 0. */
     uint32_t ring_pages;
-    const bool *windowed; /* [layer] the model's */
+    const sl_model *model;
     uint32_t written;     /* slots before this one were */
     uint32_t unloaded;    /* of layers with a window: pages before this one were not in the file that the cache came from */
     uint32_t k_type, v_type;
@@ -205,11 +205,12 @@ typedef struct sli_kv {
      * before what was written last. A function of what is stored, so that going back needs no undoing. */
     float *value_sums;
     uint32_t *summed_pages; /* [layer] */
-    /* With page_bounds: of the keys of complete pages (sparq_pages.h), [layer][kv head][largest, smallest][head_dim][bound_stride]; those of the first
-     * bounded_pages[layer] are known. */
-    float *bounds;
-    uint32_t bound_stride;
-    uint32_t *bounded_pages;
+    /* With key_index: the keys of complete pages once more in few bits (sparq_pages.h), always in memory, [layer without a window][kv head][page] pages
+     * of keys of index_type; the first indexed_pages[layer] are there. */
+    uint8_t *index;
+    size_t index_page_bytes;
+    uint32_t index_type;
+    uint32_t *indexed_pages;
     uint32_t *chosen; /* of a row whose pages come from a file, [kv head][chosen_pages] */
     uint32_t chosen_pages;
     struct sli_kv_spilled *spilled; /* NULL: all of it is in memory */
@@ -219,20 +220,13 @@ uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape);        
 SL_MUST_USE sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *out, sl_error *err);
 void sli_kv_free(sli_kv *kv);
 size_t sli_kv_page_bytes(const sl_model *model, const sli_kv_shape *shape, int kind); /* a multiple of 64; 0: no such pages */
-/* Before slots from `slot` on are written in a layer: sums and bounds that contain them are forgotten. */
+/* Before slots from `slot` on are written in a layer: sums and an index that contain them are forgotten. */
 void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot);
 static inline float *sli_kv_value_sum(const sli_kv *kv, uint32_t layer, uint32_t head, uint32_t page)
 {
     return kv->value_sums + (((size_t)layer * kv->kv_heads + head) * kv->page_count + page) * kv->head_dim;
 }
-static inline uint32_t sli_kv_bound_stride(uint32_t context)
-{
-    return (context / SL_KV_PAGE + 16) & ~15u;
-}
-static inline float *sli_kv_bounds(const sli_kv *kv, uint32_t layer, uint32_t head, bool smallest, uint32_t component)
-{
-    return kv->bounds + ((((size_t)layer * kv->kv_heads + head) * 2 + smallest) * kv->head_dim + component) * kv->bound_stride;
-}
+uint8_t *sli_kv_index(const sli_kv *kv, uint32_t layer, uint32_t head); /* its pages; NULL: of a layer with a window, or there is none */
 /* Copies what all layers and heads hold of one position to another. */
 void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kernels, uint32_t from, uint32_t to);
 static inline const uint8_t *const *sli_kv_pages(const sli_kv *kv, uint32_t layer, uint32_t head, sli_kv_kind kind)

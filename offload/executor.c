@@ -229,12 +229,24 @@ static void sum_values_share(void *arg, unsigned index, unsigned count)
         sli_sparq_sum_values(p->session, j->layer, head, last_plain_position(p));
 }
 
-static void bound_share(void *arg, unsigned index, unsigned count)
+static void index_share(void *arg, unsigned index, unsigned count)
 {
     const row_job *j = arg;
     const pass *p = j->pass;
     for (uint32_t head = j->first_head + index; head < j->first_head + j->heads; head += count)
-        sli_pages_bound(&p->session->kv, j->layer, head, slot_of(p, p->rows));
+        sli_pages_index(p->session, j->layer, head, slot_of(p, p->rows));
+}
+
+static void choose_share(void *arg, unsigned index, unsigned count)
+{
+    const row_job *j = arg;
+    sl_session *s = j->pass->session;
+    sl_attention_tree tree;
+    for (uint32_t head = j->first_head + index; head < j->first_head + j->heads; head += count) {
+        sl_attention job = attention_of(j, head, j->row, 1, index, &tree);
+        uint32_t *list = s->kv.chosen + (size_t)head * s->kv.chosen_pages;
+        list[0] = sli_pages_choose(s, j->layer, head, &job, list + 1);
+    }
 }
 
 static void chosen_share(void *arg, unsigned index, unsigned count)
@@ -248,12 +260,10 @@ static void chosen_share(void *arg, unsigned index, unsigned count)
 static sl_status attend_fetched(row_job *j, sl_error *err)
 {
     sl_session *s = j->pass->session;
-    sl_attention_tree tree;
     for (j->row = 0; j->row < j->rows; j->row++) {
+        sl_threads_run(j->pass->engine->threads, choose_share, j);
         for (uint32_t head = j->first_head; head < j->first_head + j->heads; head++) {
-            sl_attention job = attention_of(j, head, j->row, 1, 0, &tree);
-            uint32_t *list = s->kv.chosen + (size_t)head * s->kv.chosen_pages;
-            list[0] = sli_pages_choose(s, j->layer, head, &job, list + 1);
+            const uint32_t *list = s->kv.chosen + (size_t)head * s->kv.chosen_pages;
             SL_TRY(sli_kv_fetch(&s->kv, j->layer, head, list + 1, list[0], err));
         }
         SL_TRY(sli_kv_fetched(&s->kv, j->layer, j->first_head, err));
@@ -274,8 +284,8 @@ static sl_status attend_group(row_job *j, sl_error *err)
         sl_threads_run(p->engine->threads, sum_values_share, j);
         sli_sparq_summed(p->session, j->layer, last_plain_position(p));
     }
-    if (p->session->kv.bounds != NULL && p->session->kv.bounded_pages[j->layer] < slot_of(p, p->rows) / SL_KV_PAGE)
-        sl_threads_run(p->engine->threads, bound_share, j);
+    if (p->session->kv.index != NULL && p->session->kv.indexed_pages[j->layer] < slot_of(p, p->rows) / SL_KV_PAGE)
+        sl_threads_run(p->engine->threads, index_share, j);
     if (p->sparq && p->pages && sli_kv_fetches(&p->session->kv, j->layer))
         return attend_fetched(j, err);
     atomic_store(&j->next_task, 0);
@@ -292,7 +302,7 @@ static sl_status run_attention(row_job *j, sl_error *err)
         SL_TRY(attend_group(j, err));
         SL_TRY(sli_kv_end_group(kv, j->layer, group, err));
     }
-    sli_pages_bounded(kv, j->layer, slot_of(j->pass, j->pass->rows));
+    sli_pages_indexed(kv, j->layer, slot_of(j->pass, j->pass->rows));
     return SL_OK;
 }
 

@@ -66,17 +66,33 @@ static size_t chosen_of(const sl_model *model, const sli_kv_shape *shape)
     return shape->spill ? (size_t)model->kv_heads * shape->chosen_pages * sizeof(uint32_t) : 0;
 }
 
-static size_t bounds_of(const sl_model *model, const sli_kv_shape *shape)
+/* Of the layers before this one. */
+static uint32_t layers_without_window(const sl_model *model, uint32_t layer)
 {
-    if (!shape->page_bounds)
+    uint32_t count = 0;
+    for (uint32_t before = 0; before < layer; before++)
+        count += sl_model_window(model, before) == 0;
+    return count;
+}
+
+/* Four bits where a head has whole blocks of them. */
+static uint32_t index_type_of(const sl_model *model)
+{
+    return model->head_dim % SL_ACT_BLOCK == 0 ? SL_TYPE_Q4_0 : SL_TYPE_F16;
+}
+
+static size_t index_of(const sl_model *model, const sli_kv_shape *shape)
+{
+    if (!shape->key_index)
         return 0;
-    return (size_t)model->layers * model->kv_heads * 2 * model->head_dim * sli_kv_bound_stride(shape->context) * sizeof(float);
+    return (size_t)layers_without_window(model, model->layers) * model->kv_heads * pages_of(shape->context) *
+           rounded_page(index_type_of(model), model->head_dim);
 }
 
 uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape)
 {
     uint64_t pages = shape->spill ? sli_kv_spill_bytes(model, shape) : sl_pages_round(arena_of(model, shape));
-    return pages + table_of(model, shape) + sums_of(model, shape) + bounds_of(model, shape) + chosen_of(model, shape) +
+    return pages + table_of(model, shape) + sums_of(model, shape) + index_of(model, shape) + chosen_of(model, shape) +
            2 * model->layers * sizeof(uint32_t);
 }
 
@@ -111,24 +127,25 @@ sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *ou
                     .kv_heads = model->kv_heads,
                     .head_dim = model->head_dim,
                     .ring_pages = ring_of(model, shape),
-                    .windowed = model->has_window,
+                    .model = model,
                     .k_type = shape->k_type,
                     .v_type = shape->v_type,
                     .key_rows = shape->key_rows,
-                    .bound_stride = sli_kv_bound_stride(shape->context),
+                    .index_type = index_type_of(model),
+                    .index_page_bytes = rounded_page(index_type_of(model), model->head_dim),
                     .arena_bytes = arena_of(model, shape)};
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
         out->page_bytes[kind] = sli_kv_page_bytes(model, shape, kind);
     out->pages = malloc(table_of(model, shape));
     out->summed_pages = calloc(model->layers, sizeof *out->summed_pages);
     out->value_sums = shape->value_sums ? malloc(sums_of(model, shape)) : NULL;
-    out->bounds = shape->page_bounds ? aligned_alloc(64, bounds_of(model, shape)) : NULL;
+    out->index = shape->key_index ? aligned_alloc(64, index_of(model, shape)) : NULL;
     out->chosen_pages = shape->chosen_pages;
     out->chosen = chosen_of(model, shape) > 0 ? malloc(chosen_of(model, shape)) : NULL;
-    out->bounded_pages = calloc(model->layers, sizeof *out->bounded_pages);
+    out->indexed_pages = calloc(model->layers, sizeof *out->indexed_pages);
     sl_status status = SL_OK;
-    if (out->pages == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL) || out->bounded_pages == NULL ||
-        (shape->page_bounds && out->bounds == NULL) || (chosen_of(model, shape) > 0 && out->chosen == NULL))
+    if (out->pages == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL) || out->indexed_pages == NULL ||
+        (shape->key_index && out->index == NULL) || (chosen_of(model, shape) > 0 && out->chosen == NULL))
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for the tables of a KV cache of %u positions", shape->context);
     if (status == SL_OK)
         status = shape->spill ? sli_kv_spill_create(engine, shape, out, err) : create_in_memory(model, out, err);
@@ -141,8 +158,16 @@ void sli_kv_begin_write(sli_kv *kv, uint32_t layer, uint32_t slot)
 {
     if (kv->summed_pages[layer] > slot / SL_KV_PAGE + 1) /* the sum before the slot's own page is without it */
         kv->summed_pages[layer] = slot / SL_KV_PAGE + 1;
-    if (kv->bounded_pages[layer] > slot / SL_KV_PAGE)
-        kv->bounded_pages[layer] = slot / SL_KV_PAGE;
+    if (kv->indexed_pages[layer] > slot / SL_KV_PAGE)
+        kv->indexed_pages[layer] = slot / SL_KV_PAGE;
+}
+
+uint8_t *sli_kv_index(const sli_kv *kv, uint32_t layer, uint32_t head)
+{
+    if (kv->index == NULL || sl_model_window(kv->model, layer) > 0)
+        return NULL;
+    size_t heads = (size_t)layers_without_window(kv->model, layer) * kv->kv_heads + head;
+    return kv->index + heads * kv->page_count * kv->index_page_bytes;
 }
 
 /* ---- what layers with a window hold ---- */
@@ -160,7 +185,7 @@ static uint32_t first_in_ring(const sli_kv *kv, uint32_t written)
 
 uint32_t sli_kv_first_held(const sli_kv *kv, uint32_t layer, uint32_t written)
 {
-    return kv->windowed[layer] ? first_in_ring(kv, written) : 0;
+    return kv->model->has_window[layer] ? first_in_ring(kv, written) : 0;
 }
 
 uint32_t sli_kv_window_first(const sli_kv *kv)
@@ -211,9 +236,9 @@ void sli_kv_free(sli_kv *kv)
     free(kv->pages);
     free(kv->value_sums);
     free(kv->summed_pages);
-    free(kv->bounds);
+    free(kv->index);
     free(kv->chosen);
-    free(kv->bounded_pages);
+    free(kv->indexed_pages);
     if (kv->arena != NULL)
         sl_pages_free(kv->arena, kv->arena_bytes);
     *kv = (sli_kv){0};

@@ -256,11 +256,11 @@ static sl_status load_all(sl_session_file *f, sl_session *s, uint32_t count, sl_
         sli_kv_begin_write(&s->kv, layer, 0);
         for (uint32_t head = 0; head < h->kv_heads; head++, number += stored_pages - first) {
             SL_TRY(load_head(f, s, layer, head, first, pages, number, err));
-            if (s->kv.bounds != NULL)
-                sli_pages_bound(&s->kv, layer, head, count);
+            if (s->kv.index != NULL)
+                sli_pages_index(s, layer, head, count);
             SL_TRY(sli_kv_end_fill(&s->kv, layer, head, count, err));
         }
-        sli_pages_bounded(&s->kv, layer, count);
+        sli_pages_indexed(&s->kv, layer, count);
         sli_session_reader_forget_cache(&f->reader);
     }
     return SL_OK;

@@ -78,7 +78,7 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
         moved = i < moved ? i : moved;
     }
     if (moved < count)
-        sli_kv_rebound(&s->kv, s->engine->model->layers, s->position + moved, s->position + (uint32_t)count);
+        sli_pages_index_anew(s, s->position + moved, s->position + (uint32_t)count);
     s->tree.count = 0; /* also where what follows fails: its rows were moved */
     if (moved < count)
         SL_TRY(sli_kv_settle(&s->kv, s->position + moved, s->position + (uint32_t)count, err));

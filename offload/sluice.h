@@ -53,8 +53,9 @@ typedef enum sl_sparq_reallocate {
 } sl_sparq_reallocate;
 
 typedef enum sl_sparq_select {
-    SL_SPARQ_KEYS = 0, /* single positions, as in the paper */
-    SL_SPARQ_PAGES     /* whole pages of 64, by bounds of their keys */
+    SL_SPARQ_SELECT_AUTO = 0, /* pages with kv_spill, else keys */
+    SL_SPARQ_KEYS,            /* single positions, as in the paper: the best for what is in memory */
+    SL_SPARQ_PAGES            /* whole pages of 64, by the attention that the keys in them would get: each is one read */
 } sl_sparq_select;
 
 /* When a decoded token may leave the layers: where its answer is judged to be settled, by what `calibrate` stored in the packed file. */
@@ -130,7 +131,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t sparq_k, sparq_r; /* at most the context, at most a head's components; both, or neither: off */
     uint32_t sparq_local;      /* default sparq_k / 4, at most sparq_k */
     sl_sparq_reallocate sparq_reallocate;
-    /* With SL_SPARQ_PAGES sparq_k counts in pages (rounded up, `note` is told), nothing is held twice, and nothing stands for what is left out. */
+    /* With SL_SPARQ_PAGES sparq_k counts in pages (rounded up, `note` is told), keys are held a second time in four bits, and nothing stands for what is
+     * left out. */
     sl_sparq_select sparq_select;
     /* What stays in memory is chosen for SL_EVAL_DRAFT: all but the feed-forwards, and of those the first neurons in the file's order. Without
      * sparsity. Where the file is not packed, or the budget does not hold that much (`note` is told), memory is divided as without, and draft_density is 0. */

@@ -1,8 +1,11 @@
 /* offload/sparq.c: see sparq.h. */
 #include "offload/sparq.h"
+#include "kernels/kernels.h"
 #include "offload/select.h"
 
 #include <math.h>
+
+#define LANES 16 /* of a sum */
 
 void sli_sparq_components(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float *sums, uint32_t *component)
 {
@@ -22,6 +25,48 @@ float sli_sparq_factor(const float *q, uint32_t head_dim, const uint32_t *compon
     for (uint32_t n = 0; n < count; n++)
         part += fabsf(q[component[n]]);
     return part > 0 ? sqrtf(all / part) : 1.0f; /* without any, all scores are 0 */
+}
+
+void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float scale, float *sums, uint32_t *component,
+                            float *q_part)
+{
+    sli_sparq_components(q, group, head_dim, count, sums, component);
+    for (uint32_t h = 0; h < group; h++, q += head_dim, q_part += count) {
+        float factor = scale * sli_sparq_factor(q, head_dim, component, count);
+        for (uint32_t n = 0; n < count; n++)
+            q_part[n] = q[component[n]] * factor;
+    }
+}
+
+uint64_t sli_sparq_scored_bytes(uint32_t type, const uint32_t *component, uint32_t count)
+{
+    uint32_t blocks = 0, last = UINT32_MAX;
+    for (uint32_t n = 0; n < count; n++) {
+        blocks += component[n] / SL_ACT_BLOCK != last;
+        last = component[n] / SL_ACT_BLOCK;
+    }
+    switch (type) {
+    case SL_TYPE_F32: return (uint64_t)count * 4;
+    case SL_TYPE_F16:
+    case SL_TYPE_BF16: return (uint64_t)count * 2;
+    case SL_TYPE_Q8_0: return count + 2 * (uint64_t)blocks;
+    default: return (count + 1) / 2 + 2 * (uint64_t)blocks;
+    }
+}
+
+void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, uint32_t pages, float *weights)
+{
+    for (uint32_t page = 0; page < pages; page++, shares += SL_KV_PAGE) {
+        float lanes[LANES] = {0};
+        for (uint32_t i = 0; i < SL_KV_PAGE; i += LANES)
+            for (uint32_t h = 0; h < group; h++)
+                for (uint32_t j = 0; j < LANES; j++)
+                    lanes[j] += shares[h * stride + i + j];
+        for (uint32_t half = LANES / 2; half > 0; half /= 2)
+            for (uint32_t j = 0; j < half; j++)
+                lanes[j] += lanes[j + half];
+        weights[page] = lanes[0];
+    }
 }
 
 void sli_sparq_choose(const float *weights, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen)

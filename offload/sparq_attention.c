@@ -82,13 +82,7 @@ static void score_positions(sparq *s)
     const sl_attention *row = s->row;
     const sl_kernels *kernels = s->engine->kernels;
     work *w = &s->w;
-    sli_sparq_components(row->q, row->group, row->head_dim, s->r, w->sums, w->component);
-    for (uint32_t h = 0; h < row->group; h++) {
-        const float *q = row->q + (size_t)h * row->head_dim;
-        float scale = row->scale * sli_sparq_factor(q, row->head_dim, w->component, s->r);
-        for (uint32_t n = 0; n < s->r; n++)
-            w->q[(size_t)h * s->r + n] = q[w->component[n]] * scale;
-    }
+    sli_sparq_scaled_query(row->q, row->group, row->head_dim, s->r, row->scale, w->sums, w->component, w->q);
     sl_key_scores job = {.head_dim = row->head_dim,
                          .group = row->group,
                          .k_type = row->k_type,
@@ -256,23 +250,6 @@ void sli_sparq_summed(sl_session *session, uint32_t layer, uint32_t position)
 
 /* ---- the account ---- */
 
-/* Of a scored position: its components, and the scales of the blocks that they lie in. */
-static uint64_t scored_bytes(const sparq *s)
-{
-    uint32_t type = s->row->k_type, blocks = 0, last = UINT32_MAX;
-    for (uint32_t n = 0; n < s->r; n++) {
-        blocks += s->w.component[n] / SL_ACT_BLOCK != last;
-        last = s->w.component[n] / SL_ACT_BLOCK;
-    }
-    switch (type) {
-    case SL_TYPE_F32: return (uint64_t)s->r * 4;
-    case SL_TYPE_F16:
-    case SL_TYPE_BF16: return (uint64_t)s->r * 2;
-    case SL_TYPE_Q8_0: return s->r + 2 * (uint64_t)blocks;
-    default: return (s->r + 1) / 2 + 2 * (uint64_t)blocks;
-    }
-}
-
 /* The values that only the mean needs: those behind the known sums and before the window that is attended to anyway. */
 static uint64_t mean_bytes(const sparq *s)
 {
@@ -322,5 +299,5 @@ void sli_sparq_attend(sl_session *session, uint32_t layer, uint32_t head, const 
     attend_chosen(&s);
     if (s.kv->value_sums != NULL)
         reallocate(&s);
-    count_bytes(e, (s.end - s.begin) * scored_bytes(&s) + s.k * vectors + (s.kv->value_sums != NULL ? mean_bytes(&s) : 0), dense);
+    count_bytes(e, (s.end - s.begin) * sli_sparq_scored_bytes(row->k_type, s.w.component, s.r) + s.k * vectors + (s.kv->value_sums != NULL ? mean_bytes(&s) : 0), dense);
 }

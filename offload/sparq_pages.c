@@ -5,7 +5,6 @@
 #include "offload/sparq.h"
 
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 #define TREE_PAGES ((SL_TREE_ROWS + SL_KV_PAGE - 2) / SL_KV_PAGE + 1)
@@ -13,10 +12,14 @@
 /* ---- a thread's memory ---- */
 
 typedef struct work {
-    float *scores, *weights, *sums; /* [pages], [pages], [head_dim] */
-    uint32_t *component;            /* [r] */
+    float *scores;         /* [group][positions] */
+    float *weights, *sums; /* [pages], [head_dim] */
+    float *q;              /* [group][r] */
+    uint32_t *component;   /* [r] */
+    const uint8_t **index; /* [pages] */
     const uint8_t **k_pages, **v_pages;
     uint32_t *list;
+    size_t positions; /* room for those of the context, in whole pages */
 } work;
 
 uint32_t sli_pages_most(const sl_engine *e)
@@ -26,11 +29,14 @@ uint32_t sli_pages_most(const sl_engine *e)
 
 static void lay_out(const sl_engine *e, sl_layout *l, work *w)
 {
-    size_t pages = sli_kv_bound_stride(e->context), most = sli_pages_most(e);
-    w->scores = sl_layout_place(l, pages * sizeof *w->scores);
+    size_t pages = (e->context + SL_KV_PAGE - 1) / SL_KV_PAGE, most = sli_pages_most(e), group = e->model->heads / e->model->kv_heads;
+    w->positions = pages * SL_KV_PAGE;
+    w->scores = sl_layout_place(l, group * w->positions * sizeof *w->scores);
     w->weights = sl_layout_place(l, pages * sizeof *w->weights);
     w->sums = sl_layout_place(l, e->model->head_dim * sizeof *w->sums);
+    w->q = sl_layout_place(l, group * e->options.sparq_r * sizeof *w->q);
     w->component = sl_layout_place(l, e->options.sparq_r * sizeof *w->component);
+    w->index = sl_layout_place(l, pages * sizeof *w->index);
     w->k_pages = sl_layout_place(l, most * sizeof *w->k_pages);
     w->v_pages = sl_layout_place(l, most * sizeof *w->v_pages);
     w->list = sl_layout_place(l, most * sizeof *w->list);
@@ -62,41 +68,43 @@ uint32_t *sli_pages_list(const sl_engine *e, const sl_attention *row)
 
 /* ---- which pages ---- */
 
-/* scores[p] = sum over the components of the larger product, for pages [0, pages). */
-static void score_pages(const sli_kv *kv, uint32_t layer, uint32_t head, uint32_t pages, const float *q, const uint32_t *component,
-                        uint32_t count, float *scores)
-{
-    memset(scores, 0, pages * sizeof *scores);
-    for (uint32_t n = 0; n < count; n++) {
-        uint32_t c = component[n];
-        const float *bound = sli_kv_bounds(kv, layer, head, q[c] < 0, c);
-        for (uint32_t p = 0; p < pages; p++)
-            scores[p] += q[c] * bound[p];
-    }
-}
-
-/* Each head counts by its own softmax: what one is sure of is worth as much as what all find likely. */
+/* weights[p]: the attention that keys of page p of [0, pages) would get among all of these, summed over the heads. Each head counts by its own softmax:
+ * what one is sure of is worth as much as what all find likely. */
 static void weigh_pages(const sl_session *s, uint32_t layer, uint32_t head, const sl_attention *row, uint32_t pages, const work *w)
 {
     const sl_engine *e = s->engine;
-    uint32_t r = e->options.sparq_r;
-    memset(w->weights, 0, pages * sizeof *w->weights);
-    sli_sparq_components(row->q, row->group, row->head_dim, r, w->sums, w->component);
-    for (uint32_t h = 0; h < row->group; h++) {
-        const float *q = row->q + (size_t)h * row->head_dim;
-        float factor = row->scale * sli_sparq_factor(q, row->head_dim, w->component, r);
-        score_pages(&s->kv, layer, head, pages, q, w->component, r, w->scores);
-        e->kernels->scale(w->scores, factor, pages);
-        e->kernels->softmax(w->scores, 0, pages);
-        e->kernels->add(w->weights, w->scores, pages);
-    }
+    const uint8_t *index = sli_kv_index(&s->kv, layer, head);
+    for (uint32_t page = 0; page < pages; page++)
+        w->index[page] = index + page * s->kv.index_page_bytes;
+    sli_sparq_scaled_query(row->q, row->group, row->head_dim, e->options.sparq_r, row->scale, w->sums, w->component, w->q);
+    sl_key_scores job = {.head_dim = row->head_dim,
+                         .group = row->group,
+                         .k_type = s->kv.index_type,
+                         .k_pages = w->index,
+                         .page_end = pages,
+                         .count = e->options.sparq_r,
+                         .component = w->component,
+                         .q = w->q,
+                         .out = w->scores,
+                         .out_stride = w->positions};
+    e->kernels->key_scores(&job);
+    for (uint32_t h = 0; h < row->group; h++)
+        e->kernels->softmax(w->scores + h * w->positions, 0, pages * SL_KV_PAGE);
+    sli_sparq_page_weights(w->scores, w->positions, row->group, pages, w->weights);
+}
+
+/* The page in which the positions begin that are attended to in any case. */
+static uint32_t first_local_page(const sl_engine *e, const sl_attention *row)
+{
+    uint32_t local = e->options.sparq_local;
+    return row->pos0 + 1 > local ? (row->pos0 + 1 - local) / SL_KV_PAGE : 0;
 }
 
 uint32_t sli_pages_choose(const sl_session *s, uint32_t layer, uint32_t head, const sl_attention *row, uint32_t *list)
 {
     const sl_engine *e = s->engine;
-    uint32_t keep = e->options.sparq_k / SL_KV_PAGE, local = e->options.sparq_local, depth = row->tree != NULL ? row->tree->depth[0] : 0;
-    uint32_t own = row->pos0 / SL_KV_PAGE, last = own, first_local = row->pos0 + 1 > local ? (row->pos0 + 1 - local) / SL_KV_PAGE : 0;
+    uint32_t keep = e->options.sparq_k / SL_KV_PAGE, depth = row->tree != NULL ? row->tree->depth[0] : 0;
+    uint32_t own = row->pos0 / SL_KV_PAGE, last = own, first_local = first_local_page(e, row);
     if (row->window != 0 || own < keep)
         return 0;
     if (row->tree != NULL) /* slots ascend along a path, so the row's own is its last */
@@ -115,13 +123,10 @@ uint32_t sli_pages_choose(const sl_session *s, uint32_t layer, uint32_t head, co
 
 /* ---- attention ---- */
 
-static void count_bytes(sl_engine *e, const sl_attention *row, uint32_t seen, uint32_t pages, uint32_t scored)
+static void count_bytes(sl_engine *e, uint64_t moved, uint64_t dense)
 {
-    uint64_t vectors = sl_row_bytes(row->k_type, row->head_dim) + sl_row_bytes(row->v_type, row->head_dim);
-    uint64_t moved = pages > 0 ? (uint64_t)pages * SL_KV_PAGE * vectors + (uint64_t)scored * e->options.sparq_r * sizeof(float)
-                               : seen * vectors;
     atomic_fetch_add_explicit(&e->sparq.bytes_moved, moved, memory_order_relaxed);
-    atomic_fetch_add_explicit(&e->sparq.dense_bytes, seen * vectors, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->sparq.dense_bytes, dense, memory_order_relaxed);
 }
 
 void sli_pages_attend(sl_session *s, const sl_attention *row, const uint32_t *list, uint32_t count)
@@ -129,9 +134,10 @@ void sli_pages_attend(sl_session *s, const sl_attention *row, const uint32_t *li
     sl_engine *e = s->engine;
     uint32_t position = row->pos0 + (row->tree != NULL ? row->tree->depth[0] : 0);
     uint32_t seen = row->window != 0 && position >= row->window ? row->window : position + 1;
+    uint64_t vectors = sl_row_bytes(row->k_type, row->head_dim) + sl_row_bytes(row->v_type, row->head_dim), dense = seen * vectors;
     if (count == 0) {
         e->kernels->attention(row);
-        count_bytes(e, row, seen, 0, 0);
+        count_bytes(e, dense, dense);
         return;
     }
     work w = work_of(e, row);
@@ -146,32 +152,39 @@ void sli_pages_attend(sl_session *s, const sl_attention *row, const uint32_t *li
     job.v_pages = w.v_pages;
     job.pos0 = before * SL_KV_PAGE + row->pos0 % SL_KV_PAGE;
     e->kernels->attention(&job);
-    count_bytes(e, row, seen, count, own);
+    uint32_t r = e->options.sparq_r, first_local = first_local_page(e, row), always = own - first_local + 1;
+    uint64_t scored = e->options.sparq_k / SL_KV_PAGE > always ? (uint64_t)first_local * SL_KV_PAGE : 0;
+    sli_sparq_components(row->q, row->group, row->head_dim, r, w.sums, w.component);
+    count_bytes(e, scored * sli_sparq_scored_bytes(s->kv.index_type, w.component, r) + (uint64_t)count * SL_KV_PAGE * vectors, dense);
 }
 
-/* ---- bounds ---- */
+/* ---- the index ---- */
 
-void sli_pages_bound(const sli_kv *kv, uint32_t layer, uint32_t head, uint32_t end)
+void sli_pages_index(const sl_session *s, uint32_t layer, uint32_t head, uint32_t end)
 {
+    const sli_kv *kv = &s->kv;
     const uint8_t *const *pages = sli_kv_pages(kv, layer, head, SLI_KV_KEYS);
-    for (uint32_t page = kv->bounded_pages[layer]; page < end / SL_KV_PAGE; page++)
-        for (uint32_t c = 0; c < kv->head_dim; c++)
-            sl_kv_key_bounds(kv->k_type, pages[page], c, kv->head_dim, sli_kv_bounds(kv, layer, head, false, c) + page,
-                             sli_kv_bounds(kv, layer, head, true, c) + page);
+    uint8_t *index = sli_kv_index(kv, layer, head);
+    float key[SL_HEAD_DIM_MAX];
+    for (uint32_t page = kv->indexed_pages[layer]; index != NULL && page < end / SL_KV_PAGE; page++)
+        for (uint32_t i = 0; i < SL_KV_PAGE; i++) { /* from what is stored, so that it does not show how that came there */
+            sl_kv_key_floats(kv->k_type, pages[page], i, kv->head_dim, key);
+            s->engine->kernels->kv_store_k(kv->index_type, index + page * kv->index_page_bytes, i, key, kv->head_dim);
+        }
 }
 
-void sli_pages_bounded(sli_kv *kv, uint32_t layer, uint32_t end)
+void sli_pages_indexed(sli_kv *kv, uint32_t layer, uint32_t end)
 {
-    if (kv->bounded_pages[layer] < end / SL_KV_PAGE)
-        kv->bounded_pages[layer] = end / SL_KV_PAGE;
+    if (kv->indexed_pages[layer] < end / SL_KV_PAGE)
+        kv->indexed_pages[layer] = end / SL_KV_PAGE;
 }
 
-void sli_kv_rebound(sli_kv *kv, uint32_t layers, uint32_t slot, uint32_t end)
+void sli_pages_index_anew(sl_session *s, uint32_t slot, uint32_t end)
 {
-    for (uint32_t layer = 0; layer < layers && kv->bounds != NULL; layer++) {
-        sli_kv_begin_write(kv, layer, slot);
-        for (uint32_t head = 0; head < kv->kv_heads; head++)
-            sli_pages_bound(kv, layer, head, end);
-        sli_pages_bounded(kv, layer, end);
+    for (uint32_t layer = 0; layer < s->engine->model->layers && s->kv.index != NULL; layer++) {
+        sli_kv_begin_write(&s->kv, layer, slot);
+        for (uint32_t head = 0; head < s->kv.kv_heads; head++)
+            sli_pages_index(s, layer, head, end);
+        sli_pages_indexed(&s->kv, layer, end);
     }
 }

@@ -1,11 +1,15 @@
-/* offload/sparq_pages.h: attention to whole pages of the cache: which ones, by bounds of their keys.
+/* offload/sparq_pages.h: attention to whole pages of the cache: those that an index of their keys finds most attention in.
  *
- * For each complete page the largest and the smallest value of every key component are kept. With them a query's score of any key in the page is at most
- * sum of max(q_c * largest_c, q_c * smallest_c) (Quest, arXiv 2406.10774); as in SparQ only the query's sparq_r largest components count. A page is
- * one piece of memory and of a spill file, so that what is chosen is read in pieces of tens of kilobytes, and nothing of what is not.
+ *     q ──▶ components (sparq.h) ──▶ scores of all keys by them, from the index (D10) ──▶ softmax, summed over heads and over each page ──▶ pages
+ *                                                                                                                     their keys and values ──▶ attention (D5)
  *
- * The first page (where attention goes that has nothing to look for: arXiv 2309.17453) and the last positions are always attended to, and of a tree all of its rows; layers with a window attend to all of it. What a row attends to is a function
- * of what is stored and of its query. */
+ * The index holds the keys of complete pages once more, in four bits and component by component, and stays in memory: of an f16 cache a seventh. A page is
+ * one piece of memory and of a spill file, so that what is chosen is read in pieces of tens of kilobytes, and nothing of what is not. Bounds of a page's keys
+ * (Quest, arXiv 2406.10774) take a fifth of that memory and promise too much of most pages; a page's best key counts for less than what all of its
+ * keys add up to (bench/SPEED.md, "Pages").
+ *
+ * The first page (where attention goes that has nothing to look for: arXiv 2309.17453) and the last positions are always attended to, and of a tree all
+ * of its rows; layers with a window attend to all of it. What a row attends to is a function of what is stored and of its query. */
 #ifndef SL_OFFLOAD_SPARQ_PAGES_H
 #define SL_OFFLOAD_SPARQ_PAGES_H
 
@@ -22,10 +26,10 @@ uint32_t sli_pages_choose(const sl_session *session, uint32_t layer, uint32_t he
 /* Attention of that row to those pages, which are in memory. */
 void sli_pages_attend(sl_session *session, const sl_attention *row, const uint32_t *list, uint32_t count);
 
-/* After rows were written from `slot` on, or moved there: the bounds of what is complete before `end`, of a head; that all heads of a layer have them; and
- * both, for all layers. */
-void sli_pages_bound(const sli_kv *kv, uint32_t layer, uint32_t head, uint32_t end);
-void sli_pages_bounded(sli_kv *kv, uint32_t layer, uint32_t end);
-void sli_kv_rebound(sli_kv *kv, uint32_t layers, uint32_t slot, uint32_t end);
+/* After rows were written from some slot on, or moved there: the index of what is complete before `end`, of a head; that all heads of a layer have it; and
+ * both, for all layers, after sli_kv_begin_write at `slot`. */
+void sli_pages_index(const sl_session *session, uint32_t layer, uint32_t head, uint32_t end);
+void sli_pages_indexed(sli_kv *kv, uint32_t layer, uint32_t end);
+void sli_pages_index_anew(sl_session *session, uint32_t slot, uint32_t end);
 
 #endif

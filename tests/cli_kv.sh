@@ -24,7 +24,7 @@ elif [ "$(json spilled.json memory.peak_rss_bytes)" -le $((80 << 20)) ]; then
 else
     not_ok "in a budget that the whole cache alone exceeds" "$(json spilled.json memory)"
 fi
-run --kv-spill spill --kv-memory 30M --sparq-k 256 --sparq-r 32 --sparq-select pages >some.json 2>err
+run --kv-spill spill --kv-memory 30M --sparq-k 256 --sparq-r 32 >some.json 2>err
 run --sparq-k 256 --sparq-r 32 --sparq-select pages >same.json 2>err
 [ "$(json some.json tokens)" = "$(json same.json tokens)" ] && [ "$(json some.json kv.bytes_read)" -lt "$(json spilled.json kv.bytes_read)" ] &&
     ok "pages that are chosen are the same ones, and less is read" ||
@@ -50,7 +50,7 @@ short() { "$SLUICE" run -m "$MODEL" -p x -n 1 -c 2048 "$@"; }
 fails "a folder that is not there" 1 "kv-spill nowhere: no file can be made .*No such file" short --kv-spill nowhere
 fails "a memory that is too small says what works" 2 "kv-memory 1.00 MiB: keys and values of 2048 positions need at least" short --kv-spill spill --kv-memory 1M
 fails "a memory without a folder" 2 "kv-memory has no meaning without --kv-spill" short --kv-memory 30M
-fails "single keys of a spilled cache" 2 "wants --sparq-select pages" short --kv-spill spill --sparq-k 128 --sparq-r 16
+fails "single keys of a spilled cache" 2 "wants --sparq-select pages" short --kv-spill spill --sparq-k 128 --sparq-r 16 --sparq-select keys
 if is_root; then
     skip "a folder that is not writable" "root may write anywhere"
 else

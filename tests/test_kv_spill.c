@@ -16,7 +16,7 @@
 
 #define MIB ((uint64_t)1 << 20)
 
-enum { CONTEXT = 960, BATCH = 320, VOCAB = 387, BOUNDS = 40 << 10 /* bytes, of the keys of all pages */ };
+enum { CONTEXT = 960, BATCH = 320, VOCAB = 387, INDEX = 160 << 10 /* bytes, of the keys of all pages */ };
 
 static char *model_path, *folder;
 
@@ -296,9 +296,9 @@ static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **un
 static void rows_that_attend_to_some_pages_choose_and_read_the_same_ones(void **unused)
 {
     (void)unused;
-    play(SL_KV_F16, least_memory(SL_KV_F16) + BOUNDS, false, 3, 250);
-    play(SL_KV_Q8_0, least_memory(SL_KV_Q8_0) + BOUNDS, false, 4, 150);
-    play(SL_KV_F16, least_memory(SL_KV_F16) + BOUNDS, true, 3, 150);
+    play(SL_KV_F16, least_memory(SL_KV_F16) + INDEX, false, 3, 250);
+    play(SL_KV_Q8_0, least_memory(SL_KV_Q8_0) + INDEX, false, 4, 150);
+    play(SL_KV_F16, least_memory(SL_KV_F16) + INDEX, true, 3, 150);
 }
 
 static void all_pages_are_dense_attention(void **unused)
@@ -381,6 +381,7 @@ static void a_folder_that_cannot_be_used_and_a_memory_that_is_too_small_are_name
     options = spilling(SL_KV_F16, 0);
     options.sparq_k = 16;
     options.sparq_r = 8;
+    options.sparq_select = SL_SPARQ_KEYS;
     refused(options, "--kv-spill with --sparq-k wants --sparq-select pages");
     options.kv_spill = NULL;
     options.sparq_select = SL_SPARQ_PAGES;

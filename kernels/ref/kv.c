@@ -166,14 +166,10 @@ float sli_kv_value_ref(uint32_t type, const uint8_t *page, uint32_t index, uint3
     return load(type, page, value_at(type, index, head_dim), c, head_dim);
 }
 
-void sl_kv_key_bounds(uint32_t type, const uint8_t *k_page, uint32_t c, uint32_t head_dim, float *largest, float *smallest)
+void sl_kv_key_floats(uint32_t type, const uint8_t *k_page, uint32_t index, uint32_t head_dim, float *key)
 {
-    *largest = *smallest = sli_kv_key_ref(type, k_page, 0, c, head_dim);
-    for (uint32_t i = 1; i < SL_KV_PAGE; i++) {
-        float key = sli_kv_key_ref(type, k_page, i, c, head_dim);
-        *largest = key > *largest ? key : *largest;
-        *smallest = key < *smallest ? key : *smallest;
-    }
+    for (uint32_t c = 0; c < head_dim; c++)
+        key[c] = load(type, k_page, key_at(index), c, head_dim);
 }
 
 /* ---- copies ---- */

@@ -474,9 +474,8 @@ const cli_flag cli_flags[] = {
      0,
      0,
      "WHAT",
-     "what --sparq-k chooses: keys, single ones; or pages of 64 positions, by bounds of their keys: read in one piece, also from "
-     "--kv-spill (default "
-     "keys)"},
+     "what --sparq-k chooses: keys, single ones; pages of 64 positions, each read in one piece, also from --kv-spill; or auto: pages with "
+     "--kv-spill, else keys (default auto)"},
     {{"--sparq-reallocate"},
      TEXT,
      ENGINE | SWEPT | PLAN,

@@ -82,9 +82,9 @@ static sl_status sparq_options(const cli_args *args, sl_engine_options *out, sl_
 {
     static const char *const when[] = {
         [SL_SPARQ_REALLOCATE_AUTO] = "auto", [SL_SPARQ_REALLOCATE_ON] = "on", [SL_SPARQ_REALLOCATE_OFF] = "off"};
-    static const char *const what[] = {[SL_SPARQ_KEYS] = "keys", [SL_SPARQ_PAGES] = "pages"};
+    static const char *const what[] = {[SL_SPARQ_SELECT_AUTO] = "auto", [SL_SPARQ_KEYS] = "keys", [SL_SPARQ_PAGES] = "pages"};
     int reallocate, select;
-    SL_TRY(cli_one_of("--sparq-select", args->sparq_select, what, 2, &select, err));
+    SL_TRY(cli_one_of("--sparq-select", args->sparq_select, what, 3, &select, err));
     SL_TRY(cli_one_of("--sparq-reallocate", args->sparq_reallocate, when, 3, &reallocate, err));
     const char *flag = args->sparq_r > 0                ? "--sparq-r"
                        : args->sparq_local > 0          ? "--sparq-local"
