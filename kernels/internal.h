@@ -41,7 +41,8 @@
     void sli_kv_sum_v_##isa_name(uint32_t type, const uint8_t *page, uint32_t begin, uint32_t end, uint32_t head_dim, float *sum);         \
     void sli_attention_##isa_name(const sl_attention *job);                                                                                \
     void sli_key_scores_##isa_name(const sl_key_scores *job);                                                                              \
-    void sli_softmax_##isa_name(float *x, uint32_t begin, uint32_t end)
+    void sli_softmax_##isa_name(float *x, uint32_t begin, uint32_t end);                                                                   \
+    uint32_t sli_pick_##isa_name(const float *x, uint32_t count, float limit, uint32_t *index, float *value)
 
 SLI_DECLARE_KERNELS(ref);
 SLI_DECLARE_KERNELS(avx2);

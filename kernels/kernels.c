@@ -33,6 +33,7 @@ static const sl_kernels scalar_kernels = {
     .attention = sli_attention_ref,
     .key_scores = sli_key_scores_ref,
     .softmax = sli_softmax_ref,
+    .pick = sli_pick_ref,
 };
 
 #if defined(__x86_64__)
@@ -63,6 +64,7 @@ static const sl_kernels avx2_kernels = {
     .attention = sli_attention_avx2,
     .key_scores = sli_key_scores_avx2,
     .softmax = sli_softmax_avx2,
+    .pick = sli_pick_ref,
 };
 
 /* What both sets with AVX-512 have alike: all but the products of many rows. */
@@ -73,7 +75,7 @@ static const sl_kernels avx2_kernels = {
     .relu = sli_relu_avx512, .add = sli_add_avx512, .scale = sli_scale_avx512, .glu = sli_glu_avx512, .rope = sli_rope_avx512,             \
     .kv_store_k = sli_kv_store_k_avx512, .kv_store_v = sli_kv_store_v_avx512, .kv_copy_k = sli_kv_copy_k_ref,                              \
     .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_avx512, .attention = sli_attention_avx512,    \
-    .key_scores = sli_key_scores_avx512, .softmax = sli_softmax_avx512
+    .key_scores = sli_key_scores_avx512, .softmax = sli_softmax_avx512, .pick = sli_pick_avx512
 
 static const sl_kernels avx512_kernels = {
     .isa = SL_ISA_AVX512,
@@ -94,7 +96,7 @@ static const sl_kernels amx_kernels = {
     .layer_norm = sli_layer_norm_neon, .add = sli_add_neon, .scale = sli_scale_neon, .glu = sli_glu_neon, .relu = sli_relu_neon,           \
     .rope = sli_rope_neon, .kv_store_k = sli_kv_store_k_neon, .kv_store_v = sli_kv_store_v_neon, .kv_copy_k = sli_kv_copy_k_ref,           \
     .kv_copy_v = sli_kv_copy_v_ref, .kv_turn_k = sli_kv_turn_k_ref, .kv_sum_v = sli_kv_sum_v_neon, .attention = sli_attention_neon,        \
-    .key_scores = sli_key_scores_neon, .softmax = sli_softmax_neon
+    .key_scores = sli_key_scores_neon, .softmax = sli_softmax_neon, .pick = sli_pick_ref
 
 static const sl_kernels neon_kernels = {
     .isa = SL_ISA_NEON,

@@ -73,6 +73,7 @@
 #define SL_KV_PAGE    64  /* positions of a KV page */
 #define SL_ACT_BLOCK  32  /* activations that share a scale */
 #define SL_TREE_ROWS  128 /* rows of a tree, at most */
+#define SL_PICK_SLACK 16  /* places behind what was picked */
 
 /* Activations of `rows` rows, ready for products. f32 is always there; the others only after quantize(). The caller owns all memory;
  * every pointer is 64-byte aligned, rows follow each other without gaps. */
@@ -195,6 +196,9 @@ typedef struct sl_kernels {
     void (*key_scores)(const sl_key_scores *job);
     /* D10, in place; x is 64-byte aligned, and what shares a cache line with [begin, end) may be overwritten. begin < end. */
     void (*softmax)(float *x, uint32_t begin, uint32_t end);
+    /* The indices i < count with |x[i]| >= limit, ascending, and what is there; a NaN is the largest. How many; SL_PICK_SLACK more of each may be
+     * overwritten. */
+    uint32_t (*pick)(const float *x, uint32_t count, float limit, uint32_t *index, float *value);
 } sl_kernels;
 
 /* The kernels of an instruction set; NULL when it was not built for this machine's architecture. The caller has checked that the CPU

@@ -4,6 +4,7 @@
  * bits, eleven bits, ten bits, each time counting how many scores share the digits so far. */
 #include "offload/select.h"
 
+#include <math.h>
 #include <string.h>
 
 #define DIGITS    3
@@ -53,6 +54,39 @@ void sli_select_top(const float *scores, uint32_t count, uint32_t keep, uint32_t
         n += (key > limit) | is_equal;
         equal -= is_equal;
     }
+}
+
+#define SAMPLED 16   /* each so many-th score is looked at */
+#define FEW     4    /* at most one part in so many is kept, else a sample saves nothing */
+#define MANY    1024 /* with fewer scores neither */
+
+/* What is probably below all that is kept, by two standard deviations of the sample: the lower end of a bucket of scores. */
+static float sampled_limit(const float *scores, uint32_t count, uint32_t keep)
+{
+    uint32_t histogram[BUCKETS] = {0}, bucket = BUCKETS - 1;
+    float among = (float)keep / SAMPLED, limit;
+    uint32_t left = (uint32_t)(among + 2 * sqrtf(among)) + 2;
+    for (uint32_t i = 0; i < count; i += SAMPLED)
+        histogram[key_of(&scores[i]) >> shift_of[0]]++;
+    while (bucket > 0 && histogram[bucket] < left)
+        left -= histogram[bucket--];
+    bucket <<= shift_of[0];
+    memcpy(&limit, &bucket, sizeof limit);
+    return limit;
+}
+
+void sli_select_few(const sl_kernels *kernels, const float *scores, uint32_t count, uint32_t keep, float *work, uint32_t *members)
+{
+    uint32_t *index = (uint32_t *)(void *)(work + count + SL_PICK_SLACK), picked = 0;
+    if (count >= MANY && keep <= count / FEW)
+        picked = kernels->pick(scores, count, sampled_limit(scores, count, keep), index, work);
+    if (picked < keep || picked == 0) {
+        sli_select_top(scores, count, keep, members);
+        return;
+    }
+    sli_select_top(work, picked, keep, members); /* they ascend, so ties fall as among all */
+    for (uint32_t n = 0; n < keep; n++)
+        members[n] = index[members[n]];
 }
 
 uint32_t sli_select_common(const uint32_t *a, uint32_t a_count, const uint32_t *b, uint32_t b_count)

@@ -1,6 +1,5 @@
 /* offload/sparq.c: see sparq.h. */
 #include "offload/sparq.h"
-#include "kernels/kernels.h"
 #include "offload/select.h"
 
 #include <math.h>
@@ -69,10 +68,10 @@ void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, 
     }
 }
 
-void sli_sparq_choose(const float *weights, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen)
+void sli_sparq_choose(const sl_kernels *kernels, const float *weights, float *work, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen)
 {
     uint32_t others = keep - local, last = end - local;
-    sli_select_top(weights + begin, last - begin, others, chosen);
+    sli_select_few(kernels, weights + begin, last - begin, others, work, chosen);
     for (uint32_t n = 0; n < others; n++)
         chosen[n] += begin;
     for (uint32_t n = 0; n < local; n++)

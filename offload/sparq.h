@@ -6,6 +6,8 @@
 #ifndef SL_OFFLOAD_SPARQ_H
 #define SL_OFFLOAD_SPARQ_H
 
+#include "kernels/kernels.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,7 +30,7 @@ uint64_t sli_sparq_scored_bytes(uint32_t type, const uint32_t *component, uint32
 void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, uint32_t pages, float *weights);
 
 /* `keep` of the positions [begin, end), ascending: the last `local`, and of the others those with the largest weights[position]. Weights are not
- * negative. local <= keep <= end - begin. */
-void sli_sparq_choose(const float *weights, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen);
+ * negative. local <= keep <= end - begin. work: [2 * (end - begin) + 2 * SL_PICK_SLACK]. */
+void sli_sparq_choose(const sl_kernels *kernels, const float *weights, float *work, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen);
 
 #endif

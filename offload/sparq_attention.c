@@ -19,6 +19,7 @@ bool sli_sparq_reallocates(const sl_engine *e)
 typedef struct work {
     float *scores;       /* [group][positions] */
     float *weights;      /* [positions] */
+    float *choice;       /* [2 * (positions + SL_PICK_SLACK)] */
     float *q;            /* [group][r] */
     float *sums;         /* [head_dim] */
     uint32_t *component; /* [r] */
@@ -36,6 +37,7 @@ static void lay_out(const sl_engine *e, sl_layout *l, work *w)
     w->positions = (size_t)(e->context + SL_KV_PAGE - 1) / SL_KV_PAGE * SL_KV_PAGE;
     w->scores = sl_layout_place(l, group * w->positions * sizeof *w->scores);
     w->weights = sl_layout_place(l, w->positions * sizeof *w->weights);
+    w->choice = sl_layout_place(l, 2 * (w->positions + SL_PICK_SLACK) * sizeof *w->choice);
     w->q = sl_layout_place(l, (size_t)group * e->options.sparq_r * sizeof *w->q);
     w->sums = sl_layout_place(l, m->head_dim * sizeof *w->sums);
     w->component = sl_layout_place(l, e->options.sparq_r * sizeof *w->component);
@@ -111,7 +113,7 @@ static void choose_positions(sparq *s)
     memcpy(w->weights + s->begin, w->scores + s->begin, count * sizeof *w->weights);
     for (uint32_t h = 1; h < s->row->group; h++)
         s->engine->kernels->add(w->weights + s->begin, w->scores + h * w->positions + s->begin, count);
-    sli_sparq_choose(w->weights, s->begin, s->end, s->k, s->local, w->chosen);
+    sli_sparq_choose(s->engine->kernels, w->weights, w->choice, s->begin, s->end, s->k, s->local, w->chosen);
 }
 
 #define AHEAD 8 /* keys and values that are asked for before they are copied */

@@ -236,6 +236,34 @@ static void a_turned_key_lies_as_if_it_had_been_stored_so(void **state)
     for_each_isa(keys_turned_match);
 }
 
+static void picks_match(const sl_kernels *kernels)
+{
+    float x[POSITIONS], values[2][POSITIONS + SL_PICK_SLACK];
+    uint32_t index[2][POSITIONS + SL_PICK_SLACK];
+    for (uint32_t n = 0; n < 200; n++) {
+        uint32_t count = 1 + n * 29 % POSITIONS, picked = 0;
+        float limit = n % 5 == 0 ? 0.0f : fabsf((float)(n % 7) * 0.15f);
+        fill(x, POSITIONS, n);
+        for (uint32_t i = n; i < POSITIONS; i += 40)
+            x[i] = i % 3 == 0 ? -limit : i % 3 == 1 ? NAN : -INFINITY;
+        for (uint32_t i = 0; i < count; i++)
+            picked += isnan(x[i]) || fabsf(x[i]) >= limit;
+        assert_int_equal(kernels->pick(x, count, limit, index[0], values[0]), picked);
+        assert_int_equal(reference()->pick(x, count, -limit, index[1], values[1]), picked);
+        assert_memory_equal(index[0], index[1], picked * sizeof **index);
+        assert_memory_equal(values[0], values[1], picked * sizeof **values);
+        for (uint32_t i = 0; i < picked; i++)
+            assert_memory_equal(&values[0][i], &x[index[0][i]], sizeof(float));
+    }
+}
+
+static void what_is_at_least_so_large_is_picked_in_order(void **state)
+{
+    (void)state;
+    picks_match(reference());
+    for_each_isa(picks_match);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +274,7 @@ int main(void)
         cmocka_unit_test(sums_of_values_equal_the_reference),
         cmocka_unit_test(sums_are_of_the_named_slots),
         cmocka_unit_test(a_turned_key_lies_as_if_it_had_been_stored_so),
+        cmocka_unit_test(what_is_at_least_so_large_is_picked_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,6 +85,32 @@ static void scores_that_are_no_numbers_do_no_harm(void **unused)
     assert_int_equal(members[2], 3);
 }
 
+/* Few of many, with a sample that says enough, one that says too much, and without. */
+static void few_of_many_are_the_same_ones_for_every_instruction_set(void **unused)
+{
+    enum { MOST = 5000 };
+    static float scores[MOST], work[2 * (MOST + SL_PICK_SLACK)];
+    static uint32_t members[MOST], expected[MOST];
+    (void)unused;
+    for (int round = 0; round < 60; round++) {
+        uint32_t count = round % 4 == 0 ? 1 + next_random() % 1100 : MOST - next_random() % 3000, keep = next_random() % (count / 3 + 1);
+        for (uint32_t i = 0; i < count; i++) {
+            bool sampled = i % 16 == 0;
+            float random = (float)next_random() * 0x1p-31f;
+            scores[i] = round % 3 == 0 ? expf(30 * random) : round % 3 == 1 ? (float)(next_random() % 5) : sampled ? 10 * random : random;
+        }
+        if (round % 7 == 0)
+            scores[next_random() % count] = NAN;
+        sli_select_top(scores, count, keep, expected);
+        for (sl_isa isa = SL_ISA_SCALAR; isa < SL_ISA_COUNT; isa++) {
+            if (!sl_cpu_supports(isa) || sl_kernels_for(isa) == NULL)
+                continue;
+            sli_select_few(sl_kernels_for(isa), scores, count, keep, work, members);
+            assert_memory_equal(members, expected, keep * sizeof *members);
+        }
+    }
+}
+
 static void what_two_sets_share_is_counted(void **unused)
 {
     const uint32_t a[] = {0, 3, 4, 9}, b[] = {3, 5, 9, 10, 11};
@@ -99,6 +126,7 @@ int main(void)
         cmocka_unit_test(the_largest_are_chosen_whatever_their_sign_or_size),
         cmocka_unit_test(among_equals_the_lower_index_comes_first),
         cmocka_unit_test(scores_that_are_no_numbers_do_no_harm),
+        cmocka_unit_test(few_of_many_are_the_same_ones_for_every_instruction_set),
         cmocka_unit_test(what_two_sets_share_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -42,7 +42,8 @@ static void choose_slowly(const float *weights, uint32_t begin, uint32_t end, ui
 
 static void the_best_and_the_last_are_chosen_and_ties_go_to_the_lower_position(void **unused)
 {
-    float weights[COUNT];
+    const sl_kernels *kernels = sl_kernels_for(SL_ISA_SCALAR);
+    float weights[COUNT], work[2 * (COUNT + SL_PICK_SLACK)];
     bool taken[COUNT];
     uint32_t chosen[COUNT], seed = 1;
     (void)unused;
@@ -51,7 +52,7 @@ static void the_best_and_the_last_are_chosen_and_ties_go_to_the_lower_position(v
         uint32_t keep = 1 + next_random(&seed) % (end - begin), local = next_random(&seed) % (keep + 1);
         for (uint32_t i = 0; i < COUNT; i++) /* many alike */
             weights[i] = (float)(next_random(&seed) % (round % 3 == 0 ? 4 : 1000)) * 0.001f;
-        sli_sparq_choose(weights, begin, end, keep, local, chosen);
+        sli_sparq_choose(kernels, weights, work, begin, end, keep, local, chosen);
         choose_slowly(weights, begin, end, keep, local, taken);
         uint32_t n = 0;
         for (uint32_t i = 0; i < COUNT; i++)

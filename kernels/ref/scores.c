@@ -3,6 +3,8 @@
 #include "kernels/internal.h"
 #include "kernels/ref/kv.h"
 
+#include <string.h>
+
 #define LANES 16 /* of a sum (D4) */
 
 static float score(const sl_key_scores *job, const float *q, uint32_t position)
@@ -36,4 +38,23 @@ void sli_softmax_ref(float *x, uint32_t begin, uint32_t end)
     float inverse = 1.0f / lanes[0];
     for (uint32_t i = begin; i < end; i++)
         x[i] *= inverse;
+}
+
+/* The bits of floats without their sign rise with their value. */
+static uint32_t magnitude(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits & 0x7fffffffu;
+}
+
+uint32_t sli_pick_ref(const float *x, uint32_t count, float limit, uint32_t *index, float *value)
+{
+    uint32_t n = 0, least = magnitude(limit);
+    for (uint32_t i = 0; i < count; i++) { /* without a branch: which ones are picked cannot be foretold */
+        index[n] = i;
+        value[n] = x[i];
+        n += magnitude(x[i]) >= least;
+    }
+    return n;
 }
