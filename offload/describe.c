@@ -135,6 +135,7 @@ sl_spill_stats sli_engine_kv_io(const sl_engine *e)
         io.bytes_written += now.bytes_written;
         io.requests += now.requests;
         io.wait_ns += now.wait_ns;
+        io.kept_bytes += now.kept_bytes;
     }
     return io;
 }
@@ -169,6 +170,7 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     sl_spill_stats kv = sli_engine_kv_io(e);
     out->kv_bytes_read = kv.bytes_read;
     out->kv_bytes_written = kv.bytes_written;
+    out->kv_kept_bytes = kv.kept_bytes;
     out->kv_wait_s = (double)kv.wait_ns * 1e-9;
     out->sparq_bytes_moved = atomic_load(&e->sparq.bytes_moved);
     out->sparq_dense_bytes = atomic_load(&e->sparq.dense_bytes);

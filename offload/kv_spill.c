@@ -417,13 +417,16 @@ static sl_io_engine engine_of(const sl_engine *e)
 
 static sl_status open_spill(sl_engine *e, const sli_kv_shape *shape, struct sli_kv_spilled *s, sl_error *err)
 {
+    uint64_t priced = e->price.total_bytes, budget = e->options.ram_budget_bytes;
     sl_spill_options options = {.bytes = sli_kv_file_bytes(e->model, shape),
                                 .ranges = WINDOWS * (2 + shape->chosen_pages) * shape->group_heads,
                                 .engine = engine_of(e),
                                 .buffered = e->options.buffered,
                                 .throttle_Bps = (double)e->options.throttle_Bps,
                                 .memory = s->window[0],
-                                .memory_bytes = WINDOWS * s->g.window_bytes};
+                                .memory_bytes = WINDOWS * s->g.window_bytes,
+                                .cell_bytes = s->g.slot_bytes,
+                                .kept_bytes_max = priced < budget ? budget - priced : 0};
     return sl_spill_open(e->options.kv_spill, &options, &s->file, err);
 }
 

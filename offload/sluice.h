@@ -213,6 +213,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t peak_rss_bytes, peak_cgroup_bytes;
     uint64_t passes; /* over the weights */
     /* of sparse rows; all zero with sparsity off */
+    uint64_t kv_kept_bytes; /* of keys and values, with kv_spill: in memory because the folder was full */
     uint64_t kv_bytes_read, kv_bytes_written;      /* of keys and values, with kv_spill; the read ones are part of bytes_read */
     double kv_wait_s;                              /* and their part of wait_s */
     uint64_t sparse_sets, neurons_needed;          /* sets chosen; neurons in them */

@@ -29,6 +29,9 @@ struct sl_spill {
     sl_status failed[SL_SPILL_GROUPS];
     sl_error failure;
     sl_spill_stats stats;
+    uint8_t **kept; /* [cell] what the disk had no room for; NULL: it never was full */
+    uint64_t file_bytes, kept_bytes_max;
+    size_t cell_bytes;
 };
 
 /* ---- the file ---- */
@@ -90,6 +93,9 @@ sl_status sl_spill_open(const char *folder, const sl_spill_options *options, sl_
         return sl_fail(err, SL_NO_MEMORY, "out of memory for a spill file");
     s->fd = -1;
     s->capacity = options->ranges;
+    s->file_bytes = options->bytes;
+    s->cell_bytes = options->cell_bytes;
+    s->kept_bytes_max = options->kept_bytes_max;
     s->folder = strdup(folder);
     s->queue = malloc(options->ranges * sizeof *s->queue);
     sl_status status = s->folder == NULL || s->queue == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for a spill file")
@@ -108,6 +114,11 @@ sl_status sl_spill_open(const char *folder, const sl_spill_options *options, sl_
     return SL_OK;
 }
 
+static uint64_t cell_count(const sl_spill *s)
+{
+    return s->file_bytes / s->cell_bytes;
+}
+
 void sl_spill_close(sl_spill *s)
 {
     if (s == NULL)
@@ -116,6 +127,9 @@ void sl_spill_close(sl_spill *s)
         sl_tier_destroy(s->tier);
     if (s->fd >= 0)
         close(s->fd);
+    for (uint64_t cell = 0; s->kept != NULL && cell < cell_count(s); cell++)
+        free(s->kept[cell]);
+    free(s->kept);
     free(s->queue);
     free(s->folder);
     free(s);
@@ -123,18 +137,72 @@ void sl_spill_close(sl_spill *s)
 
 /* ---- writing ---- */
 
+/* 0, or why not. */
+static int put(const sl_spill *s, uint64_t offset, size_t bytes, const uint8_t *memory)
+{
+    for (size_t done = 0; done < bytes;) {
+        ssize_t written = pwrite(s->fd, memory + done, bytes - done, (off_t)(offset + done));
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return written < 0 ? errno : ENOSPC;
+        done += (size_t)written;
+    }
+    return 0;
+}
+
+static bool is_full(int reason)
+{
+    return reason == ENOSPC || reason == EDQUOT;
+}
+
+static bool take_kept_bytes(sl_spill *s, uint64_t bytes)
+{
+    if (s->stats.kept_bytes + bytes > s->kept_bytes_max)
+        return false;
+    s->stats.kept_bytes += bytes;
+    return true;
+}
+
+/* A cell in memory from now on; NULL: there is no room for it. */
+static uint8_t *keep_cell(sl_spill *s, uint64_t cell)
+{
+    if (s->kept == NULL && take_kept_bytes(s, cell_count(s) * sizeof *s->kept))
+        s->kept = calloc(cell_count(s), sizeof *s->kept);
+    if (s->kept == NULL || !take_kept_bytes(s, s->cell_bytes))
+        return NULL;
+    s->kept[cell] = malloc(s->cell_bytes);
+    if (s->kept[cell] == NULL)
+        s->stats.kept_bytes -= s->cell_bytes;
+    return s->kept[cell];
+}
+
+/* Each to the file while that takes it. What is kept once stays so: then there is one place to look. */
+static int write_cells(sl_spill *s, uint64_t offset, size_t bytes, const uint8_t *memory)
+{
+    for (size_t at = 0; at < bytes; at += s->cell_bytes) {
+        uint64_t cell = (offset + at) / s->cell_bytes;
+        uint8_t *kept = s->kept != NULL ? s->kept[cell] : NULL;
+        int reason = kept != NULL ? ENOSPC : put(s, offset + at, s->cell_bytes, memory + at);
+        if (is_full(reason) && kept == NULL)
+            kept = keep_cell(s, cell);
+        if (kept != NULL)
+            memcpy(kept, memory + at, s->cell_bytes);
+        else if (reason != 0)
+            return reason;
+    }
+    return 0;
+}
+
 sl_status sl_spill_write(sl_spill *s, uint64_t offset, size_t bytes, const void *memory, sl_error *err)
 {
     uint64_t start = sl_now_ns();
-    for (size_t done = 0; done < bytes;) {
-        ssize_t put = pwrite(s->fd, (const uint8_t *)memory + done, bytes - done, (off_t)(offset + done));
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return sl_fail(err, SL_IO, "--kv-spill %s: keys and values cannot be written there: %s", s->folder,
-                           put < 0 ? strerror(errno) : "the disk takes nothing more");
-        done += (size_t)put;
-    }
+    int reason = s->kept == NULL ? put(s, offset, bytes, memory) : ENOSPC;
+    if (is_full(reason))
+        reason = write_cells(s, offset, bytes, memory);
+    if (reason != 0)
+        return sl_fail(err, SL_IO, "--kv-spill %s: keys and values cannot be written there: %s%s", s->folder, strerror(reason),
+                       is_full(reason) ? ", and the RAM budget has no room for more of them" : "");
     s->stats.bytes_written += bytes;
     s->stats.wait_ns += sl_now_ns() - start;
     return SL_OK;
@@ -188,10 +256,12 @@ static void collect(sl_spill *s, bool wait)
     }
 }
 
-sl_status sl_spill_read(sl_spill *s, uint32_t group, uint64_t offset, size_t bytes, void *memory, sl_error *err)
+static sl_status read_file(sl_spill *s, uint32_t group, uint64_t offset, size_t bytes, uint8_t *memory, sl_error *err)
 {
-    if (bytes == 0)
-        return SL_OK;
+    while (s->kept != NULL && s->count == s->capacity) { /* ranges were cut where cells are in memory: more than were reckoned with */
+        submit_pieces(s);
+        collect(s, true);
+    }
     if (s->count == s->capacity)
         return sl_fail(err, SL_INTERNAL, "more than %u ranges of a spill file asked for at once", s->capacity);
     s->queue[(s->first + s->count++) % s->capacity] = (range){.offset = offset, .bytes = bytes, .memory = memory, .group = group};
@@ -199,6 +269,25 @@ sl_status sl_spill_read(sl_spill *s, uint32_t group, uint64_t offset, size_t byt
     s->stats.bytes_read += bytes;
     submit_pieces(s);
     collect(s, false); /* starts what was held back */
+    return SL_OK;
+}
+
+sl_status sl_spill_read(sl_spill *s, uint32_t group, uint64_t offset, size_t bytes, void *memory, sl_error *err)
+{
+    uint8_t *to = memory;
+    if (s->kept == NULL && bytes > 0)
+        return read_file(s, group, offset, bytes, to, err);
+    for (size_t run; bytes > 0; offset += run, to += run, bytes -= run) {
+        uint8_t *const *cell = s->kept + offset / s->cell_bytes;
+        run = s->cell_bytes;
+        if (cell[0] != NULL) {
+            memcpy(to, cell[0], run);
+            continue;
+        }
+        while (run < bytes && cell[run / s->cell_bytes] == NULL)
+            run += s->cell_bytes;
+        SL_TRY(read_file(s, group, offset, run, to, err));
+    }
     return SL_OK;
 }
 

@@ -6,6 +6,8 @@
  * Invariants
  *  S1  A group is done when none of its ranges is queued or in flight; sl_spill_wait returns at that point, or with the first failure after all of them.
  *  S2  Ranges are read in the order in which they were asked for, cut into pieces of at most SL_SPILL_PIECE_BYTES.
+ *  S3  A cell lies in the file or, where the disk was full when it was written, in memory, until it closes; kept_bytes is what those take, with
+ *      their table, and never above kept_bytes_max.
  *
  * Threads: one owner. */
 #ifndef SL_PAGER_SPILL_H
@@ -26,6 +28,8 @@ typedef struct sl_spill_options {
     double throttle_Bps; /* of the reads; 0: none */
     void *memory;        /* that is read to, see sl_files_options */
     size_t memory_bytes;
+    size_t cell_bytes;       /* what offsets and sizes are multiples of */
+    uint64_t kept_bytes_max; /* that cells may take in memory when the disk is full */
 } sl_spill_options;
 
 /* What offsets, sizes and memory will have to be multiples of, in a folder; SL_IO where no such file can be made there, with the reason. */
@@ -45,6 +49,7 @@ typedef struct sl_spill_stats { /* since open */
     uint64_t bytes_read, bytes_written;
     uint64_t requests; /* of reads */
     uint64_t wait_ns;  /* in sl_spill_wait and sl_spill_write */
+    uint64_t kept_bytes;
 } sl_spill_stats;
 sl_spill_stats sl_spill_measure(const sl_spill *spill);
 const sl_tier_attrs *sl_spill_tier(const sl_spill *spill); /* of the reads */

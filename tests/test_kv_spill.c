@@ -1,6 +1,7 @@
 /* tests/test_kv_spill.c: that a cache of which a part is in a file gives the bits of one in memory, whatever is done to it and whatever fails. */
 /* link: -Wl,--wrap=pread -Wl,--wrap=pwrite */
 #include "offload/kv_spill.h"
+#include "pager/spill.h"
 #include "tests/tiny_model.h"
 
 #include <dirent.h>
@@ -24,6 +25,9 @@ static char *model_path, *folder;
 
 static long calls_until_failure = -1; /* of pread and pwrite together; negative: none fails */
 
+#define PLENTY (1L << 50)
+static long bytes_until_full = PLENTY; /* of the disk */
+
 static bool fails_now(void)
 {
     return calls_until_failure >= 0 && calls_until_failure-- == 0;
@@ -44,10 +48,11 @@ ssize_t __real_pwrite(int fd, const void *from, size_t bytes, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *from, size_t bytes, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *from, size_t bytes, off_t at)
 {
-    if (fails_now()) {
-        errno = ENOSPC;
+    if (fails_now() || bytes_until_full < (long)bytes) {
+        errno = bytes_until_full < (long)bytes ? ENOSPC : EIO;
         return -1;
     }
+    bytes_until_full -= (long)bytes;
     return __real_pwrite(fd, from, bytes, at);
 }
 
@@ -267,6 +272,7 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t p
     sl_engine_stats stats;
     sl_engine_measure(c.spilled.engine, &stats);
     assert_true(stats.kv_bytes_read > 0 && stats.kv_bytes_written > 0);
+    assert_true(stats.kv_kept_bytes > 0 || bytes_until_full > PLENTY / 2);
     assert_true(!faulty || c.failures > 0);
     close_stage(&c.whole);
     close_stage(&c.spilled);
@@ -291,6 +297,52 @@ static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **un
     (void)unused;
     play(SL_KV_F16, least_memory(SL_KV_F16), true, 0, 250);
     play(SL_KV_F16, least_memory(SL_KV_F16) * 10 / 8, true, 0, 120);
+}
+
+static void what_a_full_disk_does_not_take_stays_in_memory_and_gives_the_same_bits(void **unused)
+{
+    (void)unused;
+    bytes_until_full = 200 << 10;
+    play(SL_KV_F16, least_memory(SL_KV_F16), false, 0, 120);
+    bytes_until_full = 100 << 10;
+    play(SL_KV_F16, least_memory(SL_KV_F16) + INDEX, true, 3, 120);
+    bytes_until_full = PLENTY;
+}
+
+static void where_the_disk_is_full_and_the_budget_too_that_is_said_and_what_was_there_remains(void **unused)
+{
+    enum { CELL = 4096, CELLS = 8 };
+    uint8_t *memory = aligned_alloc(CELL, CELL * CELLS), *back = aligned_alloc(CELL, CELL * CELLS);
+    sl_spill_options options = {.bytes = CELL * CELLS,
+                                .ranges = 1,
+                                .engine = SL_IO_PREAD,
+                                .buffered = true,
+                                .memory = back,
+                                .memory_bytes = CELL * CELLS,
+                                .cell_bytes = CELL,
+                                .kept_bytes_max = CELLS * sizeof(void *) + 2 * CELL};
+    sl_spill *spill;
+    sl_error err = {0};
+    (void)unused;
+    assert_true(memory != NULL && back != NULL);
+    for (int i = 0; i < CELL * CELLS; i++)
+        memory[i] = (uint8_t)(i / CELL + i);
+    check(sl_spill_open(folder, &options, &spill, &err), &err);
+    bytes_until_full = 3 * CELL;
+    check(sl_spill_write(spill, 0, 2 * CELL, memory, &err), &err);
+    check(sl_spill_write(spill, 3 * CELL, 2 * CELL, memory + 3 * CELL, &err), &err); /* one of them to the file */
+    check(sl_spill_write(spill, 2 * CELL, CELL, memory + 2 * CELL, &err), &err);
+    assert_int_equal(sl_spill_write(spill, 5 * CELL, CELL, memory, &err), SL_IO);
+    assert_non_null(strstr(err.message, "No space left on device, and the RAM budget has no room for more"));
+    check(sl_spill_write(spill, 2 * CELL, CELL, memory + 2 * CELL, &err), &err); /* once more: it has its place */
+    check(sl_spill_read(spill, 0, 0, 5 * CELL, back, &err), &err);
+    check(sl_spill_wait(spill, 0, &err), &err);
+    assert_memory_equal(back, memory, 5 * CELL);
+    assert_int_equal(sl_spill_measure(spill).kept_bytes, options.kept_bytes_max);
+    bytes_until_full = PLENTY;
+    sl_spill_close(spill);
+    free(memory);
+    free(back);
 }
 
 static void rows_that_attend_to_some_pages_choose_and_read_the_same_ones(void **unused)
@@ -408,6 +460,8 @@ int main(void)
         cmocka_unit_test(texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory),
         cmocka_unit_test(and_with_some_pages_that_stay),
         cmocka_unit_test(a_read_or_write_that_fails_ends_the_call_and_loses_nothing),
+        cmocka_unit_test(what_a_full_disk_does_not_take_stays_in_memory_and_gives_the_same_bits),
+        cmocka_unit_test(where_the_disk_is_full_and_the_budget_too_that_is_said_and_what_was_there_remains),
         cmocka_unit_test(rows_that_attend_to_some_pages_choose_and_read_the_same_ones),
         cmocka_unit_test(all_pages_are_dense_attention),
         cmocka_unit_test(what_is_priced_is_never_more_than_was_given),
