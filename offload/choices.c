@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#define PAGES_LOCAL 16 /* last positions in any case, of pages: what is near finds its pages by itself (bench/SPEED.md, "Pages") */
+
 static sl_status choose_kernels(sl_engine *e, sl_error *err)
 {
     sl_isa isa = sl_cpu_best_isa();
@@ -108,7 +110,9 @@ static sl_status choose_pages(sl_engine *e, sl_error *err)
     sl_engine_options *o = &e->options;
     if (o->sparq_reallocate == SL_SPARQ_REALLOCATE_ON)
         return sl_fail(err, SL_INVALID,
-                       "--sparq-reallocate on goes with single keys; --sparq-select pages lets nothing stand for what is left out");
+                       "--sparq-reallocate on goes with single keys; whole pages (--sparq-select pages, the default with --kv-spill) let "
+                       "nothing stand for what "
+                       "is left out");
     if (o->sparq_k % SL_KV_PAGE != 0) {
         uint32_t rounded = (o->sparq_k / SL_KV_PAGE + 1) * SL_KV_PAGE;
         sli_note(e, "--sparq-k %u: %u, for whole pages of %d positions", o->sparq_k, rounded, SL_KV_PAGE);
@@ -131,11 +135,14 @@ static sl_status choose_sparq(sl_engine *e, sl_error *err)
         return sl_fail(err, SL_INVALID, "--sparq-r %u: the heads of %s have %u components", o->sparq_r, e->path, e->model->head_dim);
     if (o->sparq_local > o->sparq_k)
         return sl_fail(err, SL_INVALID, "--sparq-local %u: it is part of the %u positions of --sparq-k", o->sparq_local, o->sparq_k);
-    if (o->sparq_local == 0)
-        o->sparq_local = o->sparq_k < 4 ? 1 : o->sparq_k / 4;
     if (o->sparq_select == SL_SPARQ_SELECT_AUTO) /* by the flag, not by what fits: no budget may change what is chosen */
         o->sparq_select = o->kv_spill != NULL ? SL_SPARQ_PAGES : SL_SPARQ_KEYS;
-    return o->sparq_select == SL_SPARQ_PAGES ? choose_pages(e, err) : SL_OK;
+    bool pages = o->sparq_select == SL_SPARQ_PAGES;
+    if (o->sparq_local == 0 && pages)
+        o->sparq_local = o->sparq_k < PAGES_LOCAL ? o->sparq_k : PAGES_LOCAL;
+    else if (o->sparq_local == 0)
+        o->sparq_local = o->sparq_k < 4 ? 1 : o->sparq_k / 4;
+    return pages ? choose_pages(e, err) : SL_OK;
 }
 
 static sl_status choose_spill(const sl_engine *e, sl_error *err)

@@ -196,8 +196,8 @@ typedef struct sli_kv {
      * see is there as long as no slot beyond position - window + ring was written since a row stood at 0. */
     uint32_t ring_pages;
     const sl_model *model;
-    uint32_t written;     /* slots before this one were */
-    uint32_t unloaded;    /* of layers with a window: pages before this one were not in the file that the cache came from */
+    uint32_t written;  /* slots before this one were */
+    uint32_t unloaded; /* of layers with a window: pages before this one were not in the file that the cache came from */
     uint32_t k_type, v_type;
     bool key_rows;
     size_t page_bytes[SLI_KV_KINDS];

@@ -129,7 +129,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
      * the query, and attend to the sparq_k best alone, the last sparq_local of the text always among them. Approximates; rows that have no more than
      * sparq_k positions to see are exact. Keys are then held twice. */
     uint32_t sparq_k, sparq_r; /* at most the context, at most a head's components; both, or neither: off */
-    uint32_t sparq_local;      /* default sparq_k / 4, at most sparq_k */
+    uint32_t sparq_local;      /* default sparq_k / 4, with pages 16; at most sparq_k */
     sl_sparq_reallocate sparq_reallocate;
     /* With SL_SPARQ_PAGES sparq_k counts in pages (rounded up, `note` is told), keys are held a second time in four bits, and nothing stands for what is
      * left out. */
@@ -213,7 +213,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t peak_rss_bytes, peak_cgroup_bytes;
     uint64_t passes; /* over the weights */
     /* of sparse rows; all zero with sparsity off */
-    uint64_t kv_kept_bytes; /* of keys and values, with kv_spill: in memory because the folder was full */
+    uint64_t kv_kept_bytes;                        /* of keys and values, with kv_spill: in memory because the folder was full */
     uint64_t kv_bytes_read, kv_bytes_written;      /* of keys and values, with kv_spill; the read ones are part of bytes_read */
     double kv_wait_s;                              /* and their part of wait_s */
     uint64_t sparse_sets, neurons_needed;          /* sets chosen; neurons in them */

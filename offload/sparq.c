@@ -26,8 +26,8 @@ float sli_sparq_factor(const float *q, uint32_t head_dim, const uint32_t *compon
     return part > 0 ? sqrtf(all / part) : 1.0f; /* without any, all scores are 0 */
 }
 
-void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float scale, float *sums, uint32_t *component,
-                            float *q_part)
+void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float scale, float *sums,
+                            uint32_t *component, float *q_part)
 {
     sli_sparq_components(q, group, head_dim, count, sums, component);
     for (uint32_t h = 0; h < group; h++, q += head_dim, q_part += count) {
@@ -68,7 +68,8 @@ void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, 
     }
 }
 
-void sli_sparq_choose(const sl_kernels *kernels, const float *weights, float *work, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen)
+void sli_sparq_choose(const sl_kernels *kernels, const float *weights, float *work, uint32_t begin, uint32_t end, uint32_t keep,
+                      uint32_t local, uint32_t *chosen)
 {
     uint32_t others = keep - local, last = end - local;
     sli_select_few(kernels, weights + begin, last - begin, others, work, chosen);

@@ -20,8 +20,8 @@ void sli_sparq_components(const float *q, uint32_t group, uint32_t head_dim, uin
 float sli_sparq_factor(const float *q, uint32_t head_dim, const uint32_t *component, uint32_t count);
 
 /* Both: the components of the query heads, ascending, and what each head multiplies keys by there, scaled: q_part[group][count]. */
-void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float scale, float *sums, uint32_t *component,
-                            float *q_part);
+void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float scale, float *sums,
+                            uint32_t *component, float *q_part);
 
 /* Bytes of a key that scores by these components read: theirs, and the scales of the blocks that they lie in. */
 uint64_t sli_sparq_scored_bytes(uint32_t type, const uint32_t *component, uint32_t count);
@@ -31,6 +31,7 @@ void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, 
 
 /* `keep` of the positions [begin, end), ascending: the last `local`, and of the others those with the largest weights[position]. Weights are not
  * negative. local <= keep <= end - begin. work: [2 * (end - begin) + 2 * SL_PICK_SLACK]. */
-void sli_sparq_choose(const sl_kernels *kernels, const float *weights, float *work, uint32_t begin, uint32_t end, uint32_t keep, uint32_t local, uint32_t *chosen);
+void sli_sparq_choose(const sl_kernels *kernels, const float *weights, float *work, uint32_t begin, uint32_t end, uint32_t keep,
+                      uint32_t local, uint32_t *chosen);
 
 #endif

@@ -301,5 +301,8 @@ void sli_sparq_attend(sl_session *session, uint32_t layer, uint32_t head, const 
     attend_chosen(&s);
     if (s.kv->value_sums != NULL)
         reallocate(&s);
-    count_bytes(e, (s.end - s.begin) * sli_sparq_scored_bytes(row->k_type, s.w.component, s.r) + s.k * vectors + (s.kv->value_sums != NULL ? mean_bytes(&s) : 0), dense);
+    count_bytes(e,
+                (s.end - s.begin) * sli_sparq_scored_bytes(row->k_type, s.w.component, s.r) + s.k * vectors +
+                    (s.kv->value_sums != NULL ? mean_bytes(&s) : 0),
+                dense);
 }

@@ -90,6 +90,35 @@ static void the_factor_makes_up_for_what_the_components_lack(void **unused)
     assert_true(sli_sparq_factor(nothing, 4, some, 2) == 1.0f);
 }
 
+static void a_page_counts_for_what_its_keys_add_up_to_over_all_heads(void **unused)
+{
+    enum { GROUP = 3, PAGES = 4, STRIDE = 5 * SL_KV_PAGE };
+    static float shares[GROUP * STRIDE];
+    float weights[PAGES];
+    uint32_t seed = 3;
+    (void)unused;
+    for (int i = 0; i < GROUP * STRIDE; i++)
+        shares[i] = (float)(next_random(&seed) % 64) / 64; /* sums are exact */
+    sli_sparq_page_weights(shares, STRIDE, GROUP, PAGES, weights);
+    for (int page = 0; page < PAGES; page++) {
+        float sum = 0;
+        for (int h = 0; h < GROUP; h++)
+            for (int i = 0; i < SL_KV_PAGE; i++)
+                sum += shares[h * STRIDE + page * SL_KV_PAGE + i];
+        assert_true(weights[page] == sum);
+    }
+}
+
+static void what_scores_read_of_a_key_is_its_components_and_their_scales(void **unused)
+{
+    const uint32_t component[] = {0, 5, 31, 64, 65};
+    (void)unused;
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_F32, component, 5), 20);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_F16, component, 5), 10);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_Q8_0, component, 5), 5 + 2 * 2);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_Q4_0, component, 5), 3 + 2 * 2);
+}
+
 /* ---- engines ---- */
 
 static char *stock_path, *windowed_path;
@@ -301,6 +330,49 @@ static void the_bytes_that_are_moved_are_counted(void **unused)
     }
 }
 
+/* Pages: of all that lies before the local ones the components, in four bits, of the head's single block; then whole pages. */
+static void the_bytes_of_whole_pages_are_counted(void **unused)
+{
+    enum { HEADS = 2 * 2, DIM = 32, K = 2 * SL_KV_PAGE, R = 8, LOCAL = 16 };
+    (void)unused;
+    sl_engine_options options = options_of(stock_path, K, R);
+    sl_engine_stats stats;
+    options.sparq_select = SL_SPARQ_PAGES;
+    options.sparq_reallocate = SL_SPARQ_REALLOCATE_AUTO;
+    stage s = open_stage(&options);
+    (void)follow_text(&s, K, K, 0);
+    (void)follow_text(&s, TEXT, 1, SL_EVAL_SPARQ);
+    sl_engine_measure(s.engine, &stats);
+    uint64_t moved = 0, dense = 0;
+    for (uint64_t seen = K + 1; seen <= TEXT; seen++) {
+        uint64_t own = (seen - 1) / SL_KV_PAGE, local = (seen - LOCAL) / SL_KV_PAGE, keep = K / SL_KV_PAGE, scored = 0;
+        if (keep > own - local + 1)
+            scored = local * SL_KV_PAGE * (R / 2 + 2);
+        moved += HEADS * (scored + keep * SL_KV_PAGE * 2 * 2 * DIM);
+        dense += HEADS * 2 * 2 * seen * DIM;
+    }
+    assert_int_equal(stats.sparq_bytes_moved, moved);
+    assert_int_equal(stats.sparq_dense_bytes, dense);
+    close_stage(&s);
+}
+
+static void pages_are_chosen_where_the_cache_may_spill_and_else_keys(void **unused)
+{
+    (void)unused;
+    for (int spill = 0; spill < 2; spill++) {
+        sl_engine_options options = options_of(stock_path, 128, 8);
+        sl_engine_info info;
+        options.sparq_reallocate = SL_SPARQ_REALLOCATE_AUTO;
+        options.kv_spill = spill ? "." : NULL;
+        options.buffered = true;
+        stage s = open_stage(&options);
+        sl_engine_describe(s.engine, &info);
+        assert_int_equal(info.sparq_pages, spill);
+        assert_int_equal(info.sparq_local, spill ? 16 : 32);
+        close_stage(&s);
+    }
+}
+
 static void refused(sl_engine_options options, const char *part)
 {
     sl_engine *engine;
@@ -360,11 +432,15 @@ int main(void)
         cmocka_unit_test(the_best_and_the_last_are_chosen_and_ties_go_to_the_lower_position),
         cmocka_unit_test(components_are_those_with_the_largest_sums_over_the_heads),
         cmocka_unit_test(the_factor_makes_up_for_what_the_components_lack),
+        cmocka_unit_test(a_page_counts_for_what_its_keys_add_up_to_over_all_heads),
+        cmocka_unit_test(what_scores_read_of_a_key_is_its_components_and_their_scales),
         cmocka_unit_test(where_nothing_is_left_out_it_is_dense_attention),
         cmocka_unit_test(every_option_has_its_effect),
         cmocka_unit_test(threads_batches_budgets_and_instruction_sets_do_not_show),
         cmocka_unit_test(what_was_taken_back_leaves_no_trace),
         cmocka_unit_test(the_bytes_that_are_moved_are_counted),
+        cmocka_unit_test(the_bytes_of_whole_pages_are_counted),
+        cmocka_unit_test(pages_are_chosen_where_the_cache_may_spill_and_else_keys),
         cmocka_unit_test(limits_are_told),
         cmocka_unit_test(reallocation_follows_the_heads_and_memory_is_priced),
     };

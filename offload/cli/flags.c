@@ -466,7 +466,7 @@ const cli_flag cli_flags[] = {
      1,
      INTS,
      "L",
-     "of the K positions, so many are the last of the text (default a quarter)"},
+     "of the K positions, so many are the last of the text (default a quarter, with pages 16)"},
     {{"--sparq-select"},
      TEXT,
      ENGINE,

@@ -12,7 +12,8 @@ json_t *cli_json_kv(const sl_engine *engine)
     sl_engine_measure(engine, &stats);
     return json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:f}", "memory_bytes", (json_int_t)info.kv_bytes, "resident_positions",
                      (int)info.kv_resident, "file_bytes", (json_int_t)info.kv_file_bytes, "bytes_read", (json_int_t)stats.kv_bytes_read,
-                     "bytes_written", (json_int_t)stats.kv_bytes_written, "kept_bytes", (json_int_t)stats.kv_kept_bytes, "wait_s", stats.kv_wait_s);
+                     "bytes_written", (json_int_t)stats.kv_bytes_written, "kept_bytes", (json_int_t)stats.kv_kept_bytes, "wait_s",
+                     stats.kv_wait_s);
 }
 
 void cli_print_kv(const sl_engine *engine)

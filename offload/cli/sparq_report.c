@@ -27,8 +27,9 @@ void cli_print_sparq(const sl_engine *engine)
     sl_format_size(stats.sparq_bytes_moved, moved);
     sl_format_size(stats.sparq_dense_bytes, dense);
     fprintf(stderr,
-            "sparq   %u positions%s by %u components, the last %u among them, reallocation %s; read %s of keys and values where dense "
+            "sparq   %u %s by %u components, the last %u among them, reallocation %s; read %s of keys and values where dense "
             "attention reads %s (%.1f %%)\n",
-            info.sparq_k, info.sparq_pages ? " in whole pages" : "", info.sparq_r, info.sparq_local, info.sparq_reallocate ? "on" : "off",
-            moved, dense, stats.sparq_dense_bytes > 0 ? 100.0 * (double)stats.sparq_bytes_moved / (double)stats.sparq_dense_bytes : 100.0);
+            info.sparq_k, info.sparq_pages ? "positions in whole pages" : "single positions", info.sparq_r, info.sparq_local,
+            info.sparq_reallocate ? "on" : "off", moved, dense,
+            stats.sparq_dense_bytes > 0 ? 100.0 * (double)stats.sparq_bytes_moved / (double)stats.sparq_dense_bytes : 100.0);
 }
