@@ -43,6 +43,7 @@ typedef struct sl_device_attrs {
     uint64_t free_bytes;  /* when it was opened */
     int numa_node;        /* that it hangs on; -1: not known */
     bool graphs;          /* capture works */
+    bool timing_only;     /* an emulated device for benchmarks: work takes its time and does nothing */
     char pci[16];         /* "0000:01:00.0"; "": none */
 } sl_device_attrs;
 
@@ -93,7 +94,7 @@ struct sl_device { /* every device begins with this */
 /* ---- plug-ins ---- */
 
 /* What a plug-in exports, as a function named SL_DEVICE_ENTRY. `version` is SL_DEVICE_VERSION of the header that it was built with. */
-#define SL_DEVICE_VERSION 2u
+#define SL_DEVICE_VERSION 3u
 #define SL_DEVICE_ENTRY   "sl_device_plugin"
 typedef struct sl_device_plugin {
     uint32_t version;

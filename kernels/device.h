@@ -95,6 +95,13 @@ typedef struct sl_device_bundles {
     float host_share;   /* of the bytes that a call reads, what is expected to lie in host memory: for the emulated device's clock alone */
 } sl_device_bundles;
 
+/* A predictor's signs of gate and up (D9), and what it knows of each neuron (offload/guess.h). */
+typedef struct sl_device_guess {
+    uint32_t ff, planes_sum; /* planes of all blocks of columns */
+    sl_device_ptr planes, gate, up;
+    sl_device_ptr neurons; /* bf16 [4][ff rounded up to 32] */
+} sl_device_guess;
+
 typedef struct sl_device_kernels {
     /* x->f32 to x->q, d, sum (D1). */
     sl_status (*quantize)(sl_device *dev, const sl_device_acts *x, sl_error *err);
@@ -128,18 +135,16 @@ typedef struct sl_device_kernels {
      * (several only with all neurons). h is quantised, with zeros where a neuron is no member. */
     sl_status (*bundle_down)(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
                              sl_device_ptr out, bool add, sl_error *err);
-    /* out[r] of D9 for all rows of the signs. */
-    sl_status (*dot_signs)(sl_device *dev, uint32_t rows, uint32_t cols, sl_device_ptr planes, sl_device_ptr panels,
-                           const sl_device_acts *x, sl_device_ptr out, sl_error *err);
     /* A predictor's inputs (offload/guess.h): out->f32[i] = x[select[i]] * factors[i] (select 0: x[i]), quantised to out. */
     sl_status (*guess_inputs)(sl_device *dev, sl_device_ptr x, sl_device_ptr select, sl_device_ptr factors, const sl_device_acts *out,
                               sl_error *err);
-    /* And its scores, from the products of both signs; rows is ff rounded up to 32, neurons bf16 [4][rows] (offload/guess.c's arithmetic). */
-    sl_status (*guess_scores)(sl_device *dev, sl_glu act, sl_device_ptr gate, sl_device_ptr up, sl_device_ptr neurons, uint32_t ff,
-                              sl_device_ptr scores, sl_error *err);
-    /* The `keep` largest of `count` scores, equal ones by the smaller index first, as an ascending list (offload/select.c's rule). */
-    sl_status (*top)(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr scratch,
-                     sl_error *err);
+    /* And the scores [ff] of those inputs, by offload/guess.c's arithmetic. */
+    sl_status (*guess_scores)(sl_device *dev, const sl_device_guess *guess, sl_glu act, const sl_device_acts *x, sl_device_ptr scores,
+                              sl_error *err);
+    /* The `keep` largest of `count` scores, equal ones by the smaller index first, as an ascending list (offload/select.c's rule). `clear`: floats [count] that
+     * become zero meanwhile, or 0. */
+    sl_status (*top)(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr clear,
+                     sl_device_ptr scratch, sl_error *err);
     uint64_t (*top_scratch)(uint32_t count); /* bytes; pure */
 } sl_device_kernels;
 

@@ -67,6 +67,13 @@ static sl_status open_device(sl_engine *e, sl_device **out, sl_error *err)
         sli_note(e, "no GPU is used: %s", why);
         return SL_OK;
     }
+    if ((*out)->attrs.timing_only && !e->options.timing_only) {
+        sl_device_close(*out);
+        *out = NULL;
+        return sl_fail(err, SL_INVALID,
+                       "--device %s: with timing_only a device computes nothing; it is for benchmarks of the order of work alone",
+                       e->options.device);
+    }
     sl_format_size((*out)->attrs.free_bytes, available);
     if (e->options.vram_budget_bytes == 0) {
         e->options.vram_budget_bytes = choose_vram(*out);

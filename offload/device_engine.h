@@ -33,7 +33,7 @@ typedef struct sli_device_memory {
      * neuron, and what the down matrices' blocks share. */
     sl_device_ptr sparse_at, dense_at, place_of, meta;
     /* Of sets: the members, [layer][ff] of coarse ones, [ff] else; and the predictor with what it makes of a row. */
-    sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_gate, guess_up, guess_projected, scores, top;
+    sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_projected, scores, top;
     sl_device_ptr kv;
 } sli_device_memory;
 
@@ -157,6 +157,8 @@ typedef struct sli_device_ffn {
     uint32_t layer, rows;
     bool sparse;
     sl_glu act;
+    bool quantized; /* memory.q, d and sum have the source already */
+    bool add;       /* to what `dst` holds */
     sl_device_ptr src, dst;
 } sli_device_ffn;
 SL_MUST_USE sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err);

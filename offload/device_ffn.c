@@ -167,7 +167,7 @@ static sl_status gate_up(const layer_job *j, sl_device_ptr *at, uint32_t *ticket
 {
     const sli_matrix *m = j->ffn->bundles;
     sl_device_acts x = acts_of(j, j->ffn->rows, j->packed->d, j->ffn->src);
-    if (quantizes_input(j))
+    if (quantizes_input(j) && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
     for (uint32_t u = 0; u < m->unit_count; u++) {
         sli_fetched fetched;
@@ -200,7 +200,7 @@ static sl_status run_dense(const layer_job *j, sl_error *err)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
     SL_TRY(j->device->ops->copy_in(j->device, SL_STREAM_COMPUTE, j->memory->dense_at, at, ff * sizeof *at, err));
     sl_device_bundles b = bundles_of(j, j->memory->dense_at, 0);
-    SL_TRY(j->kernels->bundle_down(j->device, &b, 0, ff, &h, j->ffn->dst, false, err));
+    SL_TRY(j->kernels->bundle_down(j->device, &b, 0, ff, &h, j->ffn->dst, j->ffn->add, err));
     for (uint32_t i = 0; i < tickets; i++)
         SL_TRY(sl_vram_done(d->vram, d->bundle_tickets[i], err));
     return SL_OK;
@@ -258,13 +258,22 @@ static sl_status project(const layer_job *j, const sli_guess *g, const sl_device
                                  .panels = copy_of(j, g->panels),
                                  .out = j->memory->guess_projected,
                                  .out_stride = g->inputs};
-    if (sl_format_of(g->projection)->quantized)
+    if (sl_format_of(g->projection)->quantized && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, x, err));
     return j->kernels->matmul(j->device, &product, 1, x, err);
 }
 
-/* A row's set, in memory.members. */
-static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_error *err)
+static sl_device_guess guess_of(const layer_job *j, const sli_guess *g)
+{
+    sl_device_guess out = {
+        g->ff, 0, copy_of(j, g->gate.planes), copy_of(j, g->gate.panels), copy_of(j, g->up.panels), copy_of(j, g->neurons)};
+    for (uint32_t block = 0; block < g->inputs / SL_SIGN_COLS; block++)
+        out.planes_sum += g->gate.planes[block];
+    return out;
+}
+
+/* A row's set, in memory.members; `h` becomes zero meanwhile. */
+static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_device_ptr h, sl_error *err)
 {
     const sli_guess *g = sli_predictor_layer(j->engine->predictor, j->ffn->layer);
     const sli_device_memory *m = j->memory;
@@ -273,12 +282,9 @@ static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_error *
         SL_TRY(project(j, g, x, err));
     SL_TRY(j->kernels->guess_inputs(j->device, g->select == NULL ? m->guess_projected : x->f32, copy_of(j, g->select),
                                     copy_of(j, g->factors), &inputs, err));
-    SL_TRY(j->kernels->dot_signs(j->device, g->ff, g->inputs, copy_of(j, g->gate.planes), copy_of(j, g->gate.panels), &inputs,
-                                 m->guess_gate, err));
-    SL_TRY(
-        j->kernels->dot_signs(j->device, g->ff, g->inputs, copy_of(j, g->up.planes), copy_of(j, g->up.panels), &inputs, m->guess_up, err));
-    SL_TRY(j->kernels->guess_scores(j->device, j->ffn->act, m->guess_gate, m->guess_up, copy_of(j, g->neurons), g->ff, m->scores, err));
-    return j->kernels->top(j->device, m->scores, g->ff, j->engine->keep[j->ffn->layer], m->members, m->top, err);
+    sl_device_guess guess = guess_of(j, g);
+    SL_TRY(j->kernels->guess_scores(j->device, &guess, j->ffn->act, &inputs, m->scores, err));
+    return j->kernels->top(j->device, m->scores, g->ff, j->engine->keep[j->ffn->layer], m->members, h, m->top, err);
 }
 
 static sl_status run_sparse_row(const layer_job *j, uint32_t row, sl_error *err)
@@ -289,16 +295,17 @@ static sl_status run_sparse_row(const layer_job *j, uint32_t row, sl_error *err)
     sl_device_ptr members = j->memory->members + (coarse ? first_neuron(j) * sizeof(uint32_t) : 0), gate = j->memory->buffers[SL_BUF_GATE];
     sl_device_bundles b = bundles_of(j, j->memory->sparse_at + first_neuron(j) * sizeof(sl_device_ptr),
                                      j->engine->device->host_share[j->ffn->layer]);
-    if (!coarse)
-        SL_TRY(predict(j, &x, err));
-    if (quantizes_input(j))
+    if (coarse)
+        SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, ff * sizeof(float), err));
+    else
+        SL_TRY(predict(j, &x, gate, err));
+    if (quantizes_input(j) && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
-    SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, ff * sizeof(float), err));
     SL_TRY(j->kernels->bundle_gate_up(j->device, &b, j->ffn->act, members, keep, &x, gate, err));
     sl_device_acts h = acts_of(j, 1, ff, gate);
     if (sl_format_of(j->packed->down_type)->quantized)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
-    return j->kernels->bundle_down(j->device, &b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), false, err);
+    return j->kernels->bundle_down(j->device, &b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), j->ffn->add, err);
 }
 
 sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err)

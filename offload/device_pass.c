@@ -1,7 +1,8 @@
 /* offload/device_pass.c: runs the programs of a pass on a device. See device_engine.h.
  *
  * The programs are those that executor.c runs (core/model.h), and the kernels' arithmetic is that of the processor's (kernels/device.h), so that logits are
- * the same bit for bit. Norms of heads, rotary turns and the store of keys and values are one kernel's here, run where attention stands. */
+ * the same bit for bit. Norms of heads, rotary turns and the store of keys and values are one kernel's here, run where attention stands. A launch costs as much as
+ * a small kernel takes: so who makes a source of products quantises it, and a product adds to the residual what would be added to it next. */
 #include "offload/device_engine.h"
 #include "offload/ffn.h"
 
@@ -16,6 +17,7 @@ typedef struct device_pass {
     sl_device_ptr q_norm, k_norm; /* of this layer; 0: none */
     uint32_t positions;           /* no row sees more */
     bool captured;                /* what is given goes into a graph */
+    sl_device_ptr quantized;      /* the source that memory.q, d and sum have; 0: none that is known */
 } device_pass;
 
 /* ---- products ---- */
@@ -69,8 +71,9 @@ static sl_status add_unit(const device_pass *p, const sli_matrix *m, uint32_t i,
     return fetched.panels == p->device->memory.panels ? multiply(p, list, x, err) : SL_OK;
 }
 
-static sl_status add_matrix(const device_pass *p, const sl_op *op, uint32_t entry, product_list *list, const sl_device_acts *x,
-                            sl_error *err)
+/* `out`: of the whole matrix; `add`: the same, where results are added to what is there, or 0. */
+static sl_status add_matrix(const device_pass *p, sl_device_ptr out, sl_device_ptr add, uint32_t entry, product_list *list,
+                            const sl_device_acts *x, sl_error *err)
 {
     const sli_matrix *m = &p->engine->units.matrices[entry];
     sl_device_ptr bias = vector_of(p, entry, true);
@@ -78,7 +81,8 @@ static sl_status add_matrix(const device_pass *p, const sl_op *op, uint32_t entr
         uint32_t first = i * m->rows_per_unit;
         sl_device_product product = {.type = m->type,
                                      .rows = sli_unit_rows(m, i),
-                                     .out = buffer_of(p, op->dst) + first * sizeof(float),
+                                     .out = out + first * sizeof(float),
+                                     .add = add == 0 ? 0 : add + first * sizeof(float),
                                      .bias = bias == 0 ? 0 : bias + first * sizeof(float),
                                      .out_stride = m->rows};
         if (!p->device->by_cpu[m->first_unit + i])
@@ -87,8 +91,14 @@ static sl_status add_matrix(const device_pass *p, const sl_op *op, uint32_t entr
     return SL_OK;
 }
 
-/* The product at `index` and those behind it that share its source; *run says how many. */
-static sl_status run_products(const device_pass *p, const sl_op *ops, uint32_t index, uint32_t first_entry, uint32_t *run, sl_error *err)
+/* Whether `after` adds to the residual what `op` gives, which nobody else reads. */
+static bool is_added(const sl_op *op, const sl_op *after)
+{
+    return after->kind == SL_OP_ADD && after->src == op->dst && after->dst == SL_BUF_RESIDUAL && op->dst == SL_BUF_NORMED;
+}
+
+/* The product at `index` and those behind it that share its source, and an addition behind a single one; *run says how many. */
+static sl_status run_products(device_pass *p, const sl_op *ops, uint32_t index, uint32_t first_entry, uint32_t *run, sl_error *err)
 {
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
     const sli_device_memory *memory = &p->device->memory;
@@ -101,12 +111,16 @@ static sl_status run_products(const device_pass *p, const sl_op *ops, uint32_t i
         beside.bias[beside.count] = p->engine->vector_at[(first_entry + i) * 2 + 1];
         beside.dst[beside.count++] = buffer_of(p, ops[i].dst);
     }
-    *run = beside.count;
     SL_TRY(sli_beside_begin(p->engine, &beside, err));
-    if (quantized)
+    bool added = beside.count == 1 && !beside.takes_part && is_added(&ops[index], &ops[index + 1]);
+    *run = beside.count + added;
+    if (quantized && p->quantized != x.f32)
         SL_TRY(p->device->device->kernels->quantize(p->device->device, &x, err));
-    for (uint32_t i = index; i < index + beside.count; i++)
-        SL_TRY(add_matrix(p, &ops[i], first_entry + i, &list, &x, err));
+    p->quantized = 0; /* what is given may be written to it */
+    for (uint32_t i = index; i < index + beside.count; i++) {
+        sl_device_ptr sum = added ? buffer_of(p, SL_BUF_RESIDUAL) : 0;
+        SL_TRY(add_matrix(p, added ? sum : buffer_of(p, ops[i].dst), sum, first_entry + i, &list, &x, err));
+    }
     SL_TRY(multiply(p, &list, &x, err));
     return sli_beside_finish(p->engine, &beside, err);
 }
@@ -118,7 +132,7 @@ static uint32_t slots_of(const sli_device_rows *r)
     return r->pos0 + r->first + r->rows;
 }
 
-static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, sl_error *err)
+static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, const sl_device_acts *acts, sl_error *err)
 {
     const sl_model *m = p->engine->model;
     const sli_device_memory *memory = &p->device->memory;
@@ -151,14 +165,37 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, s
                                      .out = buffer_of(p, op->dst),
                                      .pass = memory->pass,
                                      .scratch = memory->attention,
-                                     .kv = heads.kv};
+                                     .kv = heads.kv,
+                                     .acts = acts};
     SL_TRY(kernels->heads(p->device->device, &heads, err));
     return kernels->attention(p->device->device, &attention, err);
 }
 
 /* ---- the program ---- */
 
-static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_t layer, sl_error *err)
+/* Whether a matrix takes its source quantised. */
+static bool takes_quantized(const device_pass *p, const sli_matrix *m, uint32_t layer)
+{
+    const sl_packed_layer *packed = m->bundles ? sli_bundled_layer_at(p->engine->packed, layer) : NULL;
+    return sl_format_of(packed != NULL ? packed->gate_type : m->type)->quantized ||
+           (packed != NULL && sl_format_of(packed->up_type)->quantized);
+}
+
+/* Where what ops[i] gives is to be quantised at once, for products behind it. False: nobody wants that. */
+static bool find_acts(const device_pass *p, const sl_op *ops, uint32_t i, uint32_t first_entry, uint32_t layer, sl_device_acts *out)
+{
+    const sli_matrix *matrices = p->engine->units.matrices + first_entry;
+    const sli_device_memory *memory = &p->device->memory;
+    bool maker = ops[i].kind == SL_OP_RMS_NORM || ops[i].kind == SL_OP_GLU || ops[i].kind == SL_OP_ATTENTION, wanted = false;
+    for (uint32_t n = i + 1; maker && ops[n].kind == SL_OP_MATMUL && ops[n].src == ops[i].dst; n++)
+        wanted |= takes_quantized(p, &matrices[n], layer);
+    *out = (sl_device_acts){p->row_count, sl_model_width(p->engine->model, ops[i].dst), buffer_of(p, ops[i].dst), memory->q, memory->d,
+                            memory->sum};
+    return wanted;
+}
+
+/* acts: find_acts, or NULL. */
+static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_t layer, const sl_device_acts *acts, sl_error *err)
 {
     const sl_model *m = p->engine->model;
     sl_device *device = p->device->device;
@@ -166,17 +203,17 @@ static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_
     sl_device_ptr weight = vector_of(p, entry, false), dst = buffer_of(p, op->dst), src = buffer_of(p, op->src);
     switch (op->kind) {
     case SL_OP_RMS_NORM: {
-        sl_device_norm norm = {p->row_count, width, m->norm_eps, src, weight, dst, NULL};
+        sl_device_norm norm = {p->row_count, width, m->norm_eps, src, weight, dst, acts};
         return device->kernels->rms_norm(device, &norm, err);
     }
     case SL_OP_HEAD_NORM: *(op->dst == SL_BUF_Q ? &p->q_norm : &p->k_norm) = weight; return SL_OK;
     case SL_OP_GLU: {
         sl_glu act = m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH;
-        sl_device_glu glu = {act, p->row_count, width, src, buffer_of(p, SL_BUF_UP), dst, NULL};
+        sl_device_glu glu = {act, p->row_count, width, src, buffer_of(p, SL_BUF_UP), dst, acts};
         return device->kernels->glu(device, &glu, err);
     }
     case SL_OP_ADD: return device->kernels->add(device, dst, src, (uint64_t)p->row_count * width, err);
-    case SL_OP_ATTENTION: return attend(p, op, layer, err);
+    case SL_OP_ATTENTION: return attend(p, op, layer, acts, err);
     case SL_OP_LAYER_NORM: /* of models that are refused when a device is chosen */
     case SL_OP_RELU: break;
     case SL_OP_ROPE: /* with attention */
@@ -186,9 +223,10 @@ static sl_status run_op(device_pass *p, const sl_op *op, uint32_t entry, uint32_
     return SL_INTERNAL;
 }
 
-/* The feed-forward of a bundled layer. */
-static sl_status run_bundled(const device_pass *p, const sl_op *ops, const sli_matrix *bundles, uint32_t layer, sl_error *err)
+/* The feed-forward of a bundled layer, and an addition behind it; *run says how many operations that is. */
+static sl_status run_bundled(device_pass *p, const sl_op *ops, const sli_matrix *bundles, uint32_t layer, uint32_t *run, sl_error *err)
 {
+    bool added = is_added(&ops[SLI_FFN_DOWN], &ops[SLI_FFN_OPS]);
     const sl_model *m = p->engine->model;
     if (atomic_load_explicit(&p->engine->interrupted, memory_order_relaxed))
         return sl_fail(err, SL_INTERRUPTED, "interrupted");
@@ -197,24 +235,32 @@ static sl_status run_bundled(const device_pass *p, const sl_op *ops, const sli_m
                           .rows = p->row_count,
                           .sparse = p->rows->sparse,
                           .act = m->arch->activation == SL_ACTIVATION_SILU ? SL_GLU_SILU : SL_GLU_GELU_TANH,
+                          .add = added,
                           .src = buffer_of(p, ops[SLI_FFN_GATE].src),
-                          .dst = buffer_of(p, ops[SLI_FFN_DOWN].dst)};
+                          .dst = buffer_of(p, added ? SL_BUF_RESIDUAL : ops[SLI_FFN_DOWN].dst)};
+    /* Sparse rows use the same memory one after the other. */
+    ffn.quantized = p->quantized == ffn.src && (!ffn.sparse || ffn.rows == 1);
+    p->quantized = 0;
+    *run = SLI_FFN_OPS + added;
     return sli_device_ffn_run(p->engine, &ffn, err);
 }
 
 static sl_status run_program(device_pass *p, const sl_op *ops, uint32_t layer, uint32_t first_entry, sl_error *err)
 {
     const sli_matrix *matrices = p->engine->units.matrices + first_entry;
-    p->q_norm = p->k_norm = 0;
+    p->q_norm = p->k_norm = p->quantized = 0;
     for (uint32_t i = 0, run = 1; ops[i].kind != SL_OP_END; i += run) {
+        sl_device_acts acts;
         run = 1;
-        if (matrices[i].bundles) {
-            SL_TRY(run_bundled(p, &ops[i], &matrices[i], layer, err));
-            run = SLI_FFN_OPS;
-        } else if (ops[i].kind == SL_OP_MATMUL)
+        if (matrices[i].bundles)
+            SL_TRY(run_bundled(p, &ops[i], &matrices[i], layer, &run, err));
+        else if (ops[i].kind == SL_OP_MATMUL)
             SL_TRY(run_products(p, ops, i, first_entry, &run, err));
-        else
-            SL_TRY(run_op(p, &ops[i], first_entry + i, layer, err));
+        else {
+            bool quantizes = find_acts(p, ops, i, first_entry, layer, &acts);
+            SL_TRY(run_op(p, &ops[i], first_entry + i, layer, quantizes ? &acts : NULL, err));
+            p->quantized = quantizes ? acts.f32 : 0;
+        }
     }
     return SL_OK;
 }

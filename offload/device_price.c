@@ -65,8 +65,6 @@ static void lay_predictor(sl_layout *l, const sl_model *model, const sli_device_
     out->guess_q = room(l, base, model->d);
     out->guess_d = room(l, base, blocks * sizeof(float));
     out->guess_sum = room(l, base, blocks * sizeof(int32_t));
-    out->guess_gate = room(l, base, rows * sizeof(float));
-    out->guess_up = room(l, base, rows * sizeof(float));
     out->scores = room(l, base, rows * sizeof(float));
     out->top = room(l, base, shape->wishes->device->kernels->top_scratch(model->ff));
 }

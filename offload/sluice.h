@@ -107,6 +107,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     bool vocabulary_only;  /* no weights: for tokenising */
     bool plan_only;        /* no weights, and no sessions: everything is priced as it would be, for sl_engine_describe */
     bool session_file;     /* room for an sl_session_file is part of the budget */
+    bool timing_only;      /* benchmarks: a device that computes nothing and keeps time alone may be opened; logits then mean nothing */
     /* A GPU computes, with the same result: "cuda", "cuda:1", "auto" (the CUDA device with the most free memory, where there is one and it does what
      * these options ask for; else the processor, and `note` is told why), "emulated" (for tests); default "none". */
     const char *device;

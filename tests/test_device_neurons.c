@@ -265,7 +265,7 @@ static void unmake_predictor(predictor *p)
     free(p->neurons);
 }
 
-/* Inputs, both products of signs, and scores: the host's and the device's. */
+/* Inputs and scores: the host's and the device's. */
 static void check_predictor(device_bed *t, uint32_t d, uint32_t inputs, uint32_t ff, sl_glu act)
 {
     predictor p = make_predictor(d, inputs, ff);
@@ -285,18 +285,14 @@ static void check_predictor(device_bed *t, uint32_t d, uint32_t inputs, uint32_t
     assert_memory_equal(q, host.q, inputs);
     free(q);
 
-    sl_device_ptr planes = device_put(t, p.planes, inputs / SL_SIGN_COLS), products[2];
-    for (int i = 0; i < 2; i++) {
-        products[i] = device_room(t, rows * sizeof(float));
-        sl_device_ptr panels = device_put(t, i == 0 ? p.gate : p.up, p.panels_bytes);
-        device_ok(t->kernels->dot_signs(t->device, ff, inputs, planes, panels, &acts, products[i], E));
-        reference()->dot_signs(i == 0 ? &p.guess.gate : &p.guess.up, &host, 0, ff, want);
-        device_read(t, got, products[i], ff * sizeof(float));
-        assert_same_bits(got, want, ff, "signs");
-    }
+    sl_device_guess guess = {ff,
+                             0,
+                             device_put(t, p.planes, inputs / SL_SIGN_COLS),
+                             device_put(t, p.gate, p.panels_bytes),
+                             device_put(t, p.up, p.panels_bytes),
+                             device_put(t, p.neurons, 8 * (size_t)rows)};
     sl_device_ptr scores = device_room(t, ff * sizeof(float));
-    device_ok(
-        t->kernels->guess_scores(t->device, act, products[0], products[1], device_put(t, p.neurons, 8 * (size_t)rows), ff, scores, E));
+    device_ok(t->kernels->guess_scores(t->device, &guess, act, &acts, scores, E));
     sli_guess_scores(&p.guess, reference(), act, &host, 0, ff, want);
     device_read(t, got, scores, ff * sizeof(float));
     assert_same_bits(got, want, ff, "scores");
@@ -342,9 +338,13 @@ static void check_top(device_bed *t, const float *scores, uint32_t count, uint32
     uint32_t *want = allocate((count + 1) * sizeof *want), *got = allocate((count + 1) * sizeof *got);
     for (uint32_t i = 0; i <= count; i++)
         want[i] = 0xdeadbeef;
-    sl_device_ptr members = device_put(t, want, (count + 1) * sizeof *want);
-    device_ok(t->kernels->top(t->device, device_put(t, scores, count * sizeof *scores), count, keep, members,
+    sl_device_ptr members = device_put(t, want, (count + 1) * sizeof *want), clear = device_put(t, want, (count + 1) * sizeof *want);
+    device_ok(t->kernels->top(t->device, device_put(t, scores, count * sizeof *scores), count, keep, members, clear,
                               device_room(t, t->kernels->top_scratch(count)), E));
+    device_read(t, got, clear, (count + 1) * sizeof *got);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(got[i], 0);
+    assert_int_equal(got[count], 0xdeadbeef);
     sli_select_top(scores, count, keep, want);
     for (uint32_t i = keep; i <= count; i++)
         want[i] = 0xdeadbeef;

@@ -12,7 +12,8 @@
  *  E1  A stream's work is done in its order. A wait is done after the record that it was given for, whenever that is.
  *  E2  Nothing of the device's memory can be read or written but while work is done (guard=1): a host that follows a device's address crashes.
  *  E3  Work that would break V2 makes the device fail (SL_DEVICE_LOST), with a message that begins with the rule.
- *  E4  A call that is made to fail has done nothing. */
+ *  E4  A call that is made to fail has done nothing.
+ *  E5  With timing_only work takes its time and does nothing else, so that models of any size can be timed. What comes out means nothing. */
 #ifndef SL_KERNELS_CUDA_EMULATED_H
 #define SL_KERNELS_CUDA_EMULATED_H
 
@@ -41,6 +42,7 @@ struct options {
     uint64_t broken = 0;                  /* the piece of work of this number fails when it is done */
     bool lazy = false, guard = false;     /* guard is on with lazy */
     bool graphs = true, zero_copy = true; /* zero_copy: host_address gives one */
+    bool timing_only = false; /* no byte moves and no kernel runs: attrs say so, and nobody but a benchmark takes such a device (E5) */
 };
 sl_status parse(const char *text, options *out, sl_error *err);
 

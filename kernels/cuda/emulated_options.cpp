@@ -67,6 +67,7 @@ static bool set(options *o, const char *name, const char *value)
         {"guard", NULL, NULL, NULL, NULL, &o->guard},
         {"graphs", NULL, NULL, NULL, NULL, &o->graphs},
         {"zero_copy", NULL, NULL, NULL, NULL, &o->zero_copy},
+        {"timing_only", NULL, NULL, NULL, NULL, &o->timing_only},
     };
     for (const auto &k : known) {
         if (strcmp(k.name, name) != 0)
@@ -94,7 +95,7 @@ sl_status parse(const char *text, options *out, sl_error *err)
             return sl_fail(
                 err, SL_INVALID,
                 "'%.*s' is no option of the emulated device; memory, pinned, link and memory_bandwidth (sizes), latency_ns, "
-                "launch_ns, call_ns, seed, order, fail, lost and broken (numbers), lazy, guard, graphs and zero_copy (0 or 1) are",
+                "launch_ns, call_ns, seed, order, fail, lost and broken (numbers), lazy, guard, graphs, zero_copy and timing_only (0 or 1) are",
                 (int)(length < 64 ? length : 64), text);
         text += length + (text[length] == ',');
     }

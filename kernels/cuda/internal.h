@@ -32,14 +32,12 @@ sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, 
                                     const sl_device_acts *x, sl_device_ptr h, sl_error *err);
 sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
                                  sl_device_ptr out, bool add, sl_error *err);
-sl_status sli_device_dot_signs(sl_device *dev, uint32_t rows, uint32_t cols, sl_device_ptr planes, sl_device_ptr panels,
-                               const sl_device_acts *x, sl_device_ptr out, sl_error *err);
 sl_status sli_device_guess_inputs(sl_device *dev, sl_device_ptr x, sl_device_ptr select, sl_device_ptr factors, const sl_device_acts *out,
                                   sl_error *err);
-sl_status sli_device_guess_scores(sl_device *dev, sl_glu act, sl_device_ptr gate, sl_device_ptr up, sl_device_ptr neurons, uint32_t ff,
-                                  sl_device_ptr scores, sl_error *err);
-sl_status sli_device_top(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr scratch,
-                         sl_error *err);
+sl_status sli_device_guess_scores(sl_device *dev, const sl_device_guess *g, sl_glu act, const sl_device_acts *x, sl_device_ptr scores,
+                                  sl_error *err);
+sl_status sli_device_top(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr clear,
+                         sl_device_ptr scratch, sl_error *err);
 uint64_t sli_device_top_scratch(uint32_t count);
 
 #endif

@@ -16,7 +16,6 @@ const sl_device_kernels sli_device_kernels = {
     sli_device_matmul,
     sli_device_bundle_gate_up,
     sli_device_bundle_down,
-    sli_device_dot_signs,
     sli_device_guess_inputs,
     sli_device_guess_scores,
     sli_device_top,

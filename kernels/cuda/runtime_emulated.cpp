@@ -429,6 +429,7 @@ static sl_status open_device(uint32_t index, const char *text, sl_device **out, 
                      .free_bytes = d->how.memory,
                      .numa_node = -1,
                      .graphs = d->how.graphs,
+                     .timing_only = d->how.timing_only,
                      .pci = ""};
     *out = &d.release()->base;
     return SL_OK;

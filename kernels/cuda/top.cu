@@ -58,12 +58,17 @@ SLI_DEVICE void find_bucket(const uint32_t *histogram, uint32_t left, uint32_t *
     __syncthreads();
 }
 
-static __global__ void __launch_bounds__(THREADS) top_kernel(const float *scores, uint32_t count, uint32_t keep, uint32_t *members)
+static __global__ void __launch_bounds__(THREADS)
+    top_kernel(const float *scores, uint32_t count, uint32_t keep, uint32_t *members, float *clear)
 {
     const uint32_t shift[3] = {21, 10, 0}, digits[3] = {2047, 2047, 1023};
     __shared__ uint32_t histogram[BUCKETS];
     uint32_t share = (count + THREADS - 1) / THREADS, first = min(threadIdx.x * share, count), last = min(first + share, count);
     uint32_t limit = 0, mask = 0, left = keep;
+    for (uint32_t i = threadIdx.x; clear != NULL && i < count; i += THREADS)
+        clear[i] = 0.0f;
+    if (keep == 0)
+        return;
     for (int digit = 0; digit < 3; digit++) {
         uint32_t bucket, above;
         for (uint32_t i = threadIdx.x; i < BUCKETS; i += THREADS)
@@ -96,15 +101,15 @@ static __global__ void __launch_bounds__(THREADS) top_kernel(const float *scores
     }
 }
 
-sl_status sli_device_top(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr scratch,
-                         sl_error *err)
+sl_status sli_device_top(sl_device *dev, sl_device_ptr scores, uint32_t count, uint32_t keep, sl_device_ptr members, sl_device_ptr clear,
+                         sl_device_ptr scratch, sl_error *err)
 {
     (void)scratch;
     assert(keep <= count);
-    if (keep == 0)
+    if (keep == 0 && clear == 0)
         return SL_OK;
-    return sli_launch(dev, err, (uint64_t)count * 4, top_kernel, dim3(1), dim3(THREADS), 0, sli_at<const float>(scores), count, keep,
-                      sli_at<uint32_t>(members));
+    return sli_launch(dev, err, (uint64_t)count * (clear != 0 ? 8 : 4), top_kernel, dim3(1), dim3(THREADS), 0, sli_at<const float>(scores),
+                      count, keep, sli_at<uint32_t>(members), sli_at<float>(clear));
 }
 
 /* Shared memory is enough; a little, because nobody allocates nothing. */

@@ -89,6 +89,8 @@ static sl_status declare_tensor(synth *s, const char *name, uint64_t columns, ui
 static sl_status fill_tensor(synth *s, const char *name, uint64_t columns, uint64_t rows, sl_error *err)
 {
     uint64_t tensor = s->tensor++;
+    if (s->options->hollow)
+        return sl_gguf_writer_skip(s->output.writer, err);
     if (!rows) {
         random_vector(name, columns, sli_random_row(s->options->seed, tensor, 0), s->floats);
         return sli_tool_put(&s->output, s->floats, columns * sizeof(*s->floats), err);
@@ -209,7 +211,9 @@ static sl_status write_model(synth *s, sl_error *err)
 sl_status sl_synth(const sl_synth_options *options, sl_error *err)
 {
     synth s = {.options = options, .output = {.watch = &options->watch}};
-    SL_TRY(find_shape(options->shape, &s.shape, err));
+    s.shape = options->given;
+    if (s.shape == NULL)
+        SL_TRY(find_shape(options->shape, &s.shape, err));
     const sl_format *format = sl_format_of(options->type);
     if (!format || !format->supported)
         return sl_fail(err, SL_INVALID, "cannot make weights of type %u (%s); known are %s", options->type,

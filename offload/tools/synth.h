@@ -19,9 +19,11 @@ typedef struct sl_synth_shape {
 const sl_synth_shape *sl_synth_shape_at(size_t index);
 
 typedef struct sl_synth_options {
-    const char *shape; /* "tiny", "llama-7b", "opt-6.7b", ... */
-    const char *path;  /* written; an existing file is replaced when all is done */
-    uint32_t type;     /* of all matrices; norms are F32 */
+    const char *shape;           /* "tiny", "llama-7b", "opt-6.7b", ... */
+    const sl_synth_shape *given; /* or this one */
+    bool hollow; /* the file has its size and all weights are zero: nothing is written, for those who only ask how long moving them takes */
+    const char *path; /* written; an existing file is replaced when all is done */
+    uint32_t type;    /* of all matrices; norms are F32 */
     uint64_t seed;
     sl_tool_watch watch;
 } sl_synth_options;
