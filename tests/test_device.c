@@ -476,6 +476,32 @@ static void copies_take_what_the_link_says_and_overlap_arithmetic(void **state)
     sl_device_close(d);
 }
 
+static void a_device_may_keep_time_and_do_nothing_else(void **state)
+{
+    (void)state;
+    if (device_must_be_emulated("an option of the emulated device"))
+        skip();
+    sl_device *d = device_with("memory=4M,timing_only=1,link=1G,latency_ns=0");
+    uint8_t *p = pinned(d, MIB);
+    sl_device_ptr q = allocated(d, MIB);
+    sl_event *begin = created(d), *end = created(d);
+    memset(p, 7, MIB);
+    assert_true(d->attrs.timing_only);
+    device_ok(d->ops->event_record(d, begin, SL_STREAM_COPY, E));
+    device_ok(d->ops->copy_in(d, SL_STREAM_COPY, q, p, MIB, E));
+    device_ok(d->ops->event_record(d, end, SL_STREAM_COPY, E));
+    assert_true(seconds_of(d, begin, end) > 0.99 / 1024 && seconds_of(d, begin, end) < 1.01 / 1024);
+    memset(p, 9, MIB);
+    device_ok(d->ops->copy_out(d, SL_STREAM_COPY, p, q, MIB, E));
+    device_ok(d->ops->synchronize(d, SL_STREAM_COPY, E));
+    assert_int_equal(p[MIB - 1], 9);
+    d->ops->event_destroy(d, begin);
+    d->ops->event_destroy(d, end);
+    d->ops->free(d, q);
+    d->ops->host_free(d, p);
+    sl_device_close(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -495,6 +521,7 @@ int main(void)
         cmocka_unit_test(a_device_that_is_lost_stays_lost),
         cmocka_unit_test(a_graph_is_run_when_it_is_launched_and_as_often),
         cmocka_unit_test(copies_take_what_the_link_says_and_overlap_arithmetic),
+        cmocka_unit_test(a_device_may_keep_time_and_do_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

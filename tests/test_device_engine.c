@@ -466,6 +466,25 @@ static void what_a_device_does_not_do_yet_is_refused_or_said(void **state)
     forget(path);
 }
 
+/* Such a device would give text of what its memory happens to hold. */
+static void a_device_that_keeps_time_alone_is_for_benchmarks(void **state)
+{
+    char *path = write_tiny("device.gguf", &shapes[0]);
+    sl_engine_options options = device_options(path);
+    sl_engine *engine;
+    sl_error err = {0};
+    (void)state;
+    if (device_must_be_emulated("an option of the emulated device"))
+        skip();
+    options.device = with_options("memory=64M,timing_only=1");
+    assert_int_equal(sl_engine_open(&options, &engine, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "timing_only"));
+    options.timing_only = true;
+    engine = open_engine(&options);
+    sl_engine_close(engine);
+    forget(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +502,7 @@ int main(void)
         cmocka_unit_test(the_n_th_call_may_fail),
         cmocka_unit_test(memory_that_is_missing_once_makes_a_smaller_engine_or_another_try),
         cmocka_unit_test(what_a_device_does_not_do_yet_is_refused_or_said),
+        cmocka_unit_test(a_device_that_keeps_time_alone_is_for_benchmarks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

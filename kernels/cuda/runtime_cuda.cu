@@ -5,6 +5,7 @@
  * that is gone) stays with the context until it is destroyed, so it is SL_DEVICE_LOST, kept here, and told by every call from then on. */
 #include "kernels/cuda/contract.h"
 #include "kernels/cuda/internal.h"
+#include "kernels/cuda/ops.h"
 #include "kernels/cuda/stream.h"
 
 #include <errno.h>
@@ -394,34 +395,7 @@ static void do_close(sl_device *dev)
     free(d);
 }
 
-static const sl_device_ops cuda_ops = {
-    .close = do_close,
-    .alloc = do_alloc,
-    .free = do_free,
-    .free_bytes = do_free_bytes,
-    .host_alloc = do_host_alloc,
-    .host_free = do_host_free,
-    .host_register = do_host_register,
-    .host_unregister = do_host_unregister,
-    .host_address = do_host_address,
-    .copy_in = do_copy_in,
-    .copy_out = do_copy_out,
-    .copy_in_rows = do_copy_in_rows,
-    .copy_within = do_copy_within,
-    .zero = do_zero,
-    .event_create = do_event_create,
-    .event_destroy = do_event_destroy,
-    .event_record = do_event_record,
-    .stream_wait = do_stream_wait,
-    .event_done = do_event_done,
-    .event_wait = do_event_wait,
-    .synchronize = do_synchronize,
-    .event_elapsed = do_event_elapsed,
-    .graph_begin = do_graph_begin,
-    .graph_end = do_graph_end,
-    .graph_launch = do_graph_launch,
-    .graph_destroy = do_graph_destroy,
-};
+static const sl_device_ops cuda_ops = SLI_DEVICE_OPS;
 
 static void version(int number, char out[16])
 {
