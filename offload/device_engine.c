@@ -62,7 +62,13 @@ static uint64_t choose_vram(const sl_device *device)
 static sl_status open_device(sl_engine *e, sl_device **out, sl_error *err)
 {
     char why[256] = "", budget[24], available[24];
-    SL_TRY(sl_device_open(e->options.device, out, why, sizeof why, err));
+    sl_error reason = {0};
+    sl_status opened = sl_device_open(e->options.device, out, why, sizeof why, &reason);
+    if (opened == SL_UNSUPPORTED)
+        return sl_fail(err, opened, "--device %s: %.400s; --device none computes on the processor", e->options.device, reason.message);
+    if (opened != SL_OK && err != NULL)
+        *err = reason;
+    SL_TRY(opened);
     if (*out == NULL) {
         sli_note(e, "no GPU is used: %s", why);
         return SL_OK;

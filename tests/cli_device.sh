@@ -52,6 +52,9 @@ fails "a VRAM budget wants a device" 2 '--vram-budget has no meaning without a d
 fails "so does a number of layers" 2 '-ngl has no meaning' "$SLUICE" run -m "$SMALL" -p x -ngl 2
 fails "and the processor's part" 2 '--cpu-share has no meaning' "$SLUICE" run -m "$SMALL" -p x --cpu-share 0.5
 fails "which is a part" 2 'cpu-share' "$SLUICE" run -m "$SMALL" -p x --device emulated --cpu-share 2
+fails "a device that keeps time alone is not for users" 2 'timing_only' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated:timing_only=1
+fails "a device that is not there says what does without" 1 '^sluice: --device /none/there.so: .*; --device none computes on the processor$' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device /none/there.so
 fails "SparQ on a named device is refused" 2 '--device emulated: SparQ' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8
 fails "sparse decoding of a stock file is" 2 'not packed' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
