@@ -128,6 +128,10 @@ typedef struct sl_device_kernels {
     /* All products of one source, at most SL_DEVICE_PRODUCTS (D2, D3). */
     sl_status (*matmul)(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
 
+    /* For i in [0, count): neuron n = neurons[i]: the bundle at b->at[n] goes to room + i * stride, and its new address to at[n], unless it lies in [near, near_end)
+     * already: then its old one does. So that many rows over one set read what is far but once. */
+    sl_status (*bundle_bring)(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, uint32_t stride,
+                              sl_device_ptr near, sl_device_ptr near_end, sl_device_ptr room, sl_device_ptr at, sl_error *err);
     /* For i in [0, count): neuron n = neurons[i] (uint32; 0: n = i): h[n] = act(gate row . x) * (up row . x), for the one row x. Others of h are left. */
     sl_status (*bundle_gate_up)(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
                                 const sl_device_acts *x, sl_device_ptr h, sl_error *err);

@@ -7,7 +7,8 @@
  *             gated units, by place ─▶ by neuron ─▶ quantised ─▶ down product over columns in place ─▶ the ring's places are given back
  *
  * A sparse row reads the bundles of its set where they lie, in the device's memory or in page-locked host memory, and no others: the predictor, the
- * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons. */
+ * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons.
+ * Rows of a tree that is drafted over one such set read it together: what lies in host memory comes to the ring first, where that has room, and is read there by each row. */
 #include "offload/device_engine.h"
 #include "offload/ffn.h"
 #include "offload/guess.h"
@@ -287,25 +288,48 @@ static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_device_
     return j->kernels->top(j->device, m->scores, g->ff, j->engine->keep[j->ffn->layer], m->members, h, m->top, err);
 }
 
-static sl_status run_sparse_row(const layer_job *j, uint32_t row, sl_error *err)
+/* b: where the bundles are. */
+static sl_status run_sparse_row(const layer_job *j, uint32_t row, const sl_device_bundles *b, sl_error *err)
 {
     uint32_t d = j->packed->d, ff = j->packed->ff, keep = j->engine->keep[j->ffn->layer];
     bool coarse = j->engine->sparsity.mode == SL_SPARSITY_COARSE;
     sl_device_acts x = acts_of(j, 1, d, j->ffn->src + (uint64_t)row * d * sizeof(float));
     sl_device_ptr members = j->memory->members + (coarse ? first_neuron(j) * sizeof(uint32_t) : 0), gate = j->memory->buffers[SL_BUF_GATE];
-    sl_device_bundles b = bundles_of(j, j->memory->sparse_at + first_neuron(j) * sizeof(sl_device_ptr),
-                                     j->engine->device->host_share[j->ffn->layer]);
     if (coarse)
         SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, ff * sizeof(float), err));
     else
         SL_TRY(predict(j, &x, gate, err));
     if (quantizes_input(j) && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
-    SL_TRY(j->kernels->bundle_gate_up(j->device, &b, j->ffn->act, members, keep, &x, gate, err));
+    SL_TRY(j->kernels->bundle_gate_up(j->device, b, j->ffn->act, members, keep, &x, gate, err));
     sl_device_acts h = acts_of(j, 1, ff, gate);
     if (sl_format_of(j->packed->down_type)->quantized)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
-    return j->kernels->bundle_down(j->device, &b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), j->ffn->add, err);
+    return j->kernels->bundle_down(j->device, b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), j->ffn->add, err);
+}
+
+/* Several rows over one set: its bundles come to the ring, and *b is where they are then. Not where the ring is full of weights that come ahead: those are read in
+ * place, row by row, with the same result. */
+static sl_status bring_set(const layer_job *j, sl_device_bundles *b, sl_ticket *ticket, bool *brought, sl_error *err)
+{
+    sli_device *d = j->engine->device;
+    uint32_t keep = j->engine->keep[j->ffn->layer], stride = j->packed->stride;
+    sl_device_ptr members = j->memory->members + first_neuron(j) * sizeof(uint32_t), room, arena;
+    uint64_t arena_bytes;
+    if (j->engine->sparsity.mode != SL_SPARSITY_COARSE || j->ffn->rows == 1 || b->host_share == 0)
+        return SL_OK;
+    sl_status status = sl_vram_reserve(d->vram, keep * stride, ticket, &room, err);
+    if (status == SL_PENDING)
+        return SL_OK;
+    SL_TRY(status);
+    SL_TRY(sl_vram_commit(d->vram, *ticket, err));
+    SL_TRY(sl_vram_use(d->vram, *ticket, &room, err)); /* behind whoever copied to this place before */
+    arena = sl_vram_arena(d->vram, &arena_bytes);
+    SL_TRY(j->kernels->bundle_bring(j->device, b, members, keep, stride, arena, arena + arena_bytes, room, j->memory->dense_at, err));
+    b->at = j->memory->dense_at;
+    b->host_share = 0;
+    *brought = true;
+    return SL_OK;
 }
 
 sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err)
@@ -314,7 +338,12 @@ sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *er
     if (!f->sparse)
         return run_dense(&job, err);
     SL_TRY(reach_all(&job, err));
+    sl_ticket ticket;
+    sl_device_bundles b = bundles_of(&job, e->device->memory.sparse_at + first_neuron(&job) * sizeof(sl_device_ptr),
+                                     e->device->host_share[f->layer]);
+    bool brought = false;
+    SL_TRY(bring_set(&job, &b, &ticket, &brought, err));
     for (uint32_t row = 0; row < f->rows; row++)
-        SL_TRY(run_sparse_row(&job, row, err));
-    return SL_OK;
+        SL_TRY(run_sparse_row(&job, row, &b, err));
+    return brought ? sl_vram_done(e->device->vram, ticket, err) : SL_OK;
 }

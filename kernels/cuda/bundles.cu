@@ -1,4 +1,5 @@
-/* kernels/cuda/bundles.cu: gate and up rows of a list of neurons, each of which lies as a bundle somewhere, device memory or host memory (D2, D3, D6).
+/* kernels/cuda/bundles.cu: gate and up rows of a list of neurons, each of which lies as a bundle somewhere, device memory or host memory (D2, D3, D6); and the
+ * way of bundles that lie in host memory to the device's.
  *
  * A block copies the rows of a few neurons to shared memory as they lie, in whole lines, because over PCIe a line costs what half of one does, and 2-byte
  * loads of packed blocks would ask for each several times. Then a thread has a segment of one of the rows. */
@@ -74,6 +75,33 @@ SLI_DEVICE void copy_rows(uint8_t *to, const uint8_t *from, uint32_t bytes)
         copy_pieces<uint32_t>(to, from, bytes);
     else
         copy_pieces<uint16_t>(to, from, bytes);
+}
+
+/* A block has a bundle. */
+static __global__ void __launch_bounds__(THREADS)
+    bring_kernel(const uint8_t *const *from, const uint32_t *neurons, uint32_t stride, const uint8_t *near, const uint8_t *near_end,
+                 uint8_t *room, const uint8_t **at)
+{
+    uint32_t neuron = neurons[blockIdx.x];
+    const uint8_t *bundle = from[neuron];
+    uint8_t *to = room + (size_t)blockIdx.x * stride;
+    bool stays = bundle >= near && bundle < near_end;
+    if (threadIdx.x == 0)
+        at[neuron] = stays ? bundle : to;
+    if (!stays)
+        copy_rows(to, bundle, stride);
+}
+
+sl_status sli_device_bundle_bring(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, uint32_t stride,
+                                  sl_device_ptr near, sl_device_ptr near_end, sl_device_ptr room, sl_device_ptr at, sl_error *err)
+{
+    assert(stride % 2 == 0);
+    if (count == 0)
+        return SL_OK;
+    uint64_t bytes = (uint64_t)((double)b->host_share * (double)stride * count);
+    return sli_launch(dev, err, sli_traffic(bytes, bytes), bring_kernel, dim3(count), dim3(THREADS), 0, sli_at<const uint8_t *const>(b->at),
+                      sli_at<const uint32_t>(neurons), stride, sli_at<const uint8_t>(near), sli_at<const uint8_t>(near_end),
+                      sli_at<uint8_t>(room), sli_at<const uint8_t *>(at));
 }
 
 SLI_DEVICE uint32_t neuron_of(const gate_up_job &job, uint32_t i)

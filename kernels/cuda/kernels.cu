@@ -14,6 +14,7 @@ const sl_device_kernels sli_device_kernels = {
     sli_device_kv_copy,
     sli_device_pack,
     sli_device_matmul,
+    sli_device_bundle_bring,
     sli_device_bundle_gate_up,
     sli_device_bundle_down,
     sli_device_guess_inputs,
