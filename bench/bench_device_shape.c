@@ -166,7 +166,7 @@ static void make_shares(habit *h, uint32_t layers)
     }
 }
 
-/* Of `r->sparsity` at a density: fine sets of RECORDED tokens, the coarse one behind the text. */
+/* At a density: fine sets of RECORDED tokens, or the coarse one behind the text. */
 static void record_habit(const bench *b, sl_sparsity sparsity, double density, habit *out)
 {
     sl_engine_options options = {.model_path = b->like,
@@ -215,6 +215,13 @@ static double share_between(const habit *h, uint32_t layer, double from, double 
     return sum;
 }
 
+/* To be captured anew: what kernels take is in them. */
+static void forget_graphs(sl_engine *e)
+{
+    for (int i = 0; i < 2; i++)
+        e->device->graphs[i].positions = 0;
+}
+
 /* What of each layer's sets lies in host memory; returns the mean. */
 static double impose(sl_engine *e, const habit *h)
 {
@@ -230,8 +237,7 @@ static double impose(sl_engine *e, const habit *h)
         e->device->host_share[layer] = share;
         mean += share / e->model->layers;
     }
-    for (int i = 0; i < 2; i++) /* to be captured anew: what kernels take is in them */
-        e->device->graphs[i].positions = 0;
+    forget_graphs(e);
     return mean;
 }
 
@@ -360,6 +366,10 @@ static void drafted(const bench *b, const drafting *d, double than_s)
     say(name, &s, check_s, than_s);
     snprintf(name, sizeof name, "   %u drafts, a check, %.2f tokens (recorded)", d->passes, d->advance);
     say(name, &s, (d->passes * draft_s + check_s) / d->advance, than_s);
+    memset(s.engine->device->host_share, 0, s.engine->model->layers * sizeof *s.engine->device->host_share);
+    forget_graphs(s.engine);
+    draft_s = pass_s(b, &s, d->rows, true);
+    say("   the same, were the whole set in VRAM", &s, (d->passes * draft_s + check_s) / d->advance, than_s);
     close_subject(&s);
 }
 
