@@ -56,7 +56,8 @@ DSO      := $(BUILD)/libsluice.so.$(VERSION)
 # one is for tests: the same kernels, compiled by $(CXX).
 NVCC         ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_ARCH    ?= sm_75
-CUDA_CODE    ?= -arch=$(CUDA_ARCH)
+CUDA_CODE     = $(if $(filter release,$(CUDA_ARCH)),$(RELEASE_CODE),-arch=$(CUDA_ARCH))
+RELEASE_CODE := $(foreach a,75 80 86 89 90,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_90,code=compute_90
 CUDA_SRC     := $(filter-out kernels/cuda/runtime_cuda.cu,$(wildcard kernels/cuda/*.cu))
 EMULATOR_SRC := $(wildcard kernels/cuda/*.cpp)
 CUDA_OBJ     := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC) kernels/cuda/runtime_cuda.cu)
@@ -313,7 +314,6 @@ figures: $(BUILD)/sluice ## the README's pictures, from the measured figures in 
 # to it when it asks which device to run on (SLUICE_TEST_DEVICE, tests/device_material.h).
 BUNDLE       := $(BUILD)/gpu-bundle
 BUNDLE_PROGS  = sluice $(notdir $(basename $(shell grep -lE 'tests/device_(material|memory)\.h|SLUICE_TEST_DEVICE' tests/test_*.c bench/bench_*.c)))
-BUNDLE_CODE  := $(foreach a,75 80 86 89 90,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_90,code=compute_90
 # Static where there is a static one; what a static library needs in turn is found here, and left out where nothing needs it.
 lib_file      = $(findstring /,$(shell $(CC) -print-file-name=lib$(1)))
 static_of     = $(foreach l,$(1),$(if $(call lib_file,$(l).a),-l:lib$(l).a,$(if $(call lib_file,$(l).so),-l$(l))))
@@ -331,11 +331,14 @@ $(BUNDLE)/bench_%: $(BUILD)/bench/bench_%.o $(CLI_LIB) $(LIB)
 $(BUNDLE)/libsluice-emulated.so: $(EMULATED_OBJ) $(PLUGIN_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(CXX) $(OPT) -shared -static-libstdc++ -static-libgcc -Wl,-Bsymbolic,--version-script=kernels/cuda/plugin.map -o $@ $^ -pthread
+RELEASE = $(SUBMAKE) BUILD=$(BUILD)/release CUDA_ARCH=release
+release: ## build/release: the program, and where nvcc is the CUDA plug-in for all GPUs since compute capability 7.5
+	@$(RELEASE) $(BUILD)/release/sluice $(if $(NVCC),$(BUILD)/release/libsluice-cuda.so)
 gpu-bundle: ## build/gpu-bundle.tar.gz: what test-gpu and bench-gpu need on a machine with a GPU and none of our packages
 	@[ -n "$(NVCC)" ] || { echo "sluice: no nvcc: the CUDA Toolkit is needed" >&2; exit 1; }
 	@rm -rf $(BUNDLE)
 	@$(SUBMAKE) $(addprefix $(BUNDLE)/,$(BUNDLE_PROGS) libsluice-emulated.so)
-	@$(SUBMAKE) BUILD=$(BUILD)/release CUDA_CODE="$(BUNDLE_CODE)" $(BUILD)/release/libsluice-cuda.so
+	@$(RELEASE) $(BUILD)/release/libsluice-cuda.so
 	@cp $(BUILD)/release/libsluice-cuda.so $(BUNDLE)/
 	@scripts/gpu-bundle $(BUNDLE) $(BUNDLE).tar.gz $(BUNDLE).rest "$$(scripts/fetch-model --path)"
 # Runs the bundle that is there, and builds it where there is none.
@@ -355,7 +358,7 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 
 FORCE:
-.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format figures gpu-bundle test-gpu bench-gpu clean help FORCE
+.PHONY: all lib tests bench example man install uninstall demo test setup check asan tsan sanitize arm64 test-arm64 fuzzers fuzz lint format figures release gpu-bundle test-gpu bench-gpu clean help FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 -include $(CUDA_OBJ:.o=.d) $(EMULATED_OBJ:.o=.d) $(BUILD)/emulated/tests/test_emulator.d
