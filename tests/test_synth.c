@@ -243,6 +243,29 @@ static void progress_runs_to_the_total_and_can_stop_it(void **state)
     assert_int_equal(access(f->b, F_OK), -1); /* and remove_folder sees that nothing else is there */
 }
 
+/* For who only asks how long moving it takes: the header of the real one, and nothing is written behind it. */
+static void a_hollow_file_has_all_but_the_weights(void **state)
+{
+    folder *f = *state;
+    sl_error err = {0};
+    sl_synth_shape shape = *sl_synth_shape_at(0);
+    sl_synth_options o = {.given = &shape, .path = f->b, .type = SL_TYPE_Q4_0, .hollow = true};
+    size_t real_bytes, hollow_bytes;
+    make(f->a, "tiny", SL_TYPE_Q4_0, 1);
+    assert_int_equal(sl_synth(&o, &err), SL_OK);
+    sl_gguf *file;
+    assert_int_equal(sl_gguf_open(f->b, &file, &err), SL_OK);
+    size_t data = sl_gguf_tensor_at(file, 0)->offset;
+    sl_gguf_close(file);
+    uint8_t *real = load(f->a, &real_bytes), *hollow = load(f->b, &hollow_bytes);
+    assert_int_equal(hollow_bytes, real_bytes);
+    assert_memory_equal(hollow, real, data);
+    for (size_t i = data; i < hollow_bytes; i++)
+        assert_int_equal(hollow[i], 0);
+    free(real);
+    free(hollow);
+}
+
 static void what_cannot_be_made_is_refused_with_the_choices(void **state)
 {
     folder *f = *state;
@@ -301,6 +324,7 @@ int main(void)
         WITH_FOLDER(rows_that_super_blocks_do_not_divide_get_a_format_of_small_blocks),
         WITH_FOLDER(the_vocabulary_is_closed_under_its_merges),
         WITH_FOLDER(progress_runs_to_the_total_and_can_stop_it),
+        WITH_FOLDER(a_hollow_file_has_all_but_the_weights),
         WITH_FOLDER(what_cannot_be_made_is_refused_with_the_choices),
         WITH_FOLDER(a_full_disk_is_said_and_nothing_is_left),
         cmocka_unit_test(every_shape_of_the_table_is_consistent),
