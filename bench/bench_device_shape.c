@@ -2,7 +2,7 @@
  * time and computes nothing (timing_only, kernels/cuda/emulated.h).
  *
  *     bench_device_shape --like CALIBRATED [--shape NAME] [--factor N] [--type T] [--vram SIZE] [--link RATE] [--memory RATE] [--folder DIR] [--tokens N]
- *                        [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE ...]
+ *                        [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE ...] [--than MS]
  *
  * The engine is the one that runs models: prices, placement, ring, order of copies and launches are what they are. Simulated is
  *   - time: bytes over rates, as in all figures of the emulated device;
@@ -11,6 +11,7 @@
  *     of a layer's order its sets lie is recorded, and imposed upon the large model's layers at the same depth;
  *   - drafts: PASSES of ROWS sparse rows each, then a check of CHECKED rows, of which ADVANCE stay: that was measured elsewhere (bench/sirius.py).
  *
+ * --than: what a dense token took, where that is known; only drafts are timed then.
  * The two files are made in --folder (TMPDIR, /tmp) and stay there, to be used again. */
 #define PROGRAM "bench_device_shape"
 #include "bench/must.h"
@@ -55,7 +56,7 @@ typedef struct bench {
     sl_synth_shape wide;
     uint32_t factor, type, tokens, draft_count;
     uint64_t vram_bytes;
-    double density;
+    double density, than_s;
     drafting drafts[DRAFTS_MAX];
 } bench;
 
@@ -398,6 +399,8 @@ static bool parse(bench *b, const char *flag, const char *value)
         return sl_parse_size(b->link = value, &rate);
     else if (strcmp(flag, "--memory") == 0)
         return sl_parse_size(b->memory = value, &rate);
+    else if (strcmp(flag, "--than") == 0)
+        return (b->than_s = 1e-3 * strtod(value, NULL)) > 0;
     else if (strcmp(flag, "--factor") == 0)
         return (b->factor = (uint32_t)strtoul(value, NULL, 10)) >= 1 && b->factor <= 64;
     else if (strcmp(flag, "--tokens") == 0)
@@ -432,7 +435,7 @@ int main(int argc, char **argv)
     if (!known || b.like == NULL) {
         fprintf(stderr,
                 "usage: " PROGRAM " --like CALIBRATED [--shape NAME] [--factor N] [--type T] [--vram SIZE] [--link RATE] [--memory RATE]\n"
-                "       [--folder DIR] [--tokens N] [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE ...]\n");
+                "       [--folder DIR] [--tokens N] [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE ...] [--than MS]\n");
         return 2;
     }
     choose_shape(&b);
@@ -440,9 +443,11 @@ int main(int argc, char **argv)
     snprintf(b.device, sizeof b.device, "emulated:timing_only=1,memory=64G,link=%s,memory_bandwidth=%s", b.link, b.memory);
     printf("%s, widths times %u, %s; link %s/s, device's memory %s/s, VRAM budget %.1f MiB: all times are simulated\n", b.shape, b.factor,
            sl_format_of(b.type)->name, b.link, b.memory, (double)b.vram_bytes / (double)MIB);
-    double than_s = dense(&b);
-    fine(&b, than_s);
+    if (b.than_s == 0) {
+        b.than_s = dense(&b);
+        fine(&b, b.than_s);
+    }
     for (uint32_t i = 0; i < b.draft_count; i++)
-        drafted(&b, &b.drafts[i], than_s);
+        drafted(&b, &b.drafts[i], b.than_s);
     return 0;
 }
