@@ -277,6 +277,28 @@ static void more_bits_of_a_copy_lose_less(void **state)
     close_class(&c);
 }
 
+static void a_gram_matrix_that_rounding_made_indefinite_is_damped_until_it_has_a_factor(void **state)
+{
+    (void)state;
+    if (no_blas())
+        skip();
+    sl_error err = {0};
+    sli_linear *linear = NULL;
+    assert_int_equal(sli_linear_open(1, &linear, &err), SL_OK);
+    float a[9] = {1, 1, 1, 1, 1, 1, 1, 1, 0.9f}, factor[9]; /* an eigenvalue of -0.07 */
+    assert_true(sli_linear_cholesky_damped(linear, 3, 0.001f, a, factor));
+    for (int i = 0; i < 3; i++) /* L L' is a, but for the diagonal: 0.001 of its mean, a hundred times */
+        for (int j = 0; j < 3; j++) {
+            float sum = 0;
+            for (int k = 0; k < 3; k++)
+                sum += factor[i * 3 + k] * factor[j * 3 + k];
+            assert_float_equal(sum, a[i * 3 + j] + (i == j ? 0.0967f : 0), 1e-4f);
+        }
+    a[4] = NAN;
+    assert_false(sli_linear_cholesky_damped(linear, 3, 0.001f, a, factor));
+    sli_linear_close(linear);
+}
+
 static void silent_constant_and_few_inputs_still_give_a_guess(void **state)
 {
     (void)state;
@@ -549,6 +571,7 @@ int main(void)
         cmocka_unit_test(reads_are_counted_with_and_without_gaps),
         cmocka_unit_test(inputs_of_low_rank_are_found_by_a_low_rank_guess),
         cmocka_unit_test(more_bits_of_a_copy_lose_less),
+        cmocka_unit_test(a_gram_matrix_that_rounding_made_indefinite_is_damped_until_it_has_a_factor),
         cmocka_unit_test(silent_constant_and_few_inputs_still_give_a_guess),
         cmocka_unit_test(a_calibrated_file_has_predictors_orders_and_curves),
         cmocka_unit_test(a_calibrated_file_has_classifiers_for_early_exits),

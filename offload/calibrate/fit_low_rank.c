@@ -14,7 +14,6 @@
 
 #define DAMPING            0.001f /* of the mean diagonal */
 #define BLOCKS_MAX         1024   /* of 32 directions */
-#define DAMPING_TRIES      8      /* tenfold each time, should rounding make the matrix indefinite */
 #define ITERATIONS         6
 #define ORTHONORMAL_ROUNDS 3
 #define SPARE              16 /* directions that are followed, but not kept */
@@ -122,24 +121,6 @@ static void weigh_matrices(const work *w)
 static sl_status fail(const sli_lesson *l, sl_error *err)
 {
     return sl_fail(err, SL_FORMAT, "layer %u: its feed-forward's weights or inputs are not finite", l->layer);
-}
-
-static sl_status factorise(const sli_lesson *l, sl_error *err)
-{
-    size_t d = l->d;
-    double trace = 0;
-    for (size_t k = 0; k < d; k++)
-        trace += (double)l->gram[k * d + k];
-    float damping = DAMPING * (float)(trace / (double)d) + 1e-12f;
-    for (int attempt = 0; attempt < DAMPING_TRIES; attempt++) {
-        memcpy(l->factor, l->gram, d * d * sizeof(float));
-        for (size_t k = 0; k < d; k++)
-            l->factor[k * d + k] += damping;
-        if (sli_linear_cholesky(l->linear, d, l->factor))
-            return SL_OK;
-        damping *= 10;
-    }
-    return fail(l, err);
 }
 
 /* next = L' (weighted (L basis)), with L in l->factor; basis is spoilt. */
@@ -285,7 +266,7 @@ static void write_projection(const work *w, const sli_draft *t, uint32_t rank)
     }
 }
 
-/* basis becomes H V' (V H V')^-1, [d][rank]: what gate and up are multiplied by. small is scratch. */
+/* basis becomes H V' (V H V')^-1, [d][rank]: what gate and up are multiplied by. small and kept are scratch. */
 static sl_status find_rows(const work *w, uint32_t rank, sl_error *err)
 {
     const sli_lesson *l = w->l;
@@ -293,12 +274,8 @@ static sl_status find_rows(const work *w, uint32_t rank, sl_error *err)
     sli_linear_multiply(l->linear, d, rank, d, 1.0f, (sli_factor){l->gram, d, false}, (sli_factor){w->next, d, true}, 0.0f, w->basis, rank);
     sli_linear_multiply(l->linear, rank, rank, d, 1.0f, (sli_factor){w->next, d, false}, (sli_factor){w->basis, rank, false}, 0.0f,
                         w->small, rank);
-    double trace = 0;
-    for (uint32_t i = 0; i < rank; i++)
-        trace += (double)w->small[i * rank + i];
-    for (uint32_t i = 0; i < rank; i++)
-        w->small[i * rank + i] += DAMPING * (float)(trace / rank) + 1e-12f;
-    if (!sli_linear_cholesky(l->linear, rank, w->small))
+    memcpy(w->kept, w->small, (size_t)rank * rank * sizeof(float));
+    if (!sli_linear_cholesky_damped(l->linear, rank, DAMPING, w->kept, w->small))
         return fail(l, err);
     /* (L L')^-1 from the right: first L'^-1, then L^-1 by inverting. */
     sli_linear_solve_right(l->linear, d, rank, w->small, w->basis);
@@ -366,7 +343,8 @@ sl_status sli_fit_low_rank(sli_lesson *l, const sli_fit_plan *plan, void *scratc
         return sl_fail(err, SL_UNSUPPORTED, "a model with d = %u is wider than calibrate knows", l->d);
     weigh_rows(l);
     weigh_matrices(&w);
-    SL_TRY(factorise(l, err));
+    if (!sli_linear_cholesky_damped(l->linear, l->d, DAMPING, l->gram, l->factor))
+        return fail(l, err);
     SL_TRY(find_directions(&w, err));
     uint32_t blocks = divide_planes(&w, plan, planes), rank = blocks * SL_SIGN_COLS;
     sli_draft_begin(draft, blob, l->d, l->ff, SLI_FIT_PROJECTION, planes, blocks);

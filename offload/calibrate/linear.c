@@ -2,11 +2,14 @@
 #include "offload/calibrate/linear.h"
 
 #include <dlfcn.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* CBLAS's enumerations. */
 enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112, UPPER = 121, LOWER = 122, NON_UNIT = 131, LEFT = 141, RIGHT = 142 };
+
+#define DAMPING_TRIES 8
 
 typedef void (*gemm_fn)(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
 typedef void (*syrk_fn)(int, int, int, int, int, float, const float *, int, float, float *, int);
@@ -102,6 +105,23 @@ bool sli_linear_cholesky(const sli_linear *l, size_t n, float *a)
     for (size_t i = 0; i < n; i++)
         memset(a + i * n + i + 1, 0, (n - i - 1) * sizeof *a);
     return info == 0;
+}
+
+bool sli_linear_cholesky_damped(const sli_linear *l, size_t n, float share, const float *a, float *factor)
+{
+    double trace = 0;
+    for (size_t k = 0; k < n; k++)
+        trace += (double)a[k * n + k];
+    float damping = share * (float)(trace / (double)n) + 1e-12f;
+    for (int attempt = 0; attempt < DAMPING_TRIES; attempt++) {
+        memcpy(factor, a, n * n * sizeof(float));
+        for (size_t k = 0; k < n; k++)
+            factor[k * n + k] += damping;
+        if (sli_linear_cholesky(l, n, factor))
+            return isfinite(factor[n * n - 1]); /* OpenBLAS takes what is not a number for positive */
+        damping *= 10;
+    }
+    return false;
 }
 
 bool sli_linear_invert_lower(const sli_linear *l, size_t n, float *a)

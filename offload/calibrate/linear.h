@@ -40,6 +40,9 @@ void sli_linear_mirror(size_t n, float *h);
 
 /* a = L L': the lower half of a becomes L, the upper zero. False when a is not positive definite; it is spoilt then. */
 bool sli_linear_cholesky(const sli_linear *l, size_t n, float *a);
+/* factor = L of a + damping I, where damping is `share` of a's mean diagonal, and tenfold as long as rounding leaves the sum indefinite: few rows, or rows
+ * alike, make a Gram matrix that fp32 cannot tell from one with negative eigenvalues. False when nothing helps: a is not finite. */
+bool sli_linear_cholesky_damped(const sli_linear *l, size_t n, float share, const float *a, float *factor);
 /* The inverse of a lower triangular matrix, in place. False where it is singular. */
 bool sli_linear_invert_lower(const sli_linear *l, size_t n, float *a);
 /* x[n][cols] = L^-1 x, or L'^-1 x when turned. */
