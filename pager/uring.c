@@ -180,9 +180,10 @@ static size_t fail_queued(uring_tier *t, sl_read_done *done, size_t max, sl_erro
 static size_t uring_reap(sl_tier *tier, bool wait, sl_read_done *done, size_t max, sl_error *err)
 {
     uring_tier *t = (uring_tier *)tier;
-    if (t->queue_count > 0 && t->broken == 0)
-        enter(t, false);
     size_t count = take_completions(t, done, max, err);
+    if (t->queue_count > 0 && t->broken == 0)
+        enter(t, wait && max > 0 && count == 0); /* what is to start and the wait for it, in one call */
+    count += take_completions(t, done + count, max - count, err);
     while (t->broken == 0 && max > 0 && count == 0 && wait && t->taken > 0) {
         enter(t, true);
         count = take_completions(t, done, max, err);
