@@ -98,9 +98,9 @@ def answers(program, args, items, mode, flags):
 
 def settings(select, share, positions, head_dim):
     """SparQ's flags that read about this share of what dense attention reads of so many positions, in f16."""
-    if select == "pages":  # components of four bits of all keys, a scale of two bytes for each 32 of them, and whole pages
-        components = head_dim // 4
-        pages = round((share - (components / 2 + head_dim / 16) / (4 * head_dim)) * positions / 64)
+    if select == "pages":  # components of four bits of all keys, a scale of two bytes for each 32 of them, whole pages and half of the last one
+        components = int(head_dim * (share / 2 + 0.125))
+        pages = int((share - (components / 2 + head_dim / 16) / (4 * head_dim)) * positions / 64 + 0.6)
         return ["--sparq-k", str(64 * pages), "--sparq-r", str(components), "--sparq-local", "16", "--sparq-select", "pages"]
     # half of it for some components of all keys, half for keys and values
     return ["--sparq-k", str(int(share / 2 * positions)), "--sparq-r", str(int(share * head_dim))]

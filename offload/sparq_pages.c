@@ -153,9 +153,10 @@ void sli_pages_attend(sl_session *s, const sl_attention *row, const uint32_t *li
     job.pos0 = before * SL_KV_PAGE + row->pos0 % SL_KV_PAGE;
     e->kernels->attention(&job);
     uint32_t r = e->options.sparq_r, first_local = first_local_page(e, row), always = own - first_local + 1;
-    uint64_t scored = e->options.sparq_k / SL_KV_PAGE > always ? (uint64_t)first_local * SL_KV_PAGE : 0;
+    uint32_t scored = e->options.sparq_k / SL_KV_PAGE > always ? first_local * SL_KV_PAGE : 0,
+             attended = position + 1 - (own - before) * SL_KV_PAGE;
     sli_sparq_components(row->q, row->group, row->head_dim, r, w.sums, w.component);
-    count_bytes(e, scored * sli_sparq_scored_bytes(s->kv.index_type, w.component, r) + (uint64_t)count * SL_KV_PAGE * vectors, dense);
+    count_bytes(e, scored * sli_sparq_scored_bytes(s->kv.index_type, w.component, r) + attended * vectors, dense);
 }
 
 /* ---- the index ---- */

@@ -29,6 +29,7 @@ run --sparq-k 256 --sparq-r 32 --sparq-select pages >same.json 2>err
 [ "$(json some.json tokens)" = "$(json same.json tokens)" ] && [ "$(json some.json kv.bytes_read)" -lt "$(json spilled.json kv.bytes_read)" ] &&
     ok "pages that are chosen are the same ones, and less is read" ||
     not_ok "pages that are chosen are the same ones, and less is read" "$(json some.json kv)" "$(json same.json sparq)"
+[ "$(json some.json sparq.select)" = pages ] && ok "pages are what is chosen of a cache that may spill" || not_ok "pages are what is chosen of a cache that may spill" "$(json some.json sparq)"
 
 # ---------------------------------------------------------------- what is left behind
 

@@ -330,7 +330,8 @@ static void the_bytes_that_are_moved_are_counted(void **unused)
     }
 }
 
-/* Pages: of all that lies before the local ones the components, in four bits, of the head's single block; then whole pages. */
+/* Pages: of all that lies before the local ones the components, in four bits, of the head's single block; then
+ * whole pages, and of the row's own what it sees. */
 static void the_bytes_of_whole_pages_are_counted(void **unused)
 {
     enum { HEADS = 2 * 2, DIM = 32, K = 2 * SL_KV_PAGE, R = 8, LOCAL = 16 };
@@ -348,7 +349,7 @@ static void the_bytes_of_whole_pages_are_counted(void **unused)
         uint64_t own = (seen - 1) / SL_KV_PAGE, local = (seen - LOCAL) / SL_KV_PAGE, keep = K / SL_KV_PAGE, scored = 0;
         if (keep > own - local + 1)
             scored = local * SL_KV_PAGE * (R / 2 + 2);
-        moved += HEADS * (scored + keep * SL_KV_PAGE * 2 * 2 * DIM);
+        moved += HEADS * (scored + (keep * SL_KV_PAGE - (own + 1) * SL_KV_PAGE + seen) * 2 * 2 * DIM);
         dense += HEADS * 2 * 2 * seen * DIM;
     }
     assert_int_equal(stats.sparq_bytes_moved, moved);
