@@ -316,7 +316,7 @@ static sl_status bring_set(const layer_job *j, sl_device_bundles *b, sl_ticket *
     uint32_t keep = j->engine->keep[j->ffn->layer], stride = j->packed->stride;
     sl_device_ptr members = j->memory->members + first_neuron(j) * sizeof(uint32_t), room, arena;
     uint64_t arena_bytes;
-    if (j->engine->sparsity.mode != SL_SPARSITY_COARSE || j->ffn->rows == 1 || b->host_share == 0)
+    if (j->engine->sparsity.mode != SL_SPARSITY_COARSE || j->ffn->rows == 1 || keep == 0 || b->host_share == 0)
         return SL_OK;
     sl_status status = sl_vram_reserve(d->vram, keep * stride, ticket, &room, err);
     if (status == SL_PENDING)

@@ -92,11 +92,11 @@ sl_status parse(const char *text, options *out, sl_error *err)
         if (value != NULL)
             *value++ = '\0';
         if (value == NULL || length >= sizeof part || !set(out, part, value))
-            return sl_fail(
-                err, SL_INVALID,
-                "'%.*s' is no option of the emulated device; memory, pinned, link and memory_bandwidth (sizes), latency_ns, "
-                "launch_ns, call_ns, seed, order, fail, lost and broken (numbers), lazy, guard, graphs, zero_copy and timing_only (0 or 1) are",
-                (int)(length < 64 ? length : 64), text);
+            return sl_fail(err, SL_INVALID,
+                           "'%.*s' is no option of the emulated device; memory, pinned, link and memory_bandwidth (sizes), latency_ns, "
+                           "launch_ns, call_ns, seed, order, fail, lost and broken (numbers), lazy, guard, graphs, zero_copy and "
+                           "timing_only (0 or 1) are",
+                           (int)(length < 64 ? length : 64), text);
         text += length + (text[length] == ',');
     }
     if (out->memory == 0 || out->memory > (uint64_t)1 << 44)
