@@ -92,6 +92,11 @@ fi
 fails "a trace that exists is not replaced" 2 'exists; --force' "$SLUICE" run -m "$MODEL" -p x -n 1 --trace "$TMP/t.json"
 fails "a trace that cannot be written is said before the run" 1 'no-such-folder' "$SLUICE" run -m "$MODEL" -p x -n 1 --trace "$TMP/no-such-folder/t.json"
 fails "--trace-buffer alone is refused" 2 'trace-buffer' "$SLUICE" run -m "$MODEL" -p x -n 1 --trace-buffer 1M
+works "bench traces and records its one test" "$SLUICE" bench -m "$SMALL" -p 0 -n 4 -r 1 --no-warmup --trace "$TMP/bench.json" --record "$TMP/bench.rec"
+works "in a trace like a run's" python3 -c 'import json, sys; assert any(e["ph"] == "X" for e in json.load(open(sys.argv[1]))["traceEvents"])' "$TMP/bench.json"
+works "and a record that replays" "$SLUICE" replay "$TMP/bench.rec" --cache 50%
+fails "several tests are not traced into one file" 2 'holds one test, and this is 2' "$SLUICE" bench -m "$SMALL" -p 8 -n 4 -r 1 --trace "$TMP/two.json"
+fails "nor is a disk alone" 2 'no meaning with --io' "$SLUICE" bench --io "$SMALL" --trace "$TMP/two.json"
 fails "replay names a file" 2 'replay FILE' "$SLUICE" replay
 fails "a file that is no record is refused" 1 'no record' "$SLUICE" replay "$SMALL"
 head -c -9 "$TMP/t.rec" >"$TMP/cut.rec"

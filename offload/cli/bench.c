@@ -423,8 +423,11 @@ static sl_status close_output(cli_bench *b, const char *partial, sl_error *err)
 static sl_status check_usage(cli_bench *b, sl_error *err)
 {
     SL_TRY(cli_bench_check_format(b->args, err));
-    if (b->args->io != NULL && b->args->peer_dir != NULL)
-        return sl_fail(err, SL_INVALID, "--peer-dir has no meaning with --io");
+    if (b->args->io != NULL && (b->args->peer_dir != NULL || b->args->trace != NULL || b->args->record != NULL))
+        return sl_fail(err, SL_INVALID, "%s has no meaning with --io",
+                       b->args->peer_dir != NULL ? "--peer-dir"
+                       : b->args->trace != NULL  ? "--trace"
+                                                 : "--record");
     if (b->args->io == NULL && cli_find_flag("-m", BENCH) != NULL && cli_bench_values(b, "-m") == NULL)
         return sl_fail(err, SL_INVALID, "no model; -m FILE names one (or --io PATH a file to read)");
     if (b->args->io == NULL && (cli_bench_values(b, "--io-size") != NULL || cli_bench_values(b, "--io-order") != NULL))
@@ -432,11 +435,26 @@ static sl_status check_usage(cli_bench *b, sl_error *err)
     return SL_OK;
 }
 
+/* A trace or a record is of one engine. Their files are looked at now, not behind the warm-up. */
+static sl_status check_observed(const cli_bench *b, sl_error *err)
+{
+    sl_engine_options unused = {0};
+    const char *flag = b->args->trace != NULL ? "--trace" : "--record";
+    if ((b->args->trace != NULL || b->args->record != NULL) && b->count > 1)
+        return sl_fail(err, SL_INVALID, "%s holds one test, and this is %zu; one of -p, -n and -pg, and single values, make one", flag,
+                       b->count);
+    if ((b->args->trace != NULL || b->args->record != NULL) && b->args->peer_dir != NULL)
+        return sl_fail(err, SL_INVALID, "%s has no meaning with --peer-dir", flag);
+    return cli_observe_options(b->args, &unused, err);
+}
+
 static int run_tests(cli_bench *b)
 {
     char partial[4096] = "", program[4096];
     sl_error err = {0};
     sl_status status = make_cases(b, &err);
+    if (status == SL_OK)
+        status = check_observed(b, &err);
     if (status == SL_OK && b->args->peer_dir != NULL)
         status = cli_bench_find_peer(b->args->peer_dir, program, &err);
     if (status == SL_OK)

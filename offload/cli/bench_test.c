@@ -372,6 +372,8 @@ void cli_bench_measure(const cli_bench_case *c, json_t *row)
             put(row, "ram_budget_min_bytes", err.ram_budget_min_bytes);
     }
     sl_session_close(t.run.session);
+    if (cli_write_observed(&c->args, t.run.engine, CLI_DONE) != CLI_DONE && status == SL_OK)
+        json_object_set_new(row, "status", json_string("failed"));
     sl_engine_close(t.run.engine);
     free(t.breakdown);
     free(t.kept);
