@@ -57,7 +57,7 @@ DSO      := $(BUILD)/libsluice.so.$(VERSION)
 NVCC         ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_ARCH    ?= sm_75
 CUDA_CODE     = $(if $(filter release,$(CUDA_ARCH)),$(RELEASE_CODE),-arch=$(CUDA_ARCH))
-RELEASE_CODE := --compress-mode=size $(foreach a,75 80 86 89 90,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_90,code=compute_90
+RELEASE_CODE := $(foreach a,75 80 86 89 90,-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_90,code=compute_90
 CUDA_SRC     := $(filter-out kernels/cuda/runtime_cuda.cu,$(wildcard kernels/cuda/*.cu))
 EMULATOR_SRC := $(wildcard kernels/cuda/*.cpp)
 CUDA_OBJ     := $(patsubst %.cu,$(BUILD)/cuda/%.o,$(CUDA_SRC) kernels/cuda/runtime_cuda.cu)
@@ -318,22 +318,16 @@ BUNDLE_PROGS  = sluice $(notdir $(basename $(shell grep -lE 'tests/device_(mater
 lib_file      = $(findstring /,$(shell $(CC) -print-file-name=lib$(1)))
 static_of     = $(foreach l,$(1),$(if $(call lib_file,$(l).a),-l:lib$(l).a,$(if $(call lib_file,$(l).so),-l$(l))))
 BUNDLE_LINK   = $(LINK) -static-libgcc -Wl,--as-needed,--disable-new-dtags,-rpath,'$$ORIGIN'
-BUNDLE_LIBS   = $(call static_of,jansson edit tinfo bsd md uring hwloc pcre2-8 xxhash) $(if $(call lib_file,udev.so.1),-l:libudev.so.1) -lpthread -ldl -lm
+BUNDLE_LIBS   = $(call static_of,jansson edit tinfo bsd md uring hwloc pcre2-8 xxhash cmocka) $(if $(call lib_file,udev.so.1),-l:libudev.so.1) -lpthread -ldl -lm
 $(BUNDLE)/sluice: $(CLI_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(BUNDLE_LIBS)
-# A dozen programs with the library in each would take a fifth of the bundle: they share one, with all of its names. What that needs scripts/gpu-bundle puts
-# beside it, for some static libraries cannot become part of a shared one.
-BUNDLE_LIB   := $(BUNDLE)/libsluice-all.so
-$(BUNDLE_LIB): $(LIB)
+$(BUNDLE)/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(BUNDLE_LINK) -shared -Wl,-soname,$(@F),--whole-archive $^ -Wl,--no-whole-archive,-z,defs -o $@ $(LDLIBS)
-$(BUNDLE)/test_%: $(BUILD)/tests/test_%.o $(BUNDLE_LIB)
+	$(call say,LINK,$@) $(BUNDLE_LINK) $(call link_of,tests/$(@F).c) -o $@ $^ $(BUNDLE_LIBS)
+$(BUNDLE)/bench_%: $(BUILD)/bench/bench_%.o $(CLI_LIB) $(LIB)
 	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(BUNDLE_LINK) $(call link_of,tests/$(@F).c) -o $@ $^ $(call static_of,cmocka) $(LDLIBS)
-$(BUNDLE)/bench_%: $(BUILD)/bench/bench_%.o $(BUNDLE_LIB)
-	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(LDLIBS)
+	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(BUNDLE_LIBS)
 $(BUNDLE)/libsluice-emulated.so: $(EMULATED_OBJ) $(PLUGIN_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(CXX) $(OPT) -shared -static-libstdc++ -static-libgcc -Wl,-Bsymbolic,--version-script=kernels/cuda/plugin.map -o $@ $^ -pthread
