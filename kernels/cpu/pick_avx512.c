@@ -1,5 +1,6 @@
 /* kernels/cpu/pick_avx512.c: what is at least so large, sixteen at a time. Lanes are compressed in a register and stored whole: compressing into memory
  * takes a hundred cycles on Zen 4. */
+#if defined(__x86_64__)
 #include "kernels/internal.h"
 
 #include <immintrin.h>
@@ -21,3 +22,4 @@ uint32_t sli_pick_avx512(const float *x, uint32_t count, float limit, uint32_t *
     }
     return n;
 }
+#endif
