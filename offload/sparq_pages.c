@@ -68,11 +68,17 @@ uint32_t *sli_pages_list(const sl_engine *e, const sl_attention *row)
 
 /* ---- which pages ---- */
 
+static void count_bytes(sl_engine *e, uint64_t moved, uint64_t dense)
+{
+    atomic_fetch_add_explicit(&e->sparq.bytes_moved, moved, memory_order_relaxed);
+    atomic_fetch_add_explicit(&e->sparq.dense_bytes, dense, memory_order_relaxed);
+}
+
 /* weights[p]: the attention that keys of page p of [0, pages) would get among all of these, summed over the heads. Each head counts by its own softmax:
  * what one is sure of is worth as much as what all find likely. */
 static void weigh_pages(const sl_session *s, uint32_t layer, uint32_t head, const sl_attention *row, uint32_t pages, const work *w)
 {
-    const sl_engine *e = s->engine;
+    sl_engine *e = s->engine;
     const uint8_t *index = sli_kv_index(&s->kv, layer, head);
     for (uint32_t page = 0; page < pages; page++)
         w->index[page] = index + page * s->kv.index_page_bytes;
@@ -88,23 +94,17 @@ static void weigh_pages(const sl_session *s, uint32_t layer, uint32_t head, cons
                          .out = w->scores,
                          .out_stride = w->positions};
     e->kernels->key_scores(&job);
+    count_bytes(e, (uint64_t)pages * SL_KV_PAGE * sli_sparq_scored_bytes(s->kv.index_type, w->component, e->options.sparq_r), 0);
     for (uint32_t h = 0; h < row->group; h++)
         e->kernels->softmax(w->scores + h * w->positions, 0, pages * SL_KV_PAGE);
     sli_sparq_page_weights(w->scores, w->positions, row->group, pages, w->weights);
 }
 
-/* The page in which the positions begin that are attended to in any case. */
-static uint32_t first_local_page(const sl_engine *e, const sl_attention *row)
-{
-    uint32_t local = e->options.sparq_local;
-    return row->pos0 + 1 > local ? (row->pos0 + 1 - local) / SL_KV_PAGE : 0;
-}
-
 uint32_t sli_pages_choose(const sl_session *s, uint32_t layer, uint32_t head, const sl_attention *row, uint32_t *list)
 {
     const sl_engine *e = s->engine;
-    uint32_t keep = e->options.sparq_k / SL_KV_PAGE, depth = row->tree != NULL ? row->tree->depth[0] : 0;
-    uint32_t own = row->pos0 / SL_KV_PAGE, last = own, first_local = first_local_page(e, row);
+    uint32_t keep = e->options.sparq_k / SL_KV_PAGE, local = e->options.sparq_local, depth = row->tree != NULL ? row->tree->depth[0] : 0;
+    uint32_t own = row->pos0 / SL_KV_PAGE, last = own, first_local = row->pos0 + 1 > local ? (row->pos0 + 1 - local) / SL_KV_PAGE : 0;
     if (row->window != 0 || own < keep)
         return 0;
     if (row->tree != NULL) /* slots ascend along a path, so the row's own is its last */
@@ -122,12 +122,6 @@ uint32_t sli_pages_choose(const sl_session *s, uint32_t layer, uint32_t head, co
 }
 
 /* ---- attention ---- */
-
-static void count_bytes(sl_engine *e, uint64_t moved, uint64_t dense)
-{
-    atomic_fetch_add_explicit(&e->sparq.bytes_moved, moved, memory_order_relaxed);
-    atomic_fetch_add_explicit(&e->sparq.dense_bytes, dense, memory_order_relaxed);
-}
 
 void sli_pages_attend(sl_session *s, const sl_attention *row, const uint32_t *list, uint32_t count)
 {
@@ -152,11 +146,7 @@ void sli_pages_attend(sl_session *s, const sl_attention *row, const uint32_t *li
     job.v_pages = w.v_pages;
     job.pos0 = before * SL_KV_PAGE + row->pos0 % SL_KV_PAGE;
     e->kernels->attention(&job);
-    uint32_t r = e->options.sparq_r, first_local = first_local_page(e, row), always = own - first_local + 1;
-    uint32_t scored = e->options.sparq_k / SL_KV_PAGE > always ? first_local * SL_KV_PAGE : 0,
-             attended = position + 1 - (own - before) * SL_KV_PAGE;
-    sli_sparq_components(row->q, row->group, row->head_dim, r, w.sums, w.component);
-    count_bytes(e, scored * sli_sparq_scored_bytes(s->kv.index_type, w.component, r) + attended * vectors, dense);
+    count_bytes(e, (position + 1 - (own - before) * SL_KV_PAGE) * vectors, dense);
 }
 
 /* ---- the index ---- */
