@@ -216,24 +216,32 @@ static void drafts_on_the_device_leave_the_text_as_it_is(void **state)
 
 /* ---- what moves ---- */
 
+#define FAR_PROMPT 9
+
+/* A coarse 0.3 of bundles that are in host memory, all of them; the rest is the processor's, so that nothing else is in the ring. A prompt has been read. */
+static void open_far(const pair *p, unsigned flags, sl_engine **engine, sl_session **session, sl_token_id tokens[FAR_PROMPT])
+{
+    sl_engine_options options = on_device(options_of(p->packed, SL_SPARSITY_COARSE, 0.3), "lazy=1");
+    sl_error err = {0};
+    for (uint32_t i = 0; i < FAR_PROMPT; i++)
+        tokens[i] = token_at(i);
+    options.gpu_layers_given = options.cpu_share_given = true;
+    options.cpu_share = 1;
+    check(sl_engine_open(&options, engine, &err), &err);
+    check(sl_session_open(*engine, session, &err), &err);
+    check(sl_session_eval(*session, tokens, FAR_PROMPT, flags, NULL, &err), &err);
+}
+
 static void sparse_rows_push_nothing_through_the_ring(void **state)
 {
     tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0);
     pair p = write_pair(&model);
-    sl_engine_options options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.3), "lazy=1");
     sl_engine *engine;
     sl_session *session;
     sl_error err = {0};
-    sl_token_id tokens[9];
+    sl_token_id tokens[FAR_PROMPT];
     (void)state;
-    for (uint32_t i = 0; i < 9; i++)
-        tokens[i] = token_at(i);
-    options.gpu_layers_given = true; /* bundles are in host memory, all of them */
-    options.cpu_share_given = true;
-    options.cpu_share = 1; /* and the rest is the processor's */
-    check(sl_engine_open(&options, &engine, &err), &err);
-    check(sl_session_open(engine, &session, &err), &err);
-    check(sl_session_eval(session, tokens, 9, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
+    open_far(&p, SL_EVAL_LOGITS | SL_EVAL_MORE, &engine, &session, tokens);
     uint64_t before = sl_vram_statistics(engine->device->vram).pushed_bytes;
     check(sl_session_eval(session, tokens, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE | SL_EVAL_MORE, NULL, &err), &err);
     assert_int_equal(sl_vram_statistics(engine->device->vram).pushed_bytes, before);
@@ -270,19 +278,12 @@ static void rows_over_one_set_read_what_is_far_once(void **state)
 {
     tiny_model model = model_of(SL_TYPE_Q4_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0);
     pair p = write_pair(&model);
-    sl_engine_options options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.3), "lazy=1");
     sl_engine *engine;
     sl_session *session;
     sl_error err = {0};
-    sl_token_id tokens[9];
+    sl_token_id tokens[FAR_PROMPT];
     (void)state;
-    for (uint32_t i = 0; i < 9; i++)
-        tokens[i] = token_at(i);
-    options.gpu_layers_given = options.cpu_share_given = true;
-    options.cpu_share = 1; /* so that nothing else is in the ring */
-    check(sl_engine_open(&options, &engine, &err), &err);
-    check(sl_session_open(engine, &session, &err), &err);
-    check(sl_session_eval(session, tokens, 9, SL_EVAL_LOGITS, NULL, &err), &err);
+    open_far(&p, SL_EVAL_LOGITS, &engine, &session, tokens);
     sl_device *device = engine->device->device;
     memset(&reads, 0, sizeof reads);
     reads.real = device->kernels;
