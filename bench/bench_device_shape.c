@@ -365,6 +365,12 @@ static void drafted(const bench *b, const drafting *d, double than_s)
     say(name, &s, draft_s, than_s);
     snprintf(name, sizeof name, "   a check of %u rows", d->checked);
     say(name, &s, check_s, than_s);
+    uint64_t crossing = 0;
+    for (uint32_t u = 0; u < s.engine->units.count; u++)
+        crossing += s.engine->device->loaded[u] ? 0 : s.engine->units.units[u].bytes;
+    sl_engine_info info;
+    sl_engine_describe(s.engine, &info);
+    printf("%-44s %.3f GiB cross, %.1f ms at 6500M\n", "", (double)crossing / 1073741824.0, 1e3 * (double)crossing / (6500.0 * 1048576));
     snprintf(name, sizeof name, "   %u drafts, a check, %.2f tokens (recorded)", d->passes, d->advance);
     say(name, &s, (d->passes * draft_s + check_s) / d->advance, than_s);
     memset(s.engine->device->host_share, 0, s.engine->model->layers * sizeof *s.engine->device->host_share);

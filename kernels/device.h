@@ -128,15 +128,16 @@ typedef struct sl_device_kernels {
     /* All products of one source, at most SL_DEVICE_PRODUCTS (D2, D3). */
     sl_status (*matmul)(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
 
-    /* For i in [0, count): neuron n = neurons[i]: the bundle at b->at[n] goes to room + i * stride, and its new address to at[n], unless it lies in [near, near_end)
-     * already: then its old one does. So that many rows over one set read what is far but once. */
-    sl_status (*bundle_bring)(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, uint32_t stride,
-                              sl_device_ptr near, sl_device_ptr near_end, sl_device_ptr room, sl_device_ptr at, sl_error *err);
-    /* For i in [0, count): neuron n = neurons[i] (uint32; 0: n = i): h[n] = act(gate row . x) * (up row . x), for the one row x. Others of h are left. */
+    /* Where each neuron's bundle lies: at[n] = units[place_of[n] / per_unit] + place_of[n] % per_unit * stride, for n in [0, ff). `units` ([count]) is the
+     * host's and read at once; place_of is uint32 [ff] and `at` sl_device_ptr [ff] on the device. */
+    sl_status (*bundle_table)(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
+                              sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err);
+    /* For i in [0, count): neuron n = neurons[i] (uint32; 0: n = i): h[r][n] = act(gate row . x[r]) * (up row . x[r]), for each row of x, which all read a bundle
+     * once. h is [rows][ff]; others of it are left. */
     sl_status (*bundle_gate_up)(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
                                 const sl_device_acts *x, sl_device_ptr h, sl_error *err);
-    /* out[r] (+= where `add`) for r in [0, d): the down product over the ascending list `neurons` (0: all ff) and its columns (D8), for each of h's rows
-     * (several only with all neurons). h is quantised, with zeros where a neuron is no member. */
+    /* out[r] (+= where `add`) for r in [0, d): the down product over the ascending list `neurons` (0: all ff) and its columns (D8), for each of h's rows, four of
+     * which read a column once. h is quantised, with zeros where a neuron is no member. */
     sl_status (*bundle_down)(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
                              sl_device_ptr out, bool add, sl_error *err);
     /* A predictor's inputs (offload/guess.h): out->f32[i] = x[select[i]] * factors[i] (select 0: x[i]), quantised to out. */

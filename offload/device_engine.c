@@ -182,10 +182,12 @@ static sl_status create_tables(sl_engine *e, sl_error *err)
     d->by_cpu = calloc(count, sizeof *d->by_cpu);
     d->rank = calloc(count, sizeof *d->rank);
     d->bundle_tickets = calloc(count, sizeof *d->bundle_tickets);
+    d->bundle_units = calloc(count, sizeof *d->bundle_units);
     d->reachable = calloc(e->model->layers, sizeof *d->reachable);
     d->host_share = calloc(e->model->layers, sizeof *d->host_share);
     bool there = d->place != NULL && d->loaded != NULL && d->order != NULL && d->ticket_of != NULL && d->entry_of != NULL &&
-                 d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->reachable != NULL && d->host_share != NULL;
+                 d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->bundle_units != NULL && d->reachable != NULL &&
+                 d->host_share != NULL;
     return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", count);
 }
 
@@ -301,6 +303,7 @@ void sli_device_close(sl_engine *e)
     free(d->by_cpu);
     free(d->rank);
     free(d->bundle_tickets);
+    free(d->bundle_units);
     free(d->reachable);
     free(d->host_share);
     free(d);

@@ -73,7 +73,7 @@ typedef struct sli_device_rates {
     double processor_row_s_per_byte;
 } sli_device_rates;
 
-#define SLI_DEVICE_UNIT_BYTES 40 /* of tables, for each unit */
+#define SLI_DEVICE_UNIT_BYTES 48 /* of tables, for each unit */
 
 typedef struct sli_device_graph { /* of a token's pass */
     sl_graph *is;                 /* NULL: none yet */
@@ -96,6 +96,7 @@ typedef struct sli_device {
     uint32_t by_cpu_count;
     float *rank;                /* [unit]: the processor's where its share is larger */
     sl_ticket *bundle_tickets;  /* [units]: of the layer in hand */
+    sl_device_ptr *bundle_units; /* [units]: where those of the layer in hand lie */
     bool *reachable;            /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
     sli_device_graph graphs[2]; /* dense, sparse */
     bool graphs_failed;         /* there are none */

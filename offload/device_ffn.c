@@ -7,16 +7,14 @@
  *             gated units, by place ─▶ by neuron ─▶ quantised ─▶ down product over columns in place ─▶ the ring's places are given back
  *
  * A sparse row reads the bundles of its set where they lie, in the device's memory or in page-locked host memory, and no others: the predictor, the
- * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons.
- * Rows of a tree that is drafted over one such set read it together: what lies in host memory comes to the ring first, where that has room, and is read there by each row. */
+ * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons;
+ * rows of a tree that is drafted over one such set read it together. */
 #include "offload/device_engine.h"
 #include "offload/ffn.h"
 #include "offload/guess.h"
 
 #include <assert.h>
 #include <string.h>
-
-enum { AT_DENSE, AT_SPARSE }; /* tables of scratch.device_at */
 
 typedef struct layer_job {
     sl_engine *engine;
@@ -47,6 +45,14 @@ static bool quantizes_input(const layer_job *j)
 static uint64_t first_neuron(const layer_job *j)
 {
     return (uint64_t)j->ffn->layer * j->packed->ff;
+}
+
+/* A table of where bundles lie, from where their units do (bundle_units). A copy of one would wait behind the weights that come ahead. */
+static sl_status fill_table(const layer_job *j, sl_device_ptr at, sl_error *err)
+{
+    const sli_matrix *m = j->ffn->bundles;
+    return j->kernels->bundle_table(j->device, j->engine->device->bundle_units, m->unit_count, m->rows_per_unit, j->packed->stride,
+                                    j->memory->place_of + first_neuron(j) * sizeof(uint32_t), j->packed->ff, at, err);
 }
 
 static sl_device_bundles bundles_of(const layer_job *j, sl_device_ptr at, double host_share)
@@ -163,8 +169,8 @@ static sl_status multiply_unit(const layer_job *j, const sl_device_acts *x, uint
     return j->kernels->matmul(j->device, &products[1], 1, x, err);
 }
 
-/* Gates and ups of all units, by place; where each neuron's bundle is goes to the table. Places in the ring stay taken, *tickets of them. */
-static sl_status gate_up(const layer_job *j, sl_device_ptr *at, uint32_t *tickets, sl_error *err)
+/* Gates and ups of all units, by place. Places in the ring stay taken, *tickets of them. */
+static sl_status gate_up(const layer_job *j, uint32_t *tickets, sl_error *err)
 {
     const sli_matrix *m = j->ffn->bundles;
     sl_device_acts x = acts_of(j, j->ffn->rows, j->packed->d, j->ffn->src);
@@ -176,8 +182,7 @@ static sl_status gate_up(const layer_job *j, sl_device_ptr *at, uint32_t *ticket
         SL_TRY(sli_device_fetch_bundles(j->engine, m, u, &fetched, err));
         if (fetched.in_ring)
             j->engine->device->bundle_tickets[(*tickets)++] = fetched.ticket;
-        for (uint32_t i = 0; i < count; i++)
-            at[j->packed->order[first + i]] = fetched.panels + (uint64_t)i * j->packed->stride;
+        j->engine->device->bundle_units[u] = fetched.panels;
         SL_TRY(multiply_unit(j, &x, first, count, fetched.panels, err));
         sl_pager_poll(j->engine->pager);
     }
@@ -188,10 +193,9 @@ static sl_status run_dense(const layer_job *j, sl_error *err)
 {
     sli_device *d = j->engine->device;
     uint32_t rows = j->ffn->rows, ff = j->packed->ff, tickets = 0;
-    sl_device_ptr *at = j->engine->scratch.device_at[AT_DENSE] + first_neuron(j);
     sl_device_ptr gate = j->memory->buffers[SL_BUF_GATE], up = j->memory->buffers[SL_BUF_UP];
     sl_device_ptr place_of = j->memory->place_of + first_neuron(j) * sizeof(uint32_t);
-    SL_TRY(gate_up(j, at, &tickets, err));
+    SL_TRY(gate_up(j, &tickets, err));
     sl_device_glu glu = {j->ffn->act, rows, ff, gate, up, gate, NULL};
     SL_TRY(j->kernels->glu(j->device, &glu, err));
     SL_TRY(j->kernels->gather(j->device, up, gate, place_of, ff, rows, err));
@@ -199,7 +203,7 @@ static sl_status run_dense(const layer_job *j, sl_error *err)
     sl_device_acts h = acts_of(j, rows, ff, up);
     if (sl_format_of(j->packed->down_type)->quantized)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
-    SL_TRY(j->device->ops->copy_in(j->device, SL_STREAM_COMPUTE, j->memory->dense_at, at, ff * sizeof *at, err));
+    SL_TRY(fill_table(j, j->memory->dense_at, err));
     sl_device_bundles b = bundles_of(j, j->memory->dense_at, 0);
     SL_TRY(j->kernels->bundle_down(j->device, &b, 0, ff, &h, j->ffn->dst, j->ffn->add, err));
     for (uint32_t i = 0; i < tickets; i++)
@@ -215,7 +219,6 @@ static sl_status reach_all(const layer_job *j, sl_error *err)
     sl_engine *e = j->engine;
     sli_device *d = e->device;
     const sli_matrix *m = j->ffn->bundles;
-    sl_device_ptr *at = e->scratch.device_at[AT_SPARSE] + first_neuron(j);
     uint32_t in_host = 0;
     if (d->reachable[j->ffn->layer])
         return SL_OK;
@@ -234,11 +237,9 @@ static sl_status reach_all(const layer_job *j, sl_error *err)
                            "--sparsity off",
                            j->device->attrs.name);
         in_host += d->loaded[unit] ? 0 : sli_unit_rows(m, u);
-        for (uint32_t i = 0; i < sli_unit_rows(m, u); i++)
-            at[j->packed->order[u * m->rows_per_unit + i]] = from + (uint64_t)i * j->packed->stride;
+        d->bundle_units[u] = from;
     }
-    SL_TRY(j->device->ops->copy_in(j->device, SL_STREAM_COMPUTE, j->memory->sparse_at + first_neuron(j) * sizeof *at, at,
-                                   j->packed->ff * sizeof *at, err));
+    SL_TRY(fill_table(j, j->memory->sparse_at + first_neuron(j) * sizeof(sl_device_ptr), err));
     d->host_share[j->ffn->layer] = (double)in_host / j->packed->ff;
     d->reachable[j->ffn->layer] = true;
     return SL_OK;
@@ -288,48 +289,24 @@ static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_device_
     return j->kernels->top(j->device, m->scores, g->ff, j->engine->keep[j->ffn->layer], m->members, h, m->top, err);
 }
 
-/* b: where the bundles are. */
-static sl_status run_sparse_row(const layer_job *j, uint32_t row, const sl_device_bundles *b, sl_error *err)
+/* `count` rows, from `row` on, that have one set; b: where the bundles are. */
+static sl_status run_rows(const layer_job *j, uint32_t row, uint32_t count, const sl_device_bundles *b, sl_error *err)
 {
     uint32_t d = j->packed->d, ff = j->packed->ff, keep = j->engine->keep[j->ffn->layer];
     bool coarse = j->engine->sparsity.mode == SL_SPARSITY_COARSE;
-    sl_device_acts x = acts_of(j, 1, d, j->ffn->src + (uint64_t)row * d * sizeof(float));
+    sl_device_acts x = acts_of(j, count, d, j->ffn->src + (uint64_t)row * d * sizeof(float));
     sl_device_ptr members = j->memory->members + (coarse ? first_neuron(j) * sizeof(uint32_t) : 0), gate = j->memory->buffers[SL_BUF_GATE];
     if (coarse)
-        SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, ff * sizeof(float), err));
+        SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, (uint64_t)count * ff * sizeof(float), err));
     else
         SL_TRY(predict(j, &x, gate, err));
     if (quantizes_input(j) && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
     SL_TRY(j->kernels->bundle_gate_up(j->device, b, j->ffn->act, members, keep, &x, gate, err));
-    sl_device_acts h = acts_of(j, 1, ff, gate);
+    sl_device_acts h = acts_of(j, count, ff, gate);
     if (sl_format_of(j->packed->down_type)->quantized)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
     return j->kernels->bundle_down(j->device, b, members, keep, &h, j->ffn->dst + (uint64_t)row * d * sizeof(float), j->ffn->add, err);
-}
-
-/* Several rows over one set: its bundles come to the ring, and *b is where they are then. Not where the ring is full of weights that come ahead: those are read in
- * place, row by row, with the same result. */
-static sl_status bring_set(const layer_job *j, sl_device_bundles *b, sl_ticket *ticket, bool *brought, sl_error *err)
-{
-    sli_device *d = j->engine->device;
-    uint32_t keep = j->engine->keep[j->ffn->layer], stride = j->packed->stride;
-    sl_device_ptr members = j->memory->members + first_neuron(j) * sizeof(uint32_t), room, arena;
-    uint64_t arena_bytes;
-    if (j->engine->sparsity.mode != SL_SPARSITY_COARSE || j->ffn->rows == 1 || keep == 0 || b->host_share == 0)
-        return SL_OK;
-    sl_status status = sl_vram_reserve(d->vram, keep * stride, ticket, &room, err);
-    if (status == SL_PENDING)
-        return SL_OK;
-    SL_TRY(status);
-    SL_TRY(sl_vram_commit(d->vram, *ticket, err));
-    SL_TRY(sl_vram_use(d->vram, *ticket, &room, err)); /* behind whoever copied to this place before */
-    arena = sl_vram_arena(d->vram, &arena_bytes);
-    SL_TRY(j->kernels->bundle_bring(j->device, b, members, keep, stride, arena, arena + arena_bytes, room, j->memory->dense_at, err));
-    b->at = j->memory->dense_at;
-    b->host_share = 0;
-    *brought = true;
-    return SL_OK;
 }
 
 sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err)
@@ -338,12 +315,11 @@ sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *er
     if (!f->sparse)
         return run_dense(&job, err);
     SL_TRY(reach_all(&job, err));
-    sl_ticket ticket;
     sl_device_bundles b = bundles_of(&job, e->device->memory.sparse_at + first_neuron(&job) * sizeof(sl_device_ptr),
                                      e->device->host_share[f->layer]);
-    bool brought = false;
-    SL_TRY(bring_set(&job, &b, &ticket, &brought, err));
-    for (uint32_t row = 0; row < f->rows; row++)
-        SL_TRY(run_sparse_row(&job, row, &b, err));
-    return brought ? sl_vram_done(e->device->vram, ticket, err) : SL_OK;
+    if (e->sparsity.mode == SL_SPARSITY_COARSE)
+        return run_rows(&job, 0, f->rows, &b, err);
+    for (uint32_t row = 0; row < f->rows; row++) /* each has a set of its own */
+        SL_TRY(run_rows(&job, row, 1, &b, err));
+    return SL_OK;
 }

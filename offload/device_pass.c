@@ -238,8 +238,8 @@ static sl_status run_bundled(device_pass *p, const sl_op *ops, const sli_matrix 
                           .add = added,
                           .src = buffer_of(p, ops[SLI_FFN_GATE].src),
                           .dst = buffer_of(p, added ? SL_BUF_RESIDUAL : ops[SLI_FFN_DOWN].dst)};
-    /* Sparse rows use the same memory one after the other. */
-    ffn.quantized = p->quantized == ffn.src && (!ffn.sparse || ffn.rows == 1);
+    /* Rows that have a set each use the same memory one after the other. */
+    ffn.quantized = p->quantized == ffn.src && (!ffn.sparse || ffn.rows == 1 || p->engine->sparsity.mode == SL_SPARSITY_COARSE);
     p->quantized = 0;
     *run = SLI_FFN_OPS + added;
     return sli_device_ffn_run(p->engine, &ffn, err);

@@ -415,7 +415,6 @@ static sl_status open_weights(sl_engine *e, sl_error *err)
                                sli_sparq_thread_bytes(e) + sli_pages_thread_bytes(e),
                                e->device != NULL,
                                sli_bundled_plain_bytes(e->model, e->packed),
-                               e->packed != NULL,
                                e->options.sparsity};
     SL_TRY(sli_scratch_create(e->model, &shape, &e->scratch, err));
     sli_sparsity_shape sets = {e->options.sparsity, e->options.predictor, shape.batch, shape.threads};

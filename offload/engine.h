@@ -252,7 +252,6 @@ typedef struct sli_scratch {
     float *beside_src, *beside_out;
     float *device_seen;          /* activations of neurons, [batch][ff], for coarse sets */
     uint32_t *device_members;    /* those sets, [layer][ff] */
-    sl_device_ptr *device_at[2]; /* [layer][ff] where bundles lie: in a dense pass, and for sparse rows */
     uint32_t beside_rows;        /* of both, at most */
     float *rope_cos, *rope_sin;  /* [table][rows of the pass][rope_dim / 2] */
     uint8_t *embed_rows;         /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
@@ -267,7 +266,6 @@ typedef struct sli_scratch_shape {
     size_t attend_bytes; /* of a thread, for rows that attend to a part of the cache */
     bool device;         /* a device computes: only what goes there and comes back */
     size_t plain_bytes;  /* of a thread, for bundles that are made plain */
-    bool device_bundles; /* of a packed file */
     sl_sparsity device_sparsity;
 } sli_scratch_shape;
 uint64_t sli_scratch_price(const sl_model *model, const sli_scratch_shape *shape);

@@ -46,7 +46,6 @@ static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t ba
                                c->wishes->attend_bytes,
                                c->wishes->device != NULL,
                                sli_bundled_plain_bytes(c->model, c->wishes->packed),
-                               c->wishes->packed != NULL,
                                c->wishes->sparsity};
     return sli_scratch_price(c->model, &shape);
 }

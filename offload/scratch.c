@@ -68,17 +68,12 @@ static void lay_out_beside(sl_layout *l, const sl_model *model, const sli_scratc
     s->thread_memory = sl_layout_place(l, s->thread_bytes * shape->threads);
 }
 
-/* Of a packed file on a device: tables that go there, and what its neurons did. */
-static void lay_out_bundles(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
+/* Coarse sets on a device: they go there, and what its neurons did comes back. */
+static void lay_out_sets(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)
 {
-    size_t neurons = (size_t)model->layers * model->ff;
-    bool coarse = shape->device_sparsity == SL_SPARSITY_COARSE, sparse = shape->device_sparsity != SL_SPARSITY_OFF;
-    if (!shape->device_bundles)
-        return;
-    for (int i = 0; i < 1 + sparse; i++)
-        s->device_at[i] = sl_layout_place(l, neurons * sizeof *s->device_at[i]);
+    bool coarse = shape->device_sparsity == SL_SPARSITY_COARSE;
     s->device_seen = sl_layout_place(l, coarse ? (size_t)shape->batch * model->ff * sizeof *s->device_seen : 0);
-    s->device_members = sl_layout_place(l, coarse ? neurons * sizeof *s->device_members : 0);
+    s->device_members = sl_layout_place(l, coarse ? (size_t)model->layers * model->ff * sizeof *s->device_members : 0);
 }
 
 /* What goes to the device and comes back; its own memory holds the rest. */
@@ -92,7 +87,7 @@ static void lay_out_for_device(sl_layout *l, const sl_model *model, const sli_sc
     s->device_pass = sl_layout_place(l, sizeof *s->device_pass);
     s->embed_rows = sl_layout_place(l, read_rows_bytes(model));
     lay_out_beside(l, model, shape, s);
-    lay_out_bundles(l, model, shape, s);
+    lay_out_sets(l, model, shape, s);
 }
 
 static void lay_out(sl_layout *l, const sl_model *model, const sli_scratch_shape *shape, sli_scratch *s)

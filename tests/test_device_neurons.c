@@ -95,29 +95,33 @@ static uint32_t choose(uint64_t *random, float density, uint32_t ff, uint32_t *n
     return count;
 }
 
-static void check_gate_up(device_bed *t, const ffn *f, sl_glu act, float density)
+static void check_gate_up(device_bed *t, const ffn *f, sl_glu act, float density, uint32_t rows)
 {
     uint64_t random = 5;
+    size_t results = (size_t)rows * f->ff;
     uint32_t *neurons = allocate(f->ff * sizeof *neurons), count = f->ff;
-    float *gate = allocate(f->ff * sizeof(float)), *up = allocate(f->ff * sizeof(float)), *want = allocate(f->ff * sizeof(float));
-    float *got = allocate(f->ff * sizeof(float));
-    sl_acts x = make_acts(1, f->d, 8);
+    float *gate = allocate(results * sizeof(float)), *up = allocate(results * sizeof(float)), *want = allocate(results * sizeof(float));
+    float *got = allocate(results * sizeof(float));
+    sl_acts x = make_acts(rows, f->d, 8);
     sl_device_acts acts = device_put_acts(t, &x);
     reference()->matmul(f->gate.type, f->gate.panels, f->ff, &x, gate, f->ff);
     reference()->matmul(f->up.type, f->up.panels, f->ff, &x, up, f->ff);
-    reference()->glu(act, gate, up, f->ff, gate);
-    for (uint32_t n = 0; n < f->ff; n++)
-        want[n] = GUARD;
-    sl_device_ptr h = device_put(t, want, f->ff * sizeof(float)), list = 0;
+    reference()->glu(act, gate, up, results, gate);
+    for (size_t i = 0; i < results; i++)
+        want[i] = GUARD;
+    sl_device_ptr h = device_put(t, want, results * sizeof(float)), list = 0;
     if (density < 1.0f) {
         count = choose(&random, density, f->ff, neurons);
         list = device_put(t, neurons, count * sizeof *neurons);
     }
-    for (uint32_t i = 0; i < count; i++)
-        want[density < 1.0f ? neurons[i] : i] = gate[density < 1.0f ? neurons[i] : i];
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t i = 0; i < count; i++) {
+            size_t at = (size_t)r * f->ff + (density < 1.0f ? neurons[i] : i);
+            want[at] = gate[at];
+        }
     device_ok(t->kernels->bundle_gate_up(t->device, &f->on_device, act, list, count, &acts, h, E));
-    device_read(t, got, h, f->ff * sizeof(float));
-    assert_same_bits(got, want, f->ff, sl_format_of(f->gate.type)->name);
+    device_read(t, got, h, results * sizeof(float));
+    assert_same_bits(got, want, results, sl_format_of(f->gate.type)->name);
     unmake_acts(&x);
     free(neurons);
     free(gate);
@@ -136,7 +140,7 @@ static void gate_and_up_of_listed_bundles_are_those_of_their_rows(void **state)
         uint32_t gate = all_types[i], up = i % 2 ? gate : all_types[(i + 5) % TYPE_COUNT]; /* types may differ */
         ffn f = make_ffn(t, gate, up, SL_TYPE_F16, 512, 45, alignments[i % 3]);
         for (size_t d = 0; d < 4; d++)
-            check_gate_up(t, &f, i % 2 ? SL_GLU_SILU : SL_GLU_GELU_TANH, densities[d]);
+            check_gate_up(t, &f, i % 2 ? SL_GLU_SILU : SL_GLU_GELU_TANH, densities[d], d % 2 ? 1 : 3);
         unmake_ffn(&f);
         device_clear(t);
     }
@@ -146,11 +150,11 @@ static void rows_too_long_for_shared_memory_are_read_where_they_lie(void **state
 {
     device_bed *t = *state;
     ffn f = make_ffn(t, SL_TYPE_F32, SL_TYPE_F32, SL_TYPE_F32, 5632, 5, 2);
-    check_gate_up(t, &f, SL_GLU_SILU, 1.0f);
+    check_gate_up(t, &f, SL_GLU_SILU, 1.0f, 2);
     unmake_ffn(&f);
     device_clear(t);
     f = make_ffn(t, SL_TYPE_Q8_0, SL_TYPE_Q4_0, SL_TYPE_Q4_0, 5664, 32, 16); /* 23 segments, the last one not whole */
-    check_gate_up(t, &f, SL_GLU_SILU, 1.0f);
+    check_gate_up(t, &f, SL_GLU_SILU, 1.0f, 2);
     unmake_ffn(&f);
     device_clear(t);
 }
@@ -166,7 +170,8 @@ static void check_down(device_bed *t, const ffn *f, float density, uint32_t rows
     for (uint32_t n = 0, i = 0; n < f->ff && density < 1.0f; n++) {
         bool member = i < count && neurons[i] == n;
         i += member;
-        values[n] = member ? values[n] : 0.0f;
+        for (uint32_t r = 0; r < rows && !member; r++)
+            values[(size_t)r * f->ff + n] = 0.0f;
     }
     if (h.q != NULL)
         reference()->quantize(&h, 0, rows);
@@ -198,6 +203,7 @@ static void the_down_product_over_listed_bundles_is_the_dense_one_with_zeros(voi
         for (size_t d = 0; d < 5; d++)
             check_down(t, &f, densities[d], 1, d % 2);
         check_down(t, &f, 1.0f, 3, true);
+        check_down(t, &f, 0.4f, 7, false); /* four rows, two, and one */
         unmake_ffn(&f);
         device_clear(t);
     }
@@ -212,6 +218,29 @@ static void a_down_product_of_many_segments_is_summed_in_order(void **state)
     put_bundles(t, &f, 2);
     check_down(t, &f, 0.2f, 1, false);
     unmake_ffn(&f);
+    device_clear(t);
+}
+
+static void a_table_says_where_each_bundle_lies(void **state)
+{
+    enum { FF = 1000, PER_UNIT = 3, STRIDE = 34, UNITS = (FF + PER_UNIT - 1) / PER_UNIT }; /* more units than go into one launch */
+    device_bed *t = *state;
+    uint64_t random = 1;
+    uint32_t place_of[FF];
+    sl_device_ptr units[UNITS], got[FF];
+    for (uint32_t u = 0; u < UNITS; u++)
+        units[u] = 4096 + (sl_device_ptr)next_random(&random) % 1000000 * 2;
+    for (uint32_t n = 0; n < FF; n++)
+        place_of[n] = n * 7 % FF; /* 7 and 1000 have no common divisor: each place once */
+    sl_device_ptr at = device_room(t, sizeof got);
+    device_ok(t->kernels->bundle_table(t->device, units, UNITS, PER_UNIT, STRIDE, device_put(t, place_of, sizeof place_of), FF, at, E));
+    memset(units, 0xff, sizeof units); /* they were read */
+    random = 1;
+    for (uint32_t u = 0; u < UNITS; u++)
+        units[u] = 4096 + (sl_device_ptr)next_random(&random) % 1000000 * 2;
+    device_read(t, got, at, sizeof got);
+    for (uint32_t n = 0; n < FF; n++)
+        assert_true(got[n] == units[place_of[n] / PER_UNIT] + place_of[n] % PER_UNIT * STRIDE);
     device_clear(t);
 }
 
@@ -387,6 +416,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_too_long_for_shared_memory_are_read_where_they_lie, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(the_down_product_over_listed_bundles_is_the_dense_one_with_zeros, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_down_product_of_many_segments_is_summed_in_order, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(a_table_says_where_each_bundle_lies, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_predictors_scores_are_the_hosts, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(inputs_without_a_selection_are_taken_as_they_lie, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(the_largest_scores_are_those_that_the_host_selects, open_bed, close_bed),

@@ -2,7 +2,7 @@
  *
  * A thread has four neighbouring rows and one segment of neurons. Four rows of a column are one word in any plane: rows r..r + 3 with r % 4 = 0 lie in
  * neighbouring bytes at the same bits, whatever a plane's number of bits. Four members' words are transposed, so that a row's integers of four neurons
- * are multiplied at once. Sixteen threads read 32 bytes of a plane of nibbles in one piece. */
+ * are multiplied at once. Sixteen threads read 32 bytes of a plane of nibbles in one piece. Up to four rows of activations share what was read. */
 #include "kernels/cuda/products.h"
 
 #include <assert.h>
@@ -11,6 +11,7 @@
 #define LANES         16 /* threads that share a segment */
 #define BLOCK_ROWS    (ROWS * LANES)
 #define PASS_SEGMENTS 32
+#define ACTS          4  /* rows of activations that share what is read, at most: A */
 #define GROUP         32 /* rows of a group of a column's plane */
 
 struct down_job {
@@ -138,43 +139,48 @@ SLI_DEVICE uint32_t place_of(const down_job &job, uint32_t neuron)
 }
 
 /* Takes in the members from place i on that are in `unit` (of neurons / SIZE), and gives the place behind them. isum and sum go on from what they are. */
-template <uint32_t TYPE, uint32_t SIZE>
-SLI_DEVICE uint32_t add_members(const down_job &job, const int8_t *q, uint32_t unit, uint32_t i, uint32_t end, uint32_t row, int isum[ROWS],
-                                int *sum)
+template <uint32_t TYPE, uint32_t SIZE, int A>
+SLI_DEVICE uint32_t add_members(const down_job &job, const sli_acts_view &x, uint32_t unit, uint32_t i, uint32_t end, uint32_t row,
+                                int isum[A][ROWS], int sum[A])
 {
     while (i < end && member_at(job, i) / SIZE == unit) {
-        uint32_t words[4] = {0, 0, 0, 0}, four = 0, taken = 0;
+        uint32_t words[4] = {0, 0, 0, 0}, four[A] = {}, taken = 0;
 #pragma unroll
         for (uint32_t n = 0; n < 4; n++) {
             uint32_t member = i + n < end ? member_at(job, i + n) : UINT32_MAX;
             if (member / SIZE != unit)
                 continue;
             words[n] = column_word<TYPE>(job.at[member] + job.column, job.rows, row);
-            four |= (uint32_t)(uint8_t)__ldg(q + member) << 8 * n;
+#pragma unroll
+            for (int a = 0; a < A; a++)
+                four[a] |= (uint32_t)(uint8_t)__ldg(x.q + (size_t)a * x.cols + member) << 8 * n;
             taken++;
         }
         i += taken;
         transpose(words);
 #pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            isum[r] = __dp4a((int)words[r], (int)four, isum[r]);
-        *sum = __dp4a((int)four, 0x01010101, *sum);
+        for (int a = 0; a < A; a++) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+                isum[a][r] = __dp4a((int)words[r], (int)four[a], isum[a][r]);
+            sum[a] = __dp4a((int)four[a], 0x01010101, sum[a]);
+        }
     }
     return i;
 }
 
 /* ---- a segment ---- */
 
-/* Members [i, end) of segment `segment` in rows row..row + 3, which all have a place in the column, and may lie behind the last in the matrix. x is
- * the row of activations. */
-template <uint32_t TYPE>
+/* Members [i, end) of segment `segment` in rows row..row + 3, which all have a place in the column, and may lie behind the last in the matrix; for the
+ * first A rows of activations of x. */
+template <uint32_t TYPE, int A>
 SLI_DEVICE void down_quantized(const down_job &job, const sli_acts_view &x, uint32_t segment, uint32_t i, uint32_t end, uint32_t row,
-                               float out[ROWS])
+                               float out[A][ROWS])
 {
     constexpr sli_form form = sli_form_of(TYPE);
     constexpr uint32_t unit = form.sub == 16 ? 16 : SLI_LINE_COLS;
     const size_t first_block = (size_t)segment * (SLI_SEGMENT_COLS / form.elements);
-    sli_segment_sum s[ROWS] = {};
+    sli_segment_sum s[A][ROWS] = {};
     sli_terms terms[ROWS] = {};
     sli_lines<TYPE, 1> lines[ROWS];
     meta_source<TYPE> source[ROWS];
@@ -188,91 +194,119 @@ SLI_DEVICE void down_quantized(const down_job &job, const sli_acts_view &x, uint
 #pragma unroll 1
     while (i < end) {
         uint32_t line = member_at(job, i) / SLI_LINE_COLS, j = line % SLI_SEGMENT_LINES;
-        int low[ROWS] = {}, high[ROWS] = {}, sum0 = 0, sum1 = 0;
-        i = add_members<TYPE, unit>(job, x.q, line * (SLI_LINE_COLS / unit), i, end, row, low, &sum0);
+        int low[A][ROWS] = {}, high[A][ROWS] = {}, sum0[A] = {}, sum1[A] = {};
+        i = add_members<TYPE, unit, A>(job, x, line * (SLI_LINE_COLS / unit), i, end, row, low, sum0);
         if constexpr (unit == 16)
-            i = add_members<TYPE, unit>(job, x.q, line * 2 + 1, i, end, row, high, &sum1);
+            i = add_members<TYPE, unit, A>(job, x, line * 2 + 1, i, end, row, high, sum1);
         for (int r = 0; r < ROWS; r++) {
             if constexpr (form.elements == 32)
                 sli_block_terms(source[r], j, form.has_min, &terms[r]);
             lines[r].terms(source[r], (int)j, &terms[r]);
-            sli_add_line<TYPE>(&s[r], terms[r], low[r], high[r], __ldg(x.d + line), sum0 + sum1, sum0);
+#pragma unroll
+            for (int a = 0; a < A; a++)
+                sli_add_line<TYPE>(&s[a][r], terms[r], low[a][r], high[a][r], __ldg(x.d + (size_t)a * (x.cols / SLI_LINE_COLS) + line),
+                                   sum0[a] + sum1[a], sum0[a]);
         }
     }
-    for (int r = 0; r < ROWS; r++)
-        out[r] = sli_end_segment<TYPE>(s[r], terms[r]);
+    for (int a = 0; a < A; a++)
+        for (int r = 0; r < ROWS; r++)
+            out[a][r] = sli_end_segment<TYPE>(s[a][r], terms[r]);
 }
 
 /* D3's lanes go by the neuron. */
-template <uint32_t TYPE>
-SLI_DEVICE void down_floats(const down_job &job, const sli_acts_view &x, uint32_t i, uint32_t end, uint32_t row, float out[ROWS])
+template <uint32_t TYPE, int A>
+SLI_DEVICE void down_floats(const down_job &job, const sli_acts_view &x, uint32_t i, uint32_t end, uint32_t row, float out[A][ROWS])
 {
-    float acc[ROWS][4] = {};
+    float acc[A][ROWS][4] = {};
 #pragma unroll 2
     for (; i < end; i++) {
         uint32_t member = member_at(job, i);
-        float value = __ldg(x.f32 + member);
         sli_row_source<TYPE> column(job.at[member] + job.column, 0);
 #pragma unroll
         for (uint32_t r = 0; r < ROWS; r++) {
             float w = column.element(min(row + r, job.rows - 1));
 #pragma unroll
-            for (uint32_t lane = 0; lane < 4; lane++)
-                acc[r][lane] = member % 4 == lane ? fmaf(w, value, acc[r][lane]) : acc[r][lane];
+            for (int a = 0; a < A; a++) {
+                float value = __ldg(x.f32 + (size_t)a * x.cols + member);
+#pragma unroll
+                for (uint32_t lane = 0; lane < 4; lane++)
+                    acc[a][r][lane] = member % 4 == lane ? fmaf(w, value, acc[a][r][lane]) : acc[a][r][lane];
+            }
         }
     }
-    for (int r = 0; r < ROWS; r++)
-        out[r] = (acc[r][0] + acc[r][1]) + (acc[r][2] + acc[r][3]);
+    for (int a = 0; a < A; a++)
+        for (int r = 0; r < ROWS; r++)
+            out[a][r] = (acc[a][r][0] + acc[a][r][1]) + (acc[a][r][2] + acc[a][r][3]);
 }
 
-/* Block: lanes x segments; grid: groups of BLOCK_ROWS rows x rows of activations. Shared: sums [segment][BLOCK_ROWS]. */
-template <uint32_t TYPE> __global__ void __launch_bounds__(LANES *PASS_SEGMENTS, 1) down_kernel(down_job job, sli_acts_view x)
+/* Block: lanes x segments; grid: groups of BLOCK_ROWS rows x groups of A rows of activations. Shared: sums
+ * [A][segment][BLOCK_ROWS]. */
+template <uint32_t TYPE, int A>
+__global__ void __launch_bounds__(LANES *PASS_SEGMENTS, 1) down_kernel(down_job job, sli_acts_view x, uint32_t first_act)
 {
     SLI_DYNAMIC_SHARED(float, sums);
     uint32_t me = threadIdx.y * LANES + threadIdx.x, first_row = blockIdx.x * BLOCK_ROWS, row = first_row + threadIdx.x * ROWS;
-    uint32_t segments = sli_segments_of(x.cols), a = blockIdx.y;
-    float total = 0.0f;
-    x.f32 += (size_t)a * x.cols;
-    x.q += (size_t)a * x.cols;
-    x.d += (size_t)a * (x.cols / SLI_LINE_COLS);
+    uint32_t segments = sli_segments_of(x.cols), act = first_act + blockIdx.y * A;
+    float total[A] = {};
+    x.f32 += (size_t)act * x.cols;
+    x.q += (size_t)act * x.cols;
+    x.d += (size_t)act * (x.cols / SLI_LINE_COLS);
 
     for (uint32_t first = 0; first < segments; first += blockDim.y) {
         uint32_t segment = first + threadIdx.y;
-        float out[ROWS] = {};
+        float out[A][ROWS] = {};
         if (segment < segments && row < job.rows) {
             uint32_t i = place_of(job, segment * SLI_SEGMENT_COLS), end = place_of(job, (segment + 1) * SLI_SEGMENT_COLS);
             if constexpr (sli_form_of(TYPE).words != 0)
-                down_quantized<TYPE>(job, x, segment, i, end, row, out);
+                down_quantized<TYPE, A>(job, x, segment, i, end, row, out);
             else
-                down_floats<TYPE>(job, x, i, end, row, out);
+                down_floats<TYPE, A>(job, x, i, end, row, out);
         }
-        for (uint32_t r = 0; r < ROWS; r++)
-            sums[threadIdx.y * BLOCK_ROWS + threadIdx.x * ROWS + r] = out[r];
+        for (int a = 0; a < A; a++)
+            for (uint32_t r = 0; r < ROWS; r++)
+                sums[(a * blockDim.y + threadIdx.y) * BLOCK_ROWS + threadIdx.x * ROWS + r] = out[a][r];
         __syncthreads();
         for (uint32_t s = 0; s < blockDim.y && first + s < segments && me < BLOCK_ROWS; s++)
-            total = total + sums[s * BLOCK_ROWS + me];
+            for (int a = 0; a < A; a++)
+                total[a] = total[a] + sums[(a * blockDim.y + s) * BLOCK_ROWS + me];
         __syncthreads();
     }
-    if (me < BLOCK_ROWS && first_row + me < job.rows) {
-        float *out = job.out + (size_t)a * job.rows + first_row + me;
-        *out = job.add ? *out + total : total;
+    for (int a = 0; a < A && me < BLOCK_ROWS && first_row + me < job.rows; a++) {
+        float *out = job.out + (size_t)(act + a) * job.rows + first_row + me;
+        *out = job.add ? *out + total[a] : total[a];
     }
+}
+
+/* Rows of activations [first, first + count), A at a time. */
+template <uint32_t TYPE, int A>
+static sl_status launch_by(sl_device *dev, const down_job *job, const sli_acts_view *x, uint32_t first, uint32_t count, sli_traffic bytes,
+                           sl_error *err)
+{
+    uint32_t segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS, passes = (segments + PASS_SEGMENTS - 1) / PASS_SEGMENTS;
+    uint32_t at_once = (segments + passes - 1) / passes, groups = count / A;
+    at_once = at_once < BLOCK_ROWS / LANES ? BLOCK_ROWS / LANES : at_once; /* as many threads as results */
+    if (groups == 0)
+        return SL_OK;
+    return sli_launch(dev, err, sli_traffic(bytes.memory_bytes * groups, bytes.link_bytes * groups), down_kernel<TYPE, A>,
+                      dim3((job->rows + BLOCK_ROWS - 1) / BLOCK_ROWS, groups), dim3(LANES, at_once),
+                      (size_t)A * at_once * BLOCK_ROWS * sizeof(float), *job, *x, first);
 }
 
 template <uint32_t TYPE>
 static sl_status launch(sl_device *dev, const down_job *job, const sli_acts_view *x, sli_traffic bytes, sl_error *err)
 {
-    uint32_t segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS, passes = (segments + PASS_SEGMENTS - 1) / PASS_SEGMENTS;
-    uint32_t at_once = (segments + passes - 1) / passes;
-    at_once = at_once < BLOCK_ROWS / LANES ? BLOCK_ROWS / LANES : at_once; /* as many threads as results */
-    return sli_launch(dev, err, bytes, down_kernel<TYPE>, dim3((job->rows + BLOCK_ROWS - 1) / BLOCK_ROWS, x->rows), dim3(LANES, at_once),
-                      (size_t)at_once * BLOCK_ROWS * sizeof(float), *job, *x);
+    uint32_t whole = x->rows / ACTS * ACTS;
+    SL_TRY((launch_by<TYPE, ACTS>(dev, job, x, 0, whole, bytes, err)));
+    if (x->rows - whole < 2)
+        return launch_by<TYPE, 1>(dev, job, x, whole, x->rows - whole, bytes, err);
+    SL_TRY((launch_by<TYPE, 2>(dev, job, x, whole, 2, bytes, err)));
+    return launch_by<TYPE, 1>(dev, job, x, whole + 2, x->rows - whole - 2, bytes, err);
 }
 
 sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
                                  sl_device_ptr out, bool add, sl_error *err)
 {
-    assert(h->cols == b->ff && (h->rows == 1 || neurons == 0) && count <= b->ff);
+    assert(h->cols == b->ff && count <= b->ff);
     sli_acts_view x = sli_view_of(h);
     down_job job = {b->d,
                     neurons != 0 ? count : b->ff,
@@ -283,7 +317,7 @@ sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_
                     sli_at<const uint32_t>(neurons),
                     sli_at<float>(out)};
     uint64_t column_bytes = (uint64_t)job.count * b->column_bytes;
-    sli_traffic bytes(column_bytes * h->rows, (uint64_t)((double)b->host_share * (double)column_bytes));
+    sli_traffic bytes(column_bytes, (uint64_t)((double)b->host_share * (double)column_bytes));
     SLI_FOR_QUANTIZED(b->down_type, launch, dev, &job, &x, bytes, err)
     if (b->down_type == SL_TYPE_F32)
         return launch<SL_TYPE_F32>(dev, &job, &x, bytes, err);

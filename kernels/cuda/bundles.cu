@@ -1,8 +1,8 @@
 /* kernels/cuda/bundles.cu: gate and up rows of a list of neurons, each of which lies as a bundle somewhere, device memory or host memory (D2, D3, D6); and the
- * way of bundles that lie in host memory to the device's.
+ * table that says where.
  *
  * A block copies the rows of a few neurons to shared memory as they lie, in whole lines, because over PCIe a line costs what half of one does, and 2-byte
- * loads of packed blocks would ask for each several times. Then a thread has a segment of one of the rows. */
+ * loads of packed blocks would ask for each several times; all rows of activations read them there. Then a thread has a segment of one of the rows. */
 #include "kernels/cuda/activate.h"
 #include "kernels/cuda/products.h"
 
@@ -13,16 +13,16 @@
 #define NEURONS_MAX  32          /* of a block */
 
 /* The segment of any format: the branch is the same for all threads of a row. */
-SLI_DEVICE float dot_any(uint32_t type, const uint8_t *row, const sli_acts_view &x, uint32_t segment)
+SLI_DEVICE float dot_any(uint32_t type, const uint8_t *row, const sli_acts_view &x, uint32_t a, uint32_t segment)
 {
     float out[1] = {0.0f};
     switch (type) {
 #define CASE(T)                                                                                                                            \
     case T:                                                                                                                                \
         if constexpr (sli_form_of(T).words != 0)                                                                                           \
-            sli_dot_segment<T, 1>(sli_row_source<T>(row, segment), x, 0, segment, out);                                                    \
+            sli_dot_segment<T, 1>(sli_row_source<T>(row, segment), x, a, segment, out);                                                    \
         else                                                                                                                               \
-            sli_dot_floats<T, 1>(sli_row_source<T>(row, segment), x, 0, segment, out);                                                     \
+            sli_dot_floats<T, 1>(sli_row_source<T>(row, segment), x, a, segment, out);                                                     \
         break
         CASE(SL_TYPE_F32);
         CASE(SL_TYPE_F16);
@@ -49,10 +49,10 @@ struct gate_up_job {
     uint32_t gate_type, up_type, gate_bytes, row_bytes; /* of both rows, which are neighbours */
     uint32_t pitch;                                     /* of a neuron's rows in shared memory; 0: they are too long and read in place */
     uint32_t at_once;                                   /* neurons of a block */
-    uint32_t count;
+    uint32_t count, ff;
     const uint8_t *const *at;
     const uint32_t *neurons;
-    float *h;
+    float *h; /* [rows][ff] */
     sl_glu act;
 };
 
@@ -77,33 +77,6 @@ SLI_DEVICE void copy_rows(uint8_t *to, const uint8_t *from, uint32_t bytes)
         copy_pieces<uint16_t>(to, from, bytes);
 }
 
-/* A block has a bundle. */
-static __global__ void __launch_bounds__(THREADS)
-    bring_kernel(const uint8_t *const *from, const uint32_t *neurons, uint32_t stride, const uint8_t *near, const uint8_t *near_end,
-                 uint8_t *room, const uint8_t **at)
-{
-    uint32_t neuron = neurons[blockIdx.x];
-    const uint8_t *bundle = from[neuron];
-    uint8_t *to = room + (size_t)blockIdx.x * stride;
-    bool stays = bundle >= near && bundle < near_end;
-    if (threadIdx.x == 0)
-        at[neuron] = stays ? bundle : to;
-    if (!stays)
-        copy_rows(to, bundle, stride);
-}
-
-sl_status sli_device_bundle_bring(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, uint32_t stride,
-                                  sl_device_ptr near, sl_device_ptr near_end, sl_device_ptr room, sl_device_ptr at, sl_error *err)
-{
-    assert(stride % 2 == 0);
-    if (count == 0)
-        return SL_OK;
-    uint64_t bytes = (uint64_t)((double)b->host_share * (double)stride * count);
-    return sli_launch(dev, err, sli_traffic(bytes, bytes), bring_kernel, dim3(count), dim3(THREADS), 0, sli_at<const uint8_t *const>(b->at),
-                      sli_at<const uint32_t>(neurons), stride, sli_at<const uint8_t>(near), sli_at<const uint8_t>(near_end),
-                      sli_at<uint8_t>(room), sli_at<const uint8_t *>(at));
-}
-
 SLI_DEVICE uint32_t neuron_of(const gate_up_job &job, uint32_t i)
 {
     return job.neurons != NULL ? job.neurons[i] : i;
@@ -118,24 +91,27 @@ static __global__ void __launch_bounds__(THREADS) gate_up_kernel(gate_up_job job
     for (uint32_t i = 0; i < count && job.pitch != 0; i++)
         copy_rows(rows + i * job.pitch, job.at[neuron_of(job, first + i)], job.row_bytes);
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < count * 2 * segments; i += THREADS) {
-        uint32_t segment = i % segments, matrix = i / segments % 2, neuron = i / segments / 2;
-        const uint8_t *row = job.pitch != 0 ? rows + neuron * job.pitch : job.at[neuron_of(job, first + neuron)];
-        sums[i] = dot_any(matrix == 0 ? job.gate_type : job.up_type, row + (matrix == 0 ? 0 : job.gate_bytes), x, segment);
-    }
-    __syncthreads();
-    if (threadIdx.x < count) {
-        float product[2] = {0.0f, 0.0f};
-        for (uint32_t i = 0; i < 2 * segments; i++)
-            product[i / segments] = product[i / segments] + sums[threadIdx.x * 2 * segments + i];
-        job.h[neuron_of(job, first + threadIdx.x)] = sli_activate(job.act, product[0]) * product[1];
+    for (uint32_t a = 0; a < x.rows; a++) {
+        for (uint32_t i = threadIdx.x; i < count * 2 * segments; i += THREADS) {
+            uint32_t segment = i % segments, matrix = i / segments % 2, neuron = i / segments / 2;
+            const uint8_t *row = job.pitch != 0 ? rows + neuron * job.pitch : job.at[neuron_of(job, first + neuron)];
+            sums[i] = dot_any(matrix == 0 ? job.gate_type : job.up_type, row + (matrix == 0 ? 0 : job.gate_bytes), x, a, segment);
+        }
+        __syncthreads();
+        if (threadIdx.x < count) {
+            float product[2] = {0.0f, 0.0f};
+            for (uint32_t i = 0; i < 2 * segments; i++)
+                product[i / segments] = product[i / segments] + sums[threadIdx.x * 2 * segments + i];
+            job.h[(size_t)a * job.ff + neuron_of(job, first + threadIdx.x)] = sli_activate(job.act, product[0]) * product[1];
+        }
+        __syncthreads();
     }
 }
 
 sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
                                     const sl_device_acts *x, sl_device_ptr h, sl_error *err)
 {
-    assert(x->rows == 1 && x->cols == b->d);
+    assert(x->cols == b->d);
     if (count == 0)
         return SL_OK;
     uint32_t row_bytes = b->gate_bytes + b->up_bytes, segments = (x->cols + SLI_SEGMENT_COLS - 1) / SLI_SEGMENT_COLS;
@@ -154,12 +130,55 @@ sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, 
                        pitch,
                        at_once,
                        count,
+                       b->ff,
                        sli_at<const uint8_t *const>(b->at),
                        sli_at<const uint32_t>(neurons),
                        sli_at<float>(h),
                        act};
-    uint64_t bytes = (uint64_t)count * row_bytes;
+    uint64_t bytes = (uint64_t)count * row_bytes * (pitch != 0 ? 1 : x->rows);
     return sli_launch(dev, err, sli_traffic(bytes, (uint64_t)((double)b->host_share * (double)bytes)), gate_up_kernel,
                       dim3((count + at_once - 1) / at_once), dim3(THREADS), (size_t)at_once * (pitch + 2 * segments * sizeof(float)), job,
                       sli_view_of(x));
+}
+
+/* ---- where they lie ---- */
+
+#define UNITS_AT_ONCE 256 /* of a launch: their addresses are arguments */
+
+struct table_job {
+    uint32_t ff, per_unit, stride, first, count; /* of units */
+    const uint32_t *place_of;
+    const uint8_t **at;
+    const uint8_t *unit[UNITS_AT_ONCE];
+};
+
+static __global__ void __launch_bounds__(THREADS) table_kernel(table_job job)
+{
+    uint32_t neuron = blockIdx.x * THREADS + threadIdx.x;
+    if (neuron >= job.ff)
+        return;
+    uint32_t place = job.place_of[neuron], unit = place / job.per_unit - job.first; /* wraps below the first */
+    if (unit < job.count)
+        job.at[neuron] = job.unit[unit] + (size_t)(place % job.per_unit) * job.stride;
+}
+
+sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
+                                  sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err)
+{
+    assert(per_unit > 0 && (uint64_t)count * per_unit >= ff);
+    for (uint32_t first = 0; first < count; first += UNITS_AT_ONCE) {
+        table_job job = {ff,
+                         per_unit,
+                         stride,
+                         first,
+                         count - first < UNITS_AT_ONCE ? count - first : UNITS_AT_ONCE,
+                         sli_at<const uint32_t>(place_of),
+                         sli_at<const uint8_t *>(at),
+                         {}};
+        for (uint32_t i = 0; i < job.count; i++)
+            job.unit[i] = sli_at<const uint8_t>(units[first + i]);
+        SL_TRY(sli_launch(dev, err, (uint64_t)ff * (sizeof(uint32_t) + sizeof(sl_device_ptr)), table_kernel,
+                          dim3((ff + THREADS - 1) / THREADS), dim3(THREADS), 0, job));
+    }
+    return SL_OK;
 }

@@ -28,8 +28,8 @@ uint64_t sli_device_attention_scratch(uint32_t rows, uint32_t heads, uint32_t he
 sl_status sli_device_pack(sl_device *dev, uint32_t type, sl_device_ptr from, uint64_t stride, uint32_t rows, uint32_t cols,
                           sl_device_ptr panels, sl_error *err);
 sl_status sli_device_matmul(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
-sl_status sli_device_bundle_bring(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, uint32_t stride,
-                                  sl_device_ptr near, sl_device_ptr near_end, sl_device_ptr room, sl_device_ptr at, sl_error *err);
+sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
+                                  sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err);
 sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
                                     const sl_device_acts *x, sl_device_ptr h, sl_error *err);
 sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,
