@@ -7,8 +7,10 @@
  * The engine is the one that runs models: prices, placement, ring, order of copies and launches are what they are. Simulated is
  *   - time: bytes over rates, as in all figures of the emulated device;
  *   - the model: a hollow file of the shape (--shape of `sluice synth`, each width --factor times), packed, with predictors of one sign a weight (all zero);
- *   - sets: how much of one lies in host memory. CALIBRATED, a small packed and calibrated model, decodes on an emulated device that does compute; at which places
- *     of a layer's order its sets lie is recorded, and imposed upon the large model's layers at the same depth;
+ *   - fine sets: how much of one lies in host memory. CALIBRATED, a small packed and calibrated model, decodes on an emulated device that does compute; at which
+ *     places of a layer's order its sets lie is recorded, and imposed upon the large model's layers at the same depth;
+ *   - coarse sets: those that the device holds follow them, so only their sizes count. What of a set is new behind a check, and crosses, is what was of the small
+ *     model's;
  *   - drafts: PASSES of ROWS sparse rows each, then a check of CHECKED rows, of which ADVANCE stay: that was measured elsewhere (bench/sirius.py).
  *
  * --than: what a dense token took, where that is known; only drafts are timed then.
@@ -34,6 +36,8 @@
 #define DRAFTS_MAX 16
 #define PROMPT     32  /* rows, dense */
 #define RECORDED   16  /* tokens */
+#define CHECKS     5   /* behind which a coarse set is looked at again */
+#define CHECKED    3   /* tokens of one */
 #define CONTEXT    512 /* positions */
 #define MIB        ((uint64_t)1 << 20)
 #define TEXT                                                                                                                               \
@@ -43,6 +47,7 @@
 typedef struct habit { /* of sets: which share of a layer's lies at which of its places, hot ones first */
     uint32_t layers;
     double share[LAYERS_MAX][BINS];
+    double renewed; /* of a coarse one, behind a check */
 } habit;
 
 typedef struct drafting {
@@ -167,6 +172,38 @@ static void make_shares(habit *h, uint32_t layers)
     }
 }
 
+/* The members of a layer's set that were not in the set before. */
+static uint32_t count_new(const uint32_t *set, const uint32_t *before, uint32_t count)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0, j = 0; i < count; i++) {
+        while (j < count && before[j] < set[i])
+            j++;
+        found += j < count && before[j] == set[i];
+    }
+    return count - found;
+}
+
+/* Checks of the text's last tokens, each with what it leaves of the sets. */
+static double renewal(sl_engine *e, sl_session *session, const sl_token_id *tokens)
+{
+    size_t bytes = (size_t)e->model->layers * e->model->ff * sizeof(uint32_t);
+    uint32_t *before = malloc(bytes);
+    uint64_t renewed = 0, members = 0;
+    for (uint32_t check = 0; before != NULL && check < CHECKS; check++) {
+        sli_coarse_set(&e->sparsity, 0);
+        memcpy(before, e->sparsity.chosen, bytes);
+        sli_coarse_fade(&e->sparsity);
+        MUST(sl_session_eval(session, tokens + (size_t)check * CHECKED, CHECKED, SL_EVAL_LOGITS, NULL, E));
+        for (uint32_t layer = 0; layer < e->model->layers; layer++) {
+            renewed += count_new(sli_coarse_set(&e->sparsity, layer), before + (size_t)layer * e->model->ff, e->keep[layer]);
+            members += e->keep[layer];
+        }
+    }
+    free(before);
+    return (double)renewed / (double)members;
+}
+
 /* At a density: fine sets of RECORDED tokens, or the coarse one behind the text. */
 static void record_habit(const bench *b, sl_sparsity sparsity, double density, habit *out)
 {
@@ -186,7 +223,7 @@ static void record_habit(const bench *b, sl_sparsity sparsity, double density, h
     MUST(sl_engine_open(&options, &e, E));
     MUST(sl_session_open(e, &session, E));
     MUST(sl_engine_tokenize(e, TEXT, strlen(TEXT), true, true, &tokens, &count, E));
-    size_t prompt = sparsity == SL_SPARSITY_FINE && count > RECORDED ? count - RECORDED : count;
+    size_t prompt = sparsity == SL_SPARSITY_FINE ? count - RECORDED : count - (size_t)CHECKS * CHECKED;
     MUST(sl_session_eval(session, tokens, prompt, SL_EVAL_LOGITS, NULL, E));
     if (sparsity == SL_SPARSITY_FINE) {
         sl_device_kernels kernels = *e->device->device->kernels;
@@ -196,9 +233,11 @@ static void record_habit(const bench *b, sl_sparsity sparsity, double density, h
         for (size_t i = prompt; i < count; i++)
             MUST(sl_session_eval(session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE, NULL, E));
         e->device->device->kernels = watch.real;
-    } else
+    } else {
+        out->renewed = renewal(e, session, tokens + prompt);
         for (uint32_t layer = 0; layer < e->model->layers; layer++)
             count_set(e, layer, sli_coarse_set(&e->sparsity, layer), e->keep[layer], out);
+    }
     make_shares(out, e->model->layers);
     free(tokens);
     sl_session_close(session);
@@ -223,7 +262,7 @@ static void forget_graphs(sl_engine *e)
         e->device->graphs[i].positions = 0;
 }
 
-/* What of each layer's sets lies in host memory; returns the mean. */
+/* What of each layer's sets lies in host memory, where units stay as they were placed; returns the mean. */
 static double impose(sl_engine *e, const habit *h)
 {
     double mean = 0;
@@ -353,30 +392,73 @@ static void fine(const bench *b, double than_s)
     close_subject(&s);
 }
 
+/* What dense rows of a model that computes nothing show of its neurons would give other sets: the first ones are kept. */
+static void hold_sets(sl_engine *e)
+{
+    e->sparsity.chosen_valid = e->device->members_sent = true;
+}
+
+/* Seconds of the drafts and of the check, one after the other as they come, so that the check's weights cross meanwhile. */
+static void cycle_s(const bench *b, const subject *s, const drafting *d, double *draft_s, double *check_s)
+{
+    sl_device *device = s->engine->device->device;
+    sl_token_id tokens[PROMPT] = {0};
+    unsigned flags = SL_EVAL_LOGITS | SL_EVAL_MORE;
+    *draft_s = *check_s = 0;
+    for (uint32_t i = 0; i < 2 + b->tokens; i++) { /* slots are filled and graphs captured in the first two */
+        double seconds[2];
+        if (i > 0)
+            hold_sets(s->engine);
+        MUST(device->ops->event_record(device, s->from, SL_STREAM_COMPUTE, E));
+        for (uint32_t n = 0; n < d->passes; n++) {
+            MUST(sl_session_eval(s->session, tokens, d->rows, flags | SL_EVAL_SPARSE | (d->rows > 1 ? SL_EVAL_ALL_LOGITS : 0u), NULL, E));
+            MUST(sl_session_truncate(s->session, PROMPT, E));
+        }
+        for (int part = 0; part < 2; part++) {
+            if (part == 1)
+                MUST(sl_session_eval(s->session, tokens, d->checked, flags | SL_EVAL_ALL_LOGITS, NULL, E));
+            MUST(device->ops->event_record(device, s->to, SL_STREAM_COMPUTE, E));
+            MUST(device->ops->event_wait(device, s->to, E));
+            MUST(device->ops->event_elapsed(device, s->from, s->to, &seconds[part], E));
+        }
+        MUST(sl_session_truncate(s->session, PROMPT, E));
+        *draft_s += i > 1 ? seconds[0] / b->tokens : 0;
+        *check_s += i > 1 ? (seconds[1] - seconds[0]) / b->tokens : 0;
+    }
+}
+
+static uint64_t set_bytes(const sl_engine *e)
+{
+    uint64_t bytes = 0;
+    for (uint32_t layer = 0; layer < e->model->layers; layer++)
+        bytes += (uint64_t)e->keep[layer] * sli_bundled_layer_at(e->packed, layer)->stride;
+    return bytes;
+}
+
 static void drafted(const bench *b, const drafting *d, double than_s)
 {
     char name[96];
     static habit h;
+    uint64_t link_Bps;
+    double draft_s, check_s, mean = 0;
     record_habit(b, SL_SPARSITY_COARSE, d->density, &h);
     subject s = open_subject(b, b->packed, false, SL_SPARSITY_COARSE, d->density);
-    (void)pass_s(b, &s, d->rows, true); /* so that what it reads in place is known */
-    double mean = impose(s.engine, &h), draft_s = pass_s(b, &s, d->rows, true), check_s = pass_s(b, &s, d->checked, false);
-    snprintf(name, sizeof name, "coarse %.2f: a draft of %u rows, %.3f over", d->density, d->rows, mean);
-    say(name, &s, draft_s, than_s);
+    if (!s.engine->price.follows || !sl_parse_size(b->link, &link_Bps)) {
+        fputs(PROGRAM ": the RAM budget is too small for sets to be followed\n", stderr);
+        exit(1);
+    }
+    cycle_s(b, &s, d, &draft_s, &check_s);
+    double renewed_s = h.renewed * (double)set_bytes(s.engine) / (double)link_Bps;
+    for (uint32_t layer = 0; layer < s.engine->model->layers; layer++)
+        mean += s.engine->device->host_share[layer] / s.engine->model->layers;
+    snprintf(name, sizeof name, "coarse %.2f, %.3f of it over the link", d->density, mean);
+    say(name, &s, draft_s / d->passes, than_s);
     snprintf(name, sizeof name, "   a check of %u rows", d->checked);
     say(name, &s, check_s, than_s);
-    uint64_t crossing = 0;
-    for (uint32_t u = 0; u < s.engine->units.count; u++)
-        crossing += s.engine->device->loaded[u] ? 0 : s.engine->units.units[u].bytes;
-    sl_engine_info info;
-    sl_engine_describe(s.engine, &info);
-    printf("%-44s %.3f GiB cross, %.1f ms at 6500M\n", "", (double)crossing / 1073741824.0, 1e3 * (double)crossing / (6500.0 * 1048576));
-    snprintf(name, sizeof name, "   %u drafts, a check, %.2f tokens (recorded)", d->passes, d->advance);
-    say(name, &s, (d->passes * draft_s + check_s) / d->advance, than_s);
-    memset(s.engine->device->host_share, 0, s.engine->model->layers * sizeof *s.engine->device->host_share);
-    forget_graphs(s.engine);
-    draft_s = pass_s(b, &s, d->rows, true);
-    say("   the same, were the whole set in VRAM", &s, (d->passes * draft_s + check_s) / d->advance, than_s);
+    snprintf(name, sizeof name, "   what is new in a set, %.3f of it", h.renewed);
+    say(name, &s, renewed_s, 0);
+    snprintf(name, sizeof name, "   %u drafts of %u rows, %.2f tokens (recorded)", d->passes, d->rows, d->advance);
+    say(name, &s, (draft_s + check_s + renewed_s) / d->advance, than_s);
     close_subject(&s);
 }
 

@@ -1,6 +1,6 @@
 /* kernels/device.h: the arithmetic of a model on a device: kernels.h's definitions (D1..D10), bit for bit, over memory of the device.
  *
- * Everything is given to the device's compute stream and returns at once. A function returns what the launch returned; wrong arguments are asserted.
+ * Everything is given to the device's compute stream, but where another is named, and returns at once. A function returns what the launch returned; wrong arguments are asserted.
  * All addresses are the device's; what is an address of floats is 16-byte aligned, quantised activations 64-byte.
  *
  * What changes from pass to pass (positions, the tree) lies in the device's memory, so that a captured graph of a pass can be run again for the next.
@@ -95,6 +95,8 @@ typedef struct sl_device_bundles {
     float host_share;   /* of the bytes that a call reads, what is expected to lie in host memory: for the emulated device's clock alone */
 } sl_device_bundles;
 
+#define SL_DEVICE_FRESH 0x80000000u /* of a slot's holder */
+
 /* A predictor's signs of gate and up (D9), and what it knows of each neuron (offload/guess.h). */
 typedef struct sl_device_guess {
     uint32_t ff, planes_sum; /* planes of all blocks of columns */
@@ -112,9 +114,6 @@ typedef struct sl_device_kernels {
      * memory, too, this needs no copy engine: it comes through between the weights that one is busy with. */
     sl_status (*place)(sl_device *dev, sl_device_ptr to, uint32_t to_stride, sl_device_ptr from, uint32_t from_stride, uint32_t cols,
                        uint32_t rows, sl_error *err);
-    /* Columns in another order: to[r][i] = from[r][select[i]], select being uint32 [cols]. */
-    sl_status (*gather)(sl_device *dev, sl_device_ptr to, sl_device_ptr from, sl_device_ptr select, uint32_t cols, uint32_t rows,
-                        sl_error *err);
     sl_status (*heads)(sl_device *dev, const sl_device_heads *job, sl_error *err);
     sl_status (*attention)(sl_device *dev, const sl_device_attention *job, sl_error *err);
     uint64_t (*attention_scratch)(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions); /* bytes; pure */
@@ -132,6 +131,18 @@ typedef struct sl_device_kernels {
      * host's and read at once; place_of is uint32 [ff] and `at` sl_device_ptr [ff] on the device. */
     sl_status (*bundle_table)(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
                               sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err);
+    /* Slot s, of `slots`, lies at units[s / per_unit] + s % per_unit * stride, and holders[s] (uint32, on the device) is its neuron n: at[n] and also[n], of two
+     * tables, become the slot's address. Where SL_DEVICE_FRESH is set in the holder, of `fresh` of them, its bundle is brought from where at[n] was. No neuron has two
+     * slots; `units` as above. */
+    sl_status (*bundle_settle)(sl_device *dev, sl_device_ptr holders, uint32_t slots, uint32_t fresh, const sl_device_ptr *units,
+                               uint32_t per_unit, uint32_t stride, sl_device_ptr at, sl_device_ptr also, sl_error *err);
+    /* For i in [0, count): the bundle of neuron n = neurons[i] from from[n], which is host memory, to `to` + i * stride; that becomes at[n]. On the copy stream, as the
+     * copies of weights that it stands among. */
+    sl_status (*bundle_gather)(sl_device *dev, sl_device_ptr neurons, uint32_t count, uint32_t stride, sl_device_ptr from, sl_device_ptr to,
+                               sl_device_ptr at, sl_error *err);
+    /* Rows of bundles to panels, as pack: row r lies `offset` bytes behind at[r]. */
+    sl_status (*bundle_pack)(sl_device *dev, uint32_t type, sl_device_ptr at, uint32_t offset, uint32_t rows, uint32_t cols,
+                             sl_device_ptr panels, sl_error *err);
     /* For i in [0, count): neuron n = neurons[i] (uint32; 0: n = i): h[r][n] = act(gate row . x[r]) * (up row . x[r]), for each row of x, which all read a bundle
      * once. h is [rows][ff]; others of it are left. */
     sl_status (*bundle_gate_up)(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,

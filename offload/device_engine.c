@@ -183,11 +183,14 @@ static sl_status create_tables(sl_engine *e, sl_error *err)
     d->rank = calloc(count, sizeof *d->rank);
     d->bundle_tickets = calloc(count, sizeof *d->bundle_tickets);
     d->bundle_units = calloc(count, sizeof *d->bundle_units);
+    d->far = calloc(count, sizeof *d->far);
+    d->followed = calloc(e->model->layers, sizeof *d->followed);
+    d->marks = calloc(e->model->ff, 1);
     d->reachable = calloc(e->model->layers, sizeof *d->reachable);
     d->host_share = calloc(e->model->layers, sizeof *d->host_share);
     bool there = d->place != NULL && d->loaded != NULL && d->order != NULL && d->ticket_of != NULL && d->entry_of != NULL &&
-                 d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->bundle_units != NULL && d->reachable != NULL &&
-                 d->host_share != NULL;
+                 d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->bundle_units != NULL && d->far != NULL &&
+                 d->followed != NULL && d->marks != NULL && d->reachable != NULL && d->host_share != NULL;
     return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", count);
 }
 
@@ -270,6 +273,8 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     sli_device_lay(e->model, &shape, d->block, &d->memory);
     SL_TRY(ops->event_create(d->device, &d->inputs, err));
     SL_TRY(ops->event_create(d->device, &d->source, err));
+    SL_TRY(ops->event_create(d->device, &d->gathered, err));
+    SL_TRY(ops->event_create(d->device, &d->settled, err));
     SL_TRY(sli_beside_plan(e, err));
     SL_TRY(place_units(e, err));
     /* A slot that is read before it is written is finite. */
@@ -293,6 +298,8 @@ void sli_device_close(sl_engine *e)
         ops->graph_destroy(d->device, d->graphs[i].is);
     ops->event_destroy(d->device, d->inputs);
     ops->event_destroy(d->device, d->source);
+    ops->event_destroy(d->device, d->gathered);
+    ops->event_destroy(d->device, d->settled);
     ops->free(d->device, d->block);
     sl_device_close(d->device);
     free(d->place);
@@ -304,6 +311,9 @@ void sli_device_close(sl_engine *e)
     free(d->rank);
     free(d->bundle_tickets);
     free(d->bundle_units);
+    free(d->far);
+    free(d->followed);
+    free(d->marks);
     free(d->reachable);
     free(d->host_share);
     free(d);

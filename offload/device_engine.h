@@ -4,6 +4,7 @@
  *   device_engine.c   whether a device is used, and which; opens and closes what lies there
  *   device_weights.c  brings weights to where they are multiplied, ahead of that
  *   device_ffn.c      feed-forwards of a packed file, over all neurons or a set of them
+ *   device_follow.c   coarse sets, which the neurons that stay follow
  *   device_beside.c   what the processor computes meanwhile
  *   device_pass.c     runs the programs of a pass
  *
@@ -12,7 +13,7 @@
  *                            │                   └──────────────▶ multiplied where it is, or as one unit's panels
  *                            └──▶ multiplied by the processor: activations come and go
  *
- * A weight that stays on the device crosses the link once, in the first pass that needs it, and has no home in host memory. All others cross it in every
+ * A weight that stays on the device crosses the link once, in the first pass that needs it, and has no home in host memory, but for bundles that may leave it again. All others cross it in every
  * pass, or are computed beside it. The host gives a pass's work and waits for the disk, for the sources of what the processor computes, and for the
  * logits: that a place in the ring is free again is an order between the device's streams (pager/vram.h). */
 #ifndef SL_OFFLOAD_DEVICE_ENGINE_H
@@ -29,9 +30,10 @@ typedef struct sli_device_memory {
     sl_device_ptr rope_cos, rope_sin, pass, attention;
     sl_device_ptr panels; /* of one unit that only passes by */
     sl_device_ptr vectors;
-    /* Of a packed file: [layer][ff] addresses of bundles for sparse rows, [ff] those of a dense pass's layer in hand, [layer][ff] the place of each
-     * neuron, and what the down matrices' blocks share. */
+    /* Of a packed file: [layer][ff] addresses of bundles for sparse rows, and in a dense pass; [layer][ff] the place of each neuron, and what the down matrices'
+     * blocks share. */
     sl_device_ptr sparse_at, dense_at, place_of, meta;
+    sl_device_ptr holders, far; /* [layer][ff] of slots that follow a coarse set, and the neurons that have none (device_follow.c) */
     /* Of sets: the members, [layer][ff] of coarse ones, [ff] else; and the predictor with what it makes of a row. */
     sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_projected, scores, top;
     sl_device_ptr kv;
@@ -73,7 +75,7 @@ typedef struct sli_device_rates {
     double processor_row_s_per_byte;
 } sli_device_rates;
 
-#define SLI_DEVICE_UNIT_BYTES 48 /* of tables, for each unit */
+#define SLI_DEVICE_UNIT_BYTES 56 /* of tables, for each unit */
 
 typedef struct sli_device_graph { /* of a token's pass */
     sl_graph *is;                 /* NULL: none yet */
@@ -91,17 +93,26 @@ typedef struct sli_device {
     sl_unit_id *order;
     sl_ticket *ticket_of; /* of order[i] */
     uint32_t order_count, used, pushed;
+    bool ahead;         /* the order is that of a dense pass to come */
     uint32_t *entry_of; /* [unit]: whose it is in units.matrices */
     bool *by_cpu;       /* [unit]: the processor computes it in the pass in hand */
     uint32_t by_cpu_count;
-    float *rank;                /* [unit]: the processor's where its share is larger */
-    sl_ticket *bundle_tickets;  /* [units]: of the layer in hand */
+    float *rank;                 /* [unit]: the processor's where its share is larger */
+    sl_ticket *bundle_tickets;   /* [units]: of the layer in hand */
     sl_device_ptr *bundle_units; /* [units]: where those of the layer in hand lie */
-    bool *reachable;            /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
-    sli_device_graph graphs[2]; /* dense, sparse */
-    bool graphs_failed;         /* there are none */
-    bool members_sent;          /* the coarse sets are those that the device has */
-    double *host_share;         /* [layer] of its bundles, in host memory */
+    bool *reachable;             /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
+    sli_device_graph graphs[2];  /* dense, sparse */
+    bool graphs_failed;          /* there are none */
+    bool members_sent;           /* the coarse sets are those that the device has */
+    double *host_share;          /* [layer] of its bundles, of a coarse set's where there is one, in host memory */
+    /* device_follow.c: */
+    bool *followed;          /* [layer] its places are slots of single neurons */
+    bool unsettled;          /* slots may not hold what they should: a pass failed while they were filled */
+    uint32_t *far;           /* [unit] of such a layer: neurons that have none */
+    uint8_t *marks;          /* [ff] */
+    sl_event *gathered;      /* all that the copy stream had */
+    sl_event *settled;       /* addresses and slots are as they were said */
+    uint64_t followed_bytes; /* that crossed because sets had changed */
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
@@ -132,7 +143,12 @@ typedef struct sli_device_rows {
 /* ---- device_weights.c ---- */
 
 /* What crosses in a pass, in its order; by_cpu is decided. Of a sparse one no bundles that rows find where they are. */
-void sli_device_list(sl_engine *e, bool head, bool sparse);
+SL_MUST_USE sl_status sli_device_list(sl_engine *e, bool head, bool sparse, sl_error *err);
+/* Behind all work of a sparse pass: what crosses in the next dense one begins to. */
+SL_MUST_USE sl_status sli_device_list_ahead(sl_engine *e, sl_error *err);
+/* Sparse rows do not find the bundles of this unit yet. */
+bool sli_device_comes(const sl_engine *e, sl_unit_id unit);
+SL_MUST_USE sl_status sli_device_forget_ahead(sl_engine *e, sl_error *err); /* of what began to cross, nothing is wanted */
 /* Pushes what can be pushed. *wait: fetching the unit will take a wait, or a place in the ring that must be given back first. */
 SL_MUST_USE sl_status sli_device_look_ahead(sl_engine *e, sl_unit_id unit, bool *wait, sl_error *err);
 typedef struct sli_fetched {
@@ -150,8 +166,6 @@ SL_MUST_USE sl_status sli_device_fetch_bundles(sl_engine *e, const sli_matrix *m
 
 /* Uploads what does not change: orders, what blocks share, predictors. Before weights come. */
 SL_MUST_USE sl_status sli_device_ffn_open(sl_engine *e, sl_error *err);
-/* Before the layers of a sparse pass: sets that changed. */
-SL_MUST_USE sl_status sli_device_ffn_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err);
 /* A bundled layer's feed-forward, from `src` to `dst`. */
 typedef struct sli_device_ffn {
     const sli_matrix *bundles;
@@ -163,8 +177,14 @@ typedef struct sli_device_ffn {
     sl_device_ptr src, dst;
 } sli_device_ffn;
 SL_MUST_USE sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *err);
+sl_status sli_device_cannot_reach(const sl_engine *e, sl_error *err); /* says so */
 /* Any bytes to the device, through the scratch, which nobody else uses; waits. */
 SL_MUST_USE sl_status sli_device_upload(sl_engine *e, sl_device_ptr to, const void *from, uint64_t bytes, sl_error *err);
+
+/* ---- device_follow.c ---- */
+
+/* Before a sparse pass is listed, and any when slots are unsettled: coarse sets that changed go to the device, and the neurons that it holds follow them. */
+SL_MUST_USE sl_status sli_device_follow(sl_engine *e, sl_error *err);
 
 /* ---- device_beside.c ---- */
 

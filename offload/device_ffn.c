@@ -1,10 +1,9 @@
 /* offload/device_ffn.c: feed-forwards of a packed file on a device. See device_engine.h; ffn.h says what they are.
  *
- * A dense pass goes through a layer's bundles unit by unit, wherever they come from: gate and up rows become panels and are multiplied like any others, in storage
- * order; the columns stay where they are, in the ring too, until the down product has read all of them:
+ * A dense pass has all of a layer's bundles on the device, those that only pass by in the ring, and reads them where they are, by a table of addresses, until the down
+ * product has read all columns:
  *
- *     unit ─▶ panels of gate, of up ─▶ products, by place          (again, for all units)
- *             gated units, by place ─▶ by neuron ─▶ quantised ─▶ down product over columns in place ─▶ the ring's places are given back
+ *     units ─▶ (all there) ─▶ gate and up rows as they lie, or as panels for many rows ─▶ gated units ─▶ quantised ─▶ down product ─▶ the ring's places are given back
  *
  * A sparse row reads the bundles of its set where they lie, in the device's memory or in page-locked host memory, and no others: the predictor, the
  * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons;
@@ -91,24 +90,7 @@ sl_status sli_device_ffn_open(sl_engine *e, sl_error *err)
     return sli_device_upload(e, memory->predictor, predictor, bytes, err);
 }
 
-/* ---- sets ---- */
-
-sl_status sli_device_ffn_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err)
-{
-    sli_device *d = e->device;
-    sli_sparsity *s = &e->sparsity;
-    if (s->mode != SL_SPARSITY_COARSE)
-        return SL_OK;
-    if (!rows->sparse || (d->members_sent && s->chosen_valid))
-        return SL_OK;
-    size_t bytes = (size_t)s->layers * s->ff * sizeof *s->chosen;
-    sli_coarse_set(s, 0);
-    memcpy(e->scratch.device_members, s->chosen, bytes);
-    d->members_sent = false;
-    SL_TRY(d->device->ops->copy_in(d->device, SL_STREAM_COMPUTE, d->memory.members, e->scratch.device_members, bytes, err));
-    d->members_sent = true;
-    return SL_OK;
-}
+/* ---- what coarse sets are chosen by ---- */
 
 typedef struct seen {
     sli_sparsity *sparsity;
@@ -152,59 +134,73 @@ static sl_status show_rows(const layer_job *j, sl_device_ptr h, sl_error *err)
 
 /* ---- all neurons ---- */
 
-static sl_status multiply_unit(const layer_job *j, const sl_device_acts *x, uint32_t first, uint32_t count, sl_device_ptr at, sl_error *err)
+#define FEW_ROWS 16 /* so many read a bundle's rows as they lie; for more it pays to make panels of them */
+
+/* Brings what is not there; places in the ring stay taken, *tickets of them, until the down product has read them. */
+static sl_status bring_all(const layer_job *j, uint32_t *tickets, sl_error *err)
+{
+    const sli_matrix *m = j->ffn->bundles;
+    sli_device *d = j->engine->device;
+    for (uint32_t u = 0; u < m->unit_count; u++) {
+        sli_fetched fetched;
+        SL_TRY(sli_device_fetch_bundles(j->engine, m, u, &fetched, err));
+        if (fetched.in_ring)
+            d->bundle_tickets[(*tickets)++] = fetched.ticket;
+        d->bundle_units[u] = fetched.panels;
+        sl_pager_poll(j->engine->pager);
+    }
+    return SL_OK;
+}
+
+/* Gates and ups of neurons [first, first + count), as products with panels. */
+static sl_status multiply(const layer_job *j, const sl_device_acts *x, sl_device_ptr at, uint32_t first, uint32_t count, sl_error *err)
 {
     const sl_packed_layer *l = j->packed;
     uint32_t padded = (count + SL_PANEL_ROWS - 1) / SL_PANEL_ROWS * SL_PANEL_ROWS;
-    sl_device_ptr gate = j->memory->panels, up = gate + (uint64_t)padded * l->gate_bytes;
+    sl_device_ptr gate = j->memory->panels, up = gate + (uint64_t)padded * l->gate_bytes, rows = at + first * sizeof(sl_device_ptr);
     sl_device_product products[2] = {
         {.type = l->gate_type, .rows = count, .panels = gate, .out = j->memory->buffers[SL_BUF_GATE] + first * sizeof(float)},
         {.type = l->up_type, .rows = count, .panels = up, .out = j->memory->buffers[SL_BUF_UP] + first * sizeof(float)}};
     products[0].out_stride = products[1].out_stride = l->ff;
-    SL_TRY(j->kernels->pack(j->device, l->gate_type, at, l->stride, count, l->d, gate, err));
-    SL_TRY(j->kernels->pack(j->device, l->up_type, at + l->gate_bytes, l->stride, count, l->d, up, err));
+    SL_TRY(j->kernels->bundle_pack(j->device, l->gate_type, rows, 0, count, l->d, gate, err));
+    SL_TRY(j->kernels->bundle_pack(j->device, l->up_type, rows, l->gate_bytes, count, l->d, up, err));
     if (l->gate_type == l->up_type)
         return j->kernels->matmul(j->device, products, 2, x, err);
     SL_TRY(j->kernels->matmul(j->device, &products[0], 1, x, err));
     return j->kernels->matmul(j->device, &products[1], 1, x, err);
 }
 
-/* Gates and ups of all units, by place. Places in the ring stay taken, *tickets of them. */
-static sl_status gate_up(const layer_job *j, uint32_t *tickets, sl_error *err)
+/* Gated units of all neurons, to the gate's buffer. */
+static sl_status gate_up(const layer_job *j, const sl_device_bundles *b, sl_error *err)
 {
-    const sli_matrix *m = j->ffn->bundles;
-    sl_device_acts x = acts_of(j, j->ffn->rows, j->packed->d, j->ffn->src);
-    if (quantizes_input(j) && !j->ffn->quantized)
+    const sli_device_ffn *f = j->ffn;
+    uint32_t ff = j->packed->ff, step = f->bundles->rows_per_unit / SL_PANEL_ROWS * SL_PANEL_ROWS;
+    sl_device_acts x = acts_of(j, f->rows, j->packed->d, f->src);
+    sl_device_ptr gate = j->memory->buffers[SL_BUF_GATE], up = j->memory->buffers[SL_BUF_UP];
+    if (quantizes_input(j) && !f->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
-    for (uint32_t u = 0; u < m->unit_count; u++) {
-        sli_fetched fetched;
-        uint32_t first = u * m->rows_per_unit, count = sli_unit_rows(m, u);
-        SL_TRY(sli_device_fetch_bundles(j->engine, m, u, &fetched, err));
-        if (fetched.in_ring)
-            j->engine->device->bundle_tickets[(*tickets)++] = fetched.ticket;
-        j->engine->device->bundle_units[u] = fetched.panels;
-        SL_TRY(multiply_unit(j, &x, first, count, fetched.panels, err));
-        sl_pager_poll(j->engine->pager);
-    }
-    return SL_OK;
+    if (f->rows <= FEW_ROWS)
+        return j->kernels->bundle_gate_up(j->device, b, f->act, 0, ff, &x, gate, err);
+    step = step > 0 ? step : f->bundles->rows_per_unit; /* what memory.panels holds */
+    for (uint32_t first = 0; first < ff; first += step)
+        SL_TRY(multiply(j, &x, b->at, first, ff - first < step ? ff - first : step, err));
+    sl_device_glu glu = {f->act, f->rows, ff, gate, up, gate, NULL};
+    return j->kernels->glu(j->device, &glu, err);
 }
 
 static sl_status run_dense(const layer_job *j, sl_error *err)
 {
     sli_device *d = j->engine->device;
     uint32_t rows = j->ffn->rows, ff = j->packed->ff, tickets = 0;
-    sl_device_ptr gate = j->memory->buffers[SL_BUF_GATE], up = j->memory->buffers[SL_BUF_UP];
-    sl_device_ptr place_of = j->memory->place_of + first_neuron(j) * sizeof(uint32_t);
-    SL_TRY(gate_up(j, &tickets, err));
-    sl_device_glu glu = {j->ffn->act, rows, ff, gate, up, gate, NULL};
-    SL_TRY(j->kernels->glu(j->device, &glu, err));
-    SL_TRY(j->kernels->gather(j->device, up, gate, place_of, ff, rows, err));
-    SL_TRY(show_rows(j, up, err));
-    sl_device_acts h = acts_of(j, rows, ff, up);
+    sl_device_bundles b = bundles_of(j, j->memory->dense_at + first_neuron(j) * sizeof(sl_device_ptr), 0);
+    sl_device_acts h = acts_of(j, rows, ff, j->memory->buffers[SL_BUF_GATE]);
+    SL_TRY(bring_all(j, &tickets, err));
+    if (!d->followed[j->ffn->layer]) /* else slots and what was gathered are in the table */
+        SL_TRY(fill_table(j, b.at, err));
+    SL_TRY(gate_up(j, &b, err));
+    SL_TRY(show_rows(j, h.f32, err));
     if (sl_format_of(j->packed->down_type)->quantized)
         SL_TRY(j->kernels->quantize(j->device, &h, err));
-    SL_TRY(fill_table(j, j->memory->dense_at, err));
-    sl_device_bundles b = bundles_of(j, j->memory->dense_at, 0);
     SL_TRY(j->kernels->bundle_down(j->device, &b, 0, ff, &h, j->ffn->dst, j->ffn->add, err));
     for (uint32_t i = 0; i < tickets; i++)
         SL_TRY(sl_vram_done(d->vram, d->bundle_tickets[i], err));
@@ -212,6 +208,14 @@ static sl_status run_dense(const layer_job *j, sl_error *err)
 }
 
 /* ---- a set of them ---- */
+
+sl_status sli_device_cannot_reach(const sl_engine *e, sl_error *err)
+{
+    return sl_fail(err, SL_UNSUPPORTED,
+                   "%s cannot read host memory in place, where neurons lie that its own does not hold; a larger --vram-budget, or "
+                   "--sparsity off",
+                   e->device->device->attrs.name);
+}
 
 /* Where sparse rows find each bundle. The first time a layer is asked for, what is not there yet is brought. */
 static sl_status reach_all(const layer_job *j, sl_error *err)
@@ -225,22 +229,20 @@ static sl_status reach_all(const layer_job *j, sl_error *err)
     for (uint32_t u = 0; u < m->unit_count; u++) {
         sl_unit_id unit = m->first_unit + u;
         sli_fetched fetched;
-        if (!d->loaded[unit] && sl_pager_resident(e->pager, unit) == NULL) {
+        if (sli_device_comes(e, unit)) {
             SL_TRY(sli_device_fetch_bundles(e, m, u, &fetched, err));
             if (fetched.in_ring)
                 SL_TRY(sl_vram_done(d->vram, fetched.ticket, err));
         }
         sl_device_ptr from = d->loaded[unit] ? d->place[unit] : j->device->ops->host_address(j->device, sl_pager_resident(e->pager, unit));
         if (from == 0)
-            return sl_fail(err, SL_UNSUPPORTED,
-                           "%s cannot read host memory in place, where neurons lie that its own does not hold; a larger --vram-budget, or "
-                           "--sparsity off",
-                           j->device->attrs.name);
+            return sli_device_cannot_reach(e, err);
         in_host += d->loaded[unit] ? 0 : sli_unit_rows(m, u);
         d->bundle_units[u] = from;
     }
     SL_TRY(fill_table(j, j->memory->sparse_at + first_neuron(j) * sizeof(sl_device_ptr), err));
-    d->host_share[j->ffn->layer] = (double)in_host / j->packed->ff;
+    if (e->sparsity.mode != SL_SPARSITY_COARSE) /* whose sets the host knows */
+        d->host_share[j->ffn->layer] = (double)in_host / j->packed->ff;
     d->reachable[j->ffn->layer] = true;
     return SL_OK;
 }

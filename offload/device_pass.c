@@ -327,7 +327,7 @@ static bool may_be_captured(const device_pass *p)
 {
     const sli_device *d = p->device;
     const sli_device_rows *r = p->rows;
-    bool alone = d->order_count == 0 && d->by_cpu_count == 0 && r->rows == 1 && r->logits_rows == 1 && r->tree == NULL;
+    bool alone = (d->order_count == 0 || d->ahead) && d->by_cpu_count == 0 && r->rows == 1 && r->logits_rows == 1 && r->tree == NULL;
     if (!alone || !d->device->attrs.graphs || d->graphs_failed)
         return false;
     for (uint32_t layer = 0; r->sparse && layer < p->engine->model->layers; layer++)
@@ -387,11 +387,14 @@ static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *e
     sli_device *d = e->device;
     device_pass p = {.engine = e, .device = d, .rows = rows, .row_count = rows->rows, .positions = slots_of(rows)};
     sli_beside_choose(e, rows->rows);
-    sli_device_list(e, rows->logits_rows > 0, rows->sparse);
-    sl_status status = sli_device_ffn_begin(e, rows, err);
+    sl_status status = rows->sparse || d->unsettled ? sli_device_follow(e, err) : SL_OK;
+    if (status == SL_OK)
+        status = sli_device_list(e, rows->logits_rows > 0, rows->sparse, err);
     write_inputs(&p);
     if (status == SL_OK)
         status = may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err);
+    if (status == SL_OK && rows->sparse)
+        status = sli_device_list_ahead(e, err);
     if (status == SL_OK && rows->logits_rows > 0) { /* the only wait of a token, where all weights are at hand */
         status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, err);
         d->inputs_wanted = status != SL_OK;

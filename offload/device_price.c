@@ -73,12 +73,16 @@ static void lay_bundles(sl_layout *l, const sl_model *model, const sli_device_sh
 {
     uint64_t neurons = (uint64_t)model->layers * model->ff;
     sl_sparsity sparsity = shape->wishes->sparsity;
-    out->dense_at = room(l, base, model->ff * sizeof(sl_device_ptr));
+    out->dense_at = room(l, base, neurons * sizeof(sl_device_ptr));
     out->place_of = room(l, base, neurons * sizeof(uint32_t));
     out->meta = room(l, base, sli_device_meta_at(shape->wishes->packed, model->layers));
     if (sparsity == SL_SPARSITY_OFF)
         return;
     out->sparse_at = room(l, base, neurons * sizeof(sl_device_ptr));
+    if (sparsity == SL_SPARSITY_COARSE) {
+        out->far = room(l, base, neurons * sizeof(uint32_t));
+        out->holders = room(l, base, neurons * sizeof(uint32_t));
+    }
     out->members = room(l, base, (sparsity == SL_SPARSITY_COARSE ? neurons : model->ff) * sizeof(uint32_t));
     if (shape->wishes->predictor_bytes > 0)
         lay_predictor(l, model, shape, base, out);

@@ -6,6 +6,8 @@
  *     order   u0 u1 u2 u3 u4 u5 u6 u7 ...
  *                   ^used       ^pushed          [used, pushed) are in the ring, or on their way to it
  *
+ * Behind a sparse pass for which nothing crosses the link would be idle until the next dense one: that one's order is listed then, and the ring filled.
+ *
  * A home holds panels, which the device multiplies where they arrive. Staged bytes are rows as in the file: the device makes panels of them. */
 #include "offload/device_engine.h"
 #include "offload/matmul.h"
@@ -110,6 +112,24 @@ static sl_status find_bytes(sl_engine *e, sl_unit_id unit, bool wait, const uint
 
 /* ---- over the link ---- */
 
+static bool is_followed(const sl_engine *e, sl_unit_id unit)
+{
+    return matrix_of_unit(e, unit)->bundles && e->device->followed[e->device->entry_of[unit] / e->units.layer_ops];
+}
+
+/* Of a unit of bundles those that have no slot on the device. */
+static sl_status gather(sl_engine *e, sl_unit_id unit, sl_device_ptr at, sl_error *err)
+{
+    sli_device *d = e->device;
+    const sli_device_memory *memory = &d->memory;
+    const sli_matrix *m = matrix_of_unit(e, unit);
+    uint32_t layer = d->entry_of[unit] / e->units.layer_ops;
+    uint64_t first = (uint64_t)layer * e->model->ff, place = (uint64_t)(unit - m->first_unit) * m->rows_per_unit;
+    return d->device->kernels->bundle_gather(d->device, memory->far + (first + place) * sizeof(uint32_t), d->far[unit], m->row_bytes,
+                                             memory->sparse_at + first * sizeof(sl_device_ptr), at,
+                                             memory->dense_at + first * sizeof(sl_device_ptr), err);
+}
+
 static sl_status start_copy(sl_engine *e, sl_unit_id unit, sl_ticket ticket, sl_device_ptr at, bool wait, sl_error *err)
 {
     sli_device *d = e->device;
@@ -117,7 +137,8 @@ static sl_status start_copy(sl_engine *e, sl_unit_id unit, sl_ticket ticket, sl_
     const uint8_t *from;
     bool staged;
     SL_TRY(find_bytes(e, unit, wait, &from, &staged, err));
-    sl_status status = d->device->ops->copy_in(d->device, SL_STREAM_COPY, at, from, size, err);
+    sl_status status = is_followed(e, unit) ? gather(e, unit, at, err)
+                                            : d->device->ops->copy_in(d->device, SL_STREAM_COPY, at, from, size, err);
     if (status == SL_OK)
         status = sl_vram_commit(d->vram, ticket, err);
     if (!staged)
@@ -141,7 +162,8 @@ static sl_status push_next(sl_engine *e, bool wait, sl_error *err)
     sl_unit_id unit = d->order[d->pushed];
     sl_ticket ticket = 0;
     sl_device_ptr at = 0;
-    SL_TRY(sl_vram_reserve(d->vram, e->units.units[unit].bytes, &ticket, &at, err));
+    SL_TRY(sl_vram_reserve(d->vram, is_followed(e, unit) ? d->far[unit] * matrix_of_unit(e, unit)->row_bytes : e->units.units[unit].bytes,
+                           &ticket, &at, err));
     sl_status status = start_copy(e, unit, ticket, at, wait, err);
     if (status != SL_OK) {
         sl_vram_cancel(d->vram, ticket);
@@ -159,16 +181,78 @@ static sl_status push_ahead(sl_engine *e, sl_error *err)
     return status == SL_PENDING ? SL_OK : status;
 }
 
-void sli_device_list(sl_engine *e, bool head, bool sparse)
+bool sli_device_comes(const sl_engine *e, sl_unit_id unit)
+{
+    return !e->device->loaded[unit] && sl_pager_resident(e->pager, unit) == NULL;
+}
+
+static bool crosses(const sl_engine *e, sl_unit_id unit, bool sparse)
+{
+    const sli_device *d = e->device;
+    if (is_followed(e, unit))
+        return !sparse && d->far[unit] > 0;
+    if (sparse && matrix_of_unit(e, unit)->bundles)
+        return sli_device_comes(e, unit);
+    return !d->loaded[unit] && !d->by_cpu[unit];
+}
+
+static void list(sl_engine *e, bool head, bool sparse)
 {
     sli_device *d = e->device;
     uint32_t count = head ? e->units.count : e->units.body_count;
-    assert(d->used == d->pushed);
     d->order_count = d->used = d->pushed = 0;
     for (sl_unit_id unit = 0; unit < count; unit++)
-        if (!d->loaded[unit] && !d->by_cpu[unit] &&
-            !(sparse && matrix_of_unit(e, unit)->bundles && sl_pager_resident(e->pager, unit) != NULL))
+        if (crosses(e, unit, sparse))
             d->order[d->order_count++] = unit;
+}
+
+/* ---- what is pushed before its pass begins ---- */
+
+/* Whether the order that was listed ahead is that of the pass that has come: in a sparse one nothing crosses, and the order waits for the next. */
+static bool is_still_ahead(const sl_engine *e, bool head, bool sparse)
+{
+    const sli_device *d = e->device;
+    uint32_t count = head ? e->units.count : e->units.body_count, found = 0;
+    for (sl_unit_id unit = 0; unit < count; unit++)
+        if (crosses(e, unit, sparse) && (sparse || found == d->order_count || d->order[found++] != unit))
+            return false;
+    return sparse || found == d->order_count;
+}
+
+/* Nobody reads what has crossed. */
+sl_status sli_device_forget_ahead(sl_engine *e, sl_error *err)
+{
+    sli_device *d = e->device;
+    for (; d->ahead && d->used < d->pushed; d->used++)
+        SL_TRY(sl_vram_done(d->vram, d->ticket_of[d->used], err));
+    d->ahead = false;
+    return SL_OK;
+}
+
+sl_status sli_device_list(sl_engine *e, bool head, bool sparse, sl_error *err)
+{
+    sli_device *d = e->device;
+    if (d->ahead && is_still_ahead(e, head, sparse)) {
+        d->ahead = sparse;
+        return SL_OK;
+    }
+    SL_TRY(sli_device_forget_ahead(e, err));
+    list(e, head, sparse);
+    return SL_OK;
+}
+
+sl_status sli_device_list_ahead(sl_engine *e, sl_error *err)
+{
+    sli_device *d = e->device;
+    if (!d->ahead && (d->order_count > 0 || d->by_cpu_count > 0)) /* how much the processor takes is known when its rows are */
+        return SL_OK;
+    if (!d->ahead)
+        list(e, true, false);
+    d->ahead = true;
+    sl_status status = SL_OK; /* from homes alone: what comes from the disk comes in the order of its pass */
+    while (status == SL_OK && d->pushed < d->order_count && sl_pager_resident(e->pager, d->order[d->pushed]) != NULL)
+        status = push_next(e, false, err);
+    return status == SL_PENDING ? SL_OK : status;
 }
 
 /* ---- at their use ---- */
@@ -250,11 +334,11 @@ sl_status sli_device_fetch_bundles(sl_engine *e, const sli_matrix *m, uint32_t i
     sl_device_ptr at = 0;
     sl_ticket ticket;
     *out = (sli_fetched){.panels = d->place[unit]};
-    if (d->loaded[unit])
+    if (d->loaded[unit] || (is_followed(e, unit) && d->far[unit] == 0))
         return SL_OK;
     SL_TRY(next_ticket(e, unit, &ticket, err));
     SL_TRY(sl_vram_use(d->vram, ticket, &at, err));
-    if (d->place[unit] == 0) {
+    if (d->place[unit] == 0 || is_followed(e, unit)) {
         *out = (sli_fetched){.panels = at, .ticket = ticket, .in_ring = true};
         return push_ahead(e, err);
     }
@@ -282,4 +366,10 @@ void sli_device_settle(sl_engine *e)
     if (idle)
         sl_vram_reset(d->vram);
     d->used = d->pushed = d->order_count = 0;
+    d->ahead = false;
+    for (uint32_t layer = 0; layer < e->model->layers; layer++) { /* slots that were to be filled may not be */
+        d->reachable[layer] = d->reachable[layer] && !d->followed[layer];
+        d->unsettled |= d->followed[layer];
+    }
+    d->members_sent = false;
 }

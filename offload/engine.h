@@ -165,6 +165,7 @@ typedef struct sli_price {
     uint32_t cache_share;   /* slots of a layer, in parts of SLI_CACHE_WHOLE of its neurons */
     sli_kv_shape kv;        /* as it is paid for */
     sli_vram_price vram;    /* with a device */
+    bool follows;           /* bundles that stay there have homes, too, and may leave */
     uint64_t draft_neurons; /* of all layers, that a draft computes with; 0: none can be made */
     uint64_t total_bytes;
 } sli_price;
@@ -250,12 +251,13 @@ typedef struct sli_scratch {
     sl_acts acts;                 /* quantised source of the current products */
     sl_device_pass *device_pass;  /* on its way to the device, where that computes; with what the processor computes beside it: */
     float *beside_src, *beside_out;
-    float *device_seen;          /* activations of neurons, [batch][ff], for coarse sets */
-    uint32_t *device_members;    /* those sets, [layer][ff] */
-    uint32_t beside_rows;        /* of both, at most */
-    float *rope_cos, *rope_sin;  /* [table][rows of the pass][rope_dim / 2] */
-    uint8_t *embed_rows;         /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
-    uint8_t *thread_memory;      /* [threads][thread_bytes]: packed panels, or attention scratch */
+    float *device_seen;                    /* activations of neurons, [batch][ff], for coarse sets */
+    uint32_t *device_members;              /* those sets, [layer][ff] */
+    uint32_t *device_holders, *device_far; /* of slots there, and the neurons that have none, [layer][ff] */
+    uint32_t beside_rows;                  /* of both, at most */
+    float *rope_cos, *rope_sin;            /* [table][rows of the pass][rope_dim / 2] */
+    uint8_t *embed_rows;                   /* rows of the embedding, or of learned positions, as they lie in the file, [SLI_EMBED_READS] */
+    uint8_t *thread_memory;                /* [threads][thread_bytes]: packed panels, or attention scratch */
     size_t thread_bytes;
     size_t plain_at; /* in a thread's memory: bundles that are made plain */
 } sli_scratch;

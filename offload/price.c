@@ -186,29 +186,33 @@ static void place_for_exits(sli_units *units, uint64_t room)
     sl_policy_in_order(units->units, 0, units->body_count, room - given);
 }
 
-/* Sparse rows on a device reach single neurons there or in the host's memory, and nowhere else: those go first. Returns what they take; 0 where they do not
- * fit, and c->neurons_short_bytes says by how much. */
-static uint64_t give_neurons(chooser *c, sli_units *units, uint64_t room)
+/* Sparse rows on a device reach single neurons there or in the host's memory, and nowhere else: those go first. Where there is room for everything, bundles that the
+ * device holds have homes, too, so that coarse sets can be followed. Returns what they take; 0 where they do not fit, and c->neurons_short_bytes says by how much. */
+static uint64_t give_neurons(chooser *c, sli_units *units, uint64_t room, sli_price *p)
 {
-    uint64_t all = 0;
+    uint64_t needed = 0, held = 0, outside = 0;
+    for (uint32_t u = 0; u < units->count; u++)
+        outside += units->in_vram[u] ? 0 : (units->units[u].bytes + 63) & ~(uint64_t)63;
     for (uint32_t layer = 0; layer < c->model->layers; layer++) {
         const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
         for (uint32_t i = 0; m != NULL && i < m->unit_count; i++)
-            all += units->in_vram[m->first_unit + i] ? 0 : (units->units[m->first_unit + i].bytes + 63) & ~(uint64_t)63;
+            *(units->in_vram[m->first_unit + i] ? &held : &needed) += (units->units[m->first_unit + i].bytes + 63) & ~(uint64_t)63;
     }
-    c->neurons_short_bytes = all > room ? all - room : 0;
+    c->neurons_short_bytes = needed > room ? needed - room : 0;
+    p->follows = c->wishes->sparsity == SL_SPARSITY_COARSE && held > 0 && needed > 0 && outside + held <= room;
     for (uint32_t layer = 0; c->neurons_short_bytes == 0 && layer < c->model->layers; layer++) {
         const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
         for (uint32_t i = 0; m != NULL && i < m->unit_count; i++)
-            units->units[m->first_unit + i].home = !units->in_vram[m->first_unit + i];
+            units->units[m->first_unit + i].home = p->follows || !units->in_vram[m->first_unit + i];
     }
-    return c->neurons_short_bytes == 0 ? all : 0;
+    return c->neurons_short_bytes > 0 ? 0 : p->follows ? needed + held : needed;
 }
 
 static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)
 {
     for (uint32_t i = 0; i < units->count; i++)
         units->units[i].home = false;
+    p->follows = false;
     p->draft_neurons = c->wishes->draft_resident ? place_for_drafts(c, units, order, room) : 0;
     if (p->draft_neurons > 0)
         return;
@@ -218,7 +222,7 @@ static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t
     }
     uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, c->wishes->keep == NULL, true, order);
     uint32_t wanting = 0;
-    uint64_t neurons = c->wishes->device != NULL && c->wishes->sparsity != SL_SPARSITY_OFF ? give_neurons(c, units, room) : 0;
+    uint64_t neurons = c->wishes->device != NULL && c->wishes->sparsity != SL_SPARSITY_OFF ? give_neurons(c, units, room, p) : 0;
     for (uint32_t i = 0; i < count; i++)
         if (!units->in_vram[order[i]] && !(neurons > 0 && units->units[order[i]].home))
             order[wanting++] = order[i];

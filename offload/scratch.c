@@ -74,6 +74,8 @@ static void lay_out_sets(sl_layout *l, const sl_model *model, const sli_scratch_
     bool coarse = shape->device_sparsity == SL_SPARSITY_COARSE;
     s->device_seen = sl_layout_place(l, coarse ? (size_t)shape->batch * model->ff * sizeof *s->device_seen : 0);
     s->device_members = sl_layout_place(l, coarse ? (size_t)model->layers * model->ff * sizeof *s->device_members : 0);
+    s->device_holders = sl_layout_place(l, coarse ? (size_t)model->layers * model->ff * sizeof *s->device_holders : 0);
+    s->device_far = sl_layout_place(l, coarse ? (size_t)model->layers * model->ff * sizeof *s->device_far : 0);
 }
 
 /* What goes to the device and comes back; its own memory holds the rest. */

@@ -244,6 +244,84 @@ static void a_table_says_where_each_bundle_lies(void **state)
     device_clear(t);
 }
 
+/* Slots in units, some of which are filled anew, from where their neurons were. */
+static void slots_are_filled_and_their_addresses_entered(void **state)
+{
+    enum { FF = 40, PER_UNIT = 5, STRIDE = 46, SLOTS = 13 };
+    static const uint32_t holders[SLOTS] = {3, 39 | SL_DEVICE_FRESH, 0,  7, 20 | SL_DEVICE_FRESH, 21, 22, 1, 2,
+                                            4, 5 | SL_DEVICE_FRESH,  30, 31};
+    device_bed *t = *state;
+    uint8_t bundles[FF * STRIDE], slots[SLOTS * STRIDE], got[SLOTS * STRIDE];
+    sl_device_ptr at[FF], units[(SLOTS + PER_UNIT - 1) / PER_UNIT], entered[FF];
+    for (size_t i = 0; i < sizeof bundles; i++)
+        bundles[i] = (uint8_t)(i * 7 + i / 256);
+    memset(slots, 0xee, sizeof slots);
+    sl_device_ptr home = device_put(t, bundles, sizeof bundles), room = device_put(t, slots, sizeof slots);
+    for (uint32_t n = 0; n < FF; n++)
+        at[n] = home + n * STRIDE;
+    for (uint32_t u = 0; u < sizeof units / sizeof *units; u++)
+        units[u] = room + u * PER_UNIT * STRIDE;
+    sl_device_ptr table = device_put(t, at, sizeof at), also = device_put(t, at, sizeof at), list = device_put(t, holders, sizeof holders);
+    device_ok(t->kernels->bundle_settle(t->device, list, SLOTS, 3, units, PER_UNIT, STRIDE, table, also, E));
+    for (uint32_t s = 0; s < SLOTS; s++) {
+        uint32_t neuron = holders[s] & ~SL_DEVICE_FRESH;
+        if (neuron != holders[s])
+            memcpy(slots + s * STRIDE, bundles + neuron * STRIDE, STRIDE);
+        at[neuron] = room + s * STRIDE;
+    }
+    device_read(t, got, room, sizeof got);
+    assert_memory_equal(got, slots, sizeof slots);
+    device_read(t, entered, table, sizeof entered);
+    assert_memory_equal(entered, at, sizeof at);
+    device_read(t, entered, also, sizeof entered);
+    assert_memory_equal(entered, at, sizeof at);
+    device_clear(t);
+}
+
+static void bundles_are_gathered_on_the_copy_stream(void **state)
+{
+    enum { FF = 40, STRIDE = 46, COUNT = 4 };
+    static const uint32_t neurons[COUNT] = {38, 2, 3, 17};
+    device_bed *t = *state;
+    uint8_t bundles[FF * STRIDE], got[COUNT * STRIDE];
+    sl_device_ptr from[FF], entered[FF] = {0}, want[FF] = {0};
+    for (size_t i = 0; i < sizeof bundles; i++)
+        bundles[i] = (uint8_t)(i * 5 + i / 256);
+    sl_device_ptr home = device_put(t, bundles, sizeof bundles), to = device_room(t, sizeof got),
+                  at = device_put(t, entered, sizeof entered);
+    for (uint32_t n = 0; n < FF; n++)
+        from[n] = home + n * STRIDE;
+    sl_device_ptr table = device_put(t, from, sizeof from), list = device_put(t, neurons, sizeof neurons);
+    device_ok(t->kernels->bundle_gather(t->device, list, COUNT, STRIDE, table, to, at, E));
+    device_ok(t->device->ops->synchronize(t->device, SL_STREAM_COPY, E));
+    device_read(t, got, to, sizeof got);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        assert_memory_equal(got + i * STRIDE, bundles + neurons[i] * STRIDE, STRIDE);
+        want[neurons[i]] = to + i * STRIDE;
+    }
+    device_read(t, entered, at, sizeof entered);
+    assert_memory_equal(entered, want, sizeof want);
+    device_clear(t);
+}
+
+/* Panels of rows that lie in bundles are those of the rows. */
+static void rows_of_bundles_become_panels(void **state)
+{
+    device_bed *t = *state;
+    for (size_t i = 0; i < TYPE_COUNT; i++) {
+        ffn f = make_ffn(t, all_types[i], SL_TYPE_F16, SL_TYPE_F16, 512, 37, 4);
+        size_t bytes = f.up.panels_bytes;
+        uint8_t *got = allocate(bytes);
+        sl_device_ptr panels = device_room(t, bytes);
+        device_ok(t->kernels->bundle_pack(t->device, f.up.type, f.on_device.at, f.gate_bytes, f.ff, f.d, panels, E));
+        device_read(t, got, panels, bytes);
+        assert_memory_equal(got, f.up.panels, bytes);
+        free(got);
+        unmake_ffn(&f);
+        device_clear(t);
+    }
+}
+
 /* ---- signs and scores ---- */
 
 /* A predictor in memory, over inputs that it is given as they are. */
@@ -417,6 +495,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_down_product_over_listed_bundles_is_the_dense_one_with_zeros, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_down_product_of_many_segments_is_summed_in_order, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_table_says_where_each_bundle_lies, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(slots_are_filled_and_their_addresses_entered, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(bundles_are_gathered_on_the_copy_stream, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(rows_of_bundles_become_panels, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_predictors_scores_are_the_hosts, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(inputs_without_a_selection_are_taken_as_they_lie, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(the_largest_scores_are_those_that_the_host_selects, open_bed, close_bed),

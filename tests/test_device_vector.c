@@ -210,33 +210,6 @@ static void check_place(device_bed *b)
         free(to);
     }
 }
-static void check_gather(device_bed *b)
-{
-    enum { ROWS = 3 };
-    static const uint32_t cols[] = {1, 256, 700};
-    for (size_t s = 0; s < 3; s++) {
-        float *from = make_floats(ROWS * cols[s], 9 + s, 1.0f), *want = allocate(ROWS * cols[s] * 4);
-        uint32_t *select = allocate(cols[s] * sizeof *select);
-        for (uint32_t i = 0; i < cols[s]; i++)
-            select[i] = (i * 37 + 5) % cols[s];
-        for (uint32_t i = 0; i < ROWS * cols[s]; i++)
-            want[i] = from[i / cols[s] * cols[s] + select[i % cols[s]]];
-        sl_device_ptr to = put(b, NULL, ROWS * cols[s] * 4);
-        device_ok(b->kernels->gather(b->device, to, put(b, from, ROWS * cols[s] * 4), put(b, select, cols[s] * sizeof *select), cols[s],
-                                     ROWS, E));
-        assert_on_device(b, to, want, ROWS * cols[s] * 4, "columns in another order");
-        device_clear(b);
-        free(from);
-        free(want);
-        free(select);
-    }
-}
-static void columns_are_gathered_in_another_order(void **state)
-{
-    (void)state;
-    on_device(check_gather);
-}
-
 static void rows_in_host_memory_are_placed_among_others(void **state)
 {
     (void)state;
@@ -566,7 +539,6 @@ int main(void)
         cmocka_unit_test(gated_units_are_the_references),
         cmocka_unit_test(additions_are_the_references),
         cmocka_unit_test(rows_in_host_memory_are_placed_among_others),
-        cmocka_unit_test(columns_are_gathered_in_another_order),
         cmocka_unit_test(heads_are_normed_turned_and_stored_as_the_reference_does),
         cmocka_unit_test(keys_and_values_are_copied_as_they_are_stored),
         cmocka_unit_test(attention_is_the_references_over_types_shapes_windows_and_trees),

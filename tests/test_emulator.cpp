@@ -12,7 +12,7 @@ extern "C" {
 
 /* A launch runs at once. */
 static sl_error said;
-sl_status sli_emulated_enqueue(sl_device *, sli_closure_run run, const void *closure, size_t, sli_traffic, sl_error *err)
+sl_status sli_emulated_enqueue(sl_device *, sl_stream, sli_closure_run run, const void *closure, size_t, sli_traffic, sl_error *err)
 {
     return run(closure, err);
 }

@@ -1,5 +1,5 @@
-/* kernels/cuda/bundles.cu: gate and up rows of a list of neurons, each of which lies as a bundle somewhere, device memory or host memory (D2, D3, D6); and the
- * table that says where.
+/* kernels/cuda/bundles.cu: gate and up rows of a list of neurons, each of which lies as a bundle somewhere, device memory or host memory (D2, D3, D6); the
+ * table that says where, and their ways: to a slot, and to the ring.
  *
  * A block copies the rows of a few neurons to shared memory as they lie, in whole lines, because over PCIe a line costs what half of one does, and 2-byte
  * loads of packed blocks would ask for each several times; all rows of activations read them there. Then a thread has a segment of one of the rows. */
@@ -181,4 +181,64 @@ sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, ui
                           dim3((ff + THREADS - 1) / THREADS), dim3(THREADS), 0, job));
     }
     return SL_OK;
+}
+
+/* ---- their ways ---- */
+
+struct settle_job {
+    uint32_t per_unit, stride, first; /* slot */
+    const uint32_t *holders;
+    const uint8_t **at, **also;
+    uint8_t *unit[UNITS_AT_ONCE];
+};
+
+/* A block has a slot. No two have one neuron. */
+static __global__ void __launch_bounds__(THREADS) settle_kernel(settle_job job)
+{
+    uint32_t holder = job.holders[job.first + blockIdx.x], neuron = holder & ~SL_DEVICE_FRESH;
+    uint8_t *slot = job.unit[blockIdx.x / job.per_unit] + (size_t)(blockIdx.x % job.per_unit) * job.stride;
+    if (neuron != holder)
+        copy_rows(slot, job.at[neuron], job.stride);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        job.at[neuron] = job.also[neuron] = slot;
+}
+
+sl_status sli_device_bundle_settle(sl_device *dev, sl_device_ptr holders, uint32_t slots, uint32_t fresh, const sl_device_ptr *units,
+                                   uint32_t per_unit, uint32_t stride, sl_device_ptr at, sl_device_ptr also, sl_error *err)
+{
+    assert(stride % 2 == 0 && fresh <= slots);
+    uint64_t bytes = (uint64_t)fresh * stride;
+    for (uint32_t first = 0; first < slots; first += UNITS_AT_ONCE * per_unit, bytes = 0) { /* whole at the first: on the clock alone */
+        uint32_t count = slots - first < UNITS_AT_ONCE * per_unit ? slots - first : UNITS_AT_ONCE * per_unit;
+        settle_job job = {
+            per_unit, stride, first, sli_at<const uint32_t>(holders), sli_at<const uint8_t *>(at), sli_at<const uint8_t *>(also), {}};
+        for (uint32_t i = 0; i * per_unit < count; i++)
+            job.unit[i] = sli_at<uint8_t>(units[first / per_unit + i]);
+        SL_TRY(sli_launch(dev, err, sli_traffic(bytes, bytes), settle_kernel, dim3(count), dim3(THREADS), 0, job));
+    }
+    return SL_OK;
+}
+
+/* A block has a bundle. */
+static __global__ void __launch_bounds__(THREADS)
+    gather_kernel(const uint32_t *neurons, uint32_t stride, const uint8_t *const *from, uint8_t *to, const uint8_t **at)
+{
+    uint32_t neuron = neurons[blockIdx.x];
+    uint8_t *room = to + (size_t)blockIdx.x * stride;
+    copy_rows(room, from[neuron], stride);
+    if (threadIdx.x == 0)
+        at[neuron] = room;
+}
+
+sl_status sli_device_bundle_gather(sl_device *dev, sl_device_ptr neurons, uint32_t count, uint32_t stride, sl_device_ptr from,
+                                   sl_device_ptr to, sl_device_ptr at, sl_error *err)
+{
+    uint64_t bytes = (uint64_t)count * stride;
+    assert(stride % 2 == 0);
+    if (count == 0)
+        return SL_OK;
+    return sli_launch_on(dev, SL_STREAM_COPY, err, sli_traffic(bytes, bytes), gather_kernel, dim3(count), dim3(THREADS), 0,
+                         sli_at<const uint32_t>(neurons), stride, sli_at<const uint8_t *const>(from), sli_at<uint8_t>(to),
+                         sli_at<const uint8_t *>(at));
 }

@@ -172,19 +172,3 @@ sl_status sli_device_place(sl_device *dev, sl_device_ptr to, uint32_t to_stride,
     return sli_launch(dev, err, 8 * (uint64_t)cols * rows, place_kernel, dim3(blocks_for(cols), rows), dim3(THREADS), 0, sli_at<float>(to),
                       sli_at<const float>(from), to_stride, from_stride, cols);
 }
-
-static __global__ void __launch_bounds__(THREADS) gather_kernel(float *to, const float *from, const uint32_t *select, uint32_t cols)
-{
-    uint32_t i = blockIdx.x * THREADS + threadIdx.x;
-    if (i < cols)
-        to[(size_t)blockIdx.y * cols + i] = from[(size_t)blockIdx.y * cols + select[i]];
-}
-
-sl_status sli_device_gather(sl_device *dev, sl_device_ptr to, sl_device_ptr from, sl_device_ptr select, uint32_t cols, uint32_t rows,
-                            sl_error *err)
-{
-    if (cols == 0 || rows == 0)
-        return SL_OK;
-    return sli_launch(dev, err, 12 * (uint64_t)cols * rows, gather_kernel, dim3(blocks_for(cols), rows), dim3(THREADS), 0,
-                      sli_at<float>(to), sli_at<const float>(from), sli_at<const uint32_t>(select), cols);
-}

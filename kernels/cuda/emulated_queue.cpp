@@ -163,10 +163,16 @@ static void reckon(device *d, queue *q, const piece &p)
         p.on->at_s = q->free_s;
     if (engine == NULL)
         return;
+    if (p.what == work::KERNEL && q == &d->stream[SL_STREAM_COPY]) { /* it takes the link as a copy does, in its turn */
+        q->free_s = d->in_s = later(q->free_s, d->in_s) + later(p.takes_s, d->how.launch_s + p.link_s);
+        return;
+    }
     q->free_s = *engine = later(q->free_s, *engine) + p.takes_s;
-    if (p.link_s > 0) { /* copies and kernels share it: what a kernel reads comes between copies, and adds to them */
-        d->in_s = later(d->in_s, q->free_s - p.takes_s) + p.link_s;
-        q->free_s = *engine = later(q->free_s, d->in_s);
+    if (p.link_s >
+        0) { /* what a kernel reads comes between copies: each has half of the link as long as both want it, and the copies end later */
+        double begin = q->free_s - p.takes_s, behind = d->in_s > begin ? d->in_s - begin : 0;
+        d->in_s = later(d->in_s, begin) + p.link_s;
+        q->free_s = *engine = later(q->free_s, begin + p.link_s + (behind < p.link_s ? behind : p.link_s));
     }
 }
 

@@ -14,8 +14,6 @@ sl_status sli_device_glu(sl_device *dev, const sl_device_glu *job, sl_error *err
 sl_status sli_device_add(sl_device *dev, sl_device_ptr acc, sl_device_ptr x, uint64_t count, sl_error *err);
 sl_status sli_device_place(sl_device *dev, sl_device_ptr to, uint32_t to_stride, sl_device_ptr from, uint32_t from_stride, uint32_t cols,
                            uint32_t rows, sl_error *err);
-sl_status sli_device_gather(sl_device *dev, sl_device_ptr to, sl_device_ptr from, sl_device_ptr select, uint32_t cols, uint32_t rows,
-                            sl_error *err);
 /* heads.cu */
 sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error *err);
 sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
@@ -30,6 +28,12 @@ sl_status sli_device_pack(sl_device *dev, uint32_t type, sl_device_ptr from, uin
 sl_status sli_device_matmul(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
 sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
                                   sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err);
+sl_status sli_device_bundle_settle(sl_device *dev, sl_device_ptr holders, uint32_t slots, uint32_t fresh, const sl_device_ptr *units,
+                                   uint32_t per_unit, uint32_t stride, sl_device_ptr at, sl_device_ptr also, sl_error *err);
+sl_status sli_device_bundle_gather(sl_device *dev, sl_device_ptr neurons, uint32_t count, uint32_t stride, sl_device_ptr from,
+                                   sl_device_ptr to, sl_device_ptr at, sl_error *err);
+sl_status sli_device_bundle_pack(sl_device *dev, uint32_t type, sl_device_ptr at, uint32_t offset, uint32_t rows, uint32_t cols,
+                                 sl_device_ptr panels, sl_error *err);
 sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, sl_glu act, sl_device_ptr neurons, uint32_t count,
                                     const sl_device_acts *x, sl_device_ptr h, sl_error *err);
 sl_status sli_device_bundle_down(sl_device *dev, const sl_device_bundles *b, sl_device_ptr neurons, uint32_t count, const sl_device_acts *h,

@@ -36,21 +36,21 @@ template <typename... P> struct sli_closure {
 };
 
 template <typename... P, typename... A>
-static inline sl_status sli_launch(sl_device *dev, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid, dim3 block,
-                                   size_t shared_bytes, A... args)
+static inline sl_status sli_launch_on(sl_device *dev, sl_stream stream, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid,
+                                      dim3 block, size_t shared_bytes, A... args)
 {
     static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
     static_assert((std::is_trivially_copyable<P>::value && ...), "a kernel's parameters are plain bytes");
     static_assert(sizeof(sli_closure<P...>) <= SLI_CLOSURE_BYTES_MAX, "too many arguments");
     sli_closure<P...> closure = {kernel, grid, block, shared_bytes, std::tuple<P...>((P)args...)};
-    return sli_emulated_enqueue(dev, sli_closure<P...>::run, &closure, sizeof closure, traffic, err);
+    return sli_emulated_enqueue(dev, stream, sli_closure<P...>::run, &closure, sizeof closure, traffic, err);
 }
 
 #else
 
 template <typename... P, typename... A>
-static inline sl_status sli_launch(sl_device *dev, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid, dim3 block,
-                                   size_t shared_bytes, A... args)
+static inline sl_status sli_launch_on(sl_device *dev, sl_stream stream, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid,
+                                      dim3 block, size_t shared_bytes, A... args)
 {
     static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
     (void)traffic;
@@ -58,11 +58,20 @@ static inline sl_status sli_launch(sl_device *dev, sl_error *err, sli_traffic tr
     cudaError_t result = std::apply(
         [&](P &...value) {
             void *addresses[] = {(void *)&value...};
-            return cudaLaunchKernel((const void *)kernel, grid, block, addresses, shared_bytes, sli_cuda_compute_stream(dev));
+            return cudaLaunchKernel((const void *)kernel, grid, block, addresses, shared_bytes, sli_cuda_stream(dev, stream));
         },
         values);
     return sli_cuda_check(dev, result, "cudaLaunchKernel", err);
 }
 
 #endif
+
+/* On the compute stream, as nearly all are. */
+template <typename... P, typename... A>
+static inline sl_status sli_launch(sl_device *dev, sl_error *err, sli_traffic traffic, void (*kernel)(P...), dim3 grid, dim3 block,
+                                   size_t shared_bytes, A... args)
+{
+    return sli_launch_on(dev, SL_STREAM_COMPUTE, err, traffic, kernel, grid, block, shared_bytes, args...);
+}
+
 #endif

@@ -38,10 +38,10 @@ static void make_current(const cuda_device *d)
     (void)cudaSetDevice((int)d->base.attrs.index);
 }
 
-cudaStream_t sli_cuda_compute_stream(sl_device *dev)
+cudaStream_t sli_cuda_stream(sl_device *dev, sl_stream stream)
 {
     make_current(of(dev));
-    return of(dev)->stream[SL_STREAM_COMPUTE];
+    return of(dev)->stream[stream];
 }
 
 /* ---- failures ---- */

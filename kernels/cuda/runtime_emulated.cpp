@@ -222,12 +222,12 @@ static sl_status do_zero(sl_device *base, sl_stream s, sl_device_ptr to, size_t 
     return give(d, s, copy_of(work::ZERO, at(to), NULL, bytes, within_s(d, bytes)), err);
 }
 
-sl_status sli_emulated_enqueue(sl_device *base, sli_closure_run run, const void *closure, size_t closure_bytes, sli_traffic traffic,
-                               sl_error *err)
+sl_status sli_emulated_enqueue(sl_device *base, sl_stream stream, sli_closure_run run, const void *closure, size_t closure_bytes,
+                               sli_traffic traffic, sl_error *err)
 {
     device *d = of(base);
     const size_t alignment = 16;
-    SL_TRY(begin_work(d, "launch", SL_STREAM_COMPUTE, false, err));
+    SL_TRY(begin_work(d, "launch", stream, false, err));
     piece p = {};
     p.what = work::KERNEL;
     p.run = run;
@@ -237,7 +237,7 @@ sl_status sli_emulated_enqueue(sl_device *base, sli_closure_run run, const void 
     memcpy(p.closure.get(), closure, closure_bytes);
     p.takes_s = within_s(d, traffic.memory_bytes);
     p.link_s = (double)traffic.link_bytes / d->how.link;
-    return give(d, SL_STREAM_COMPUTE, std::move(p), err);
+    return give(d, stream, std::move(p), err);
 }
 
 /* ---- events ---- */

@@ -1,4 +1,4 @@
-/* kernels/cuda/stream.h: how a launch reaches a device's compute stream.
+/* kernels/cuda/stream.h: how a launch reaches a device's stream.
  *
  * There are two builds of the plug-in. The real one hands a kernel to CUDA; the emulated one (SL_EMULATED is defined) has no launch: the kernel and its
  * arguments become a closure that the emulated stream runs when it gets there. Both are behind sli_launch (launch.h); runtime_cuda.cu
@@ -23,10 +23,10 @@ struct sli_traffic {
 /* Runs a closure to its end; a fault that the emulator finds (threads that do not meet at a barrier) is SL_INTERNAL. */
 typedef sl_status (*sli_closure_run)(const void *closure, sl_error *err);
 
-/* Gives a closure to the compute stream, or to the graph that is being captured. Its bytes are copied (16-byte aligned when run); `traffic`
+/* Gives a closure to a stream, or, of the compute stream, to the graph that is being captured. Its bytes are copied (16-byte aligned when run); `traffic`
  * says how long it takes in simulated time. */
-sl_status sli_emulated_enqueue(sl_device *dev, sli_closure_run run, const void *closure, size_t closure_bytes, sli_traffic traffic,
-                               sl_error *err);
+sl_status sli_emulated_enqueue(sl_device *dev, sl_stream stream, sli_closure_run run, const void *closure, size_t closure_bytes,
+                               sli_traffic traffic, sl_error *err);
 
 /* Kernels' threads and blocks run in another order for each seed; 0: ascending. For tests; counts for the whole process, from the next kernel on. */
 void sli_emulated_order(uint64_t seed);
@@ -35,7 +35,7 @@ void sli_emulated_order(uint64_t seed);
 
 #include <cuda_runtime.h>
 
-cudaStream_t sli_cuda_compute_stream(sl_device *dev);
+cudaStream_t sli_cuda_stream(sl_device *dev, sl_stream stream);
 /* What a CUDA call returned as a status; `what` names the call. A sticky error marks the device lost. */
 sl_status sli_cuda_check(sl_device *dev, cudaError_t result, const char *what, sl_error *err);
 
