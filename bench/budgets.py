@@ -24,7 +24,7 @@ def parse_args():
     parser.add_argument("-c", type=int, default=512, help="context (default 512)")
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    return h.parse_args(parser, "--sluice-args")
 
 
 def generate(program, args, budget, may_fail=False):

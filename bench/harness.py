@@ -41,6 +41,16 @@ def main_guard(main):
         sys.exit(130)
 
 
+def parse_args(parser, *flags_of_programs):
+    """parser.parse_args(), where the values of these options are flags for another program: argparse takes a value that begins with a dash for
+    an option of ours unless a blank or an equals sign says otherwise."""
+    given, joined = iter(sys.argv[1:]), []
+    for word in given:
+        value = next(given, None) if word in flags_of_programs else None
+        joined.append(word if value is None else f"{word}={value}")
+    return parser.parse_args(joined)
+
+
 # ---------------------------------------------------------------- sizes, figures, tables
 
 

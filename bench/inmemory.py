@@ -31,7 +31,7 @@ def parse_args():
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string")
     parser.add_argument("--prompts", default="64,512", help="tokens of the prefills (default 64,512)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    args = parser.parse_args()
+    args = h.parse_args(parser, "--peer-setting", "--sluice-args")
     try:
         args.prompts = [int(n) for n in args.prompts.split(",")]
     except ValueError:

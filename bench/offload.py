@@ -42,7 +42,7 @@ def parse_args():
     parser.add_argument("--fio-seconds", type=int, default=5)
     parser.add_argument("--sluice-args", default="", help="further flags for sluice, one string (without --draft in it: a pass for each token, as the limits mean it)")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    return h.parse_args(parser, "--sluice-args")
 
 
 def peer_decode(program, args, limit_bytes):

@@ -26,7 +26,7 @@ def parse_args():
     parser.add_argument("--tolerance", type=float, default=0.5, help="per cent (default 0.5)")
     parser.add_argument("--peer-setting", default="", help="further flags for llama.cpp, such as '--no-repack -fa off'")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    return h.parse_args(parser, "--peer-setting")
 
 
 def peer_perplexity(program, args):

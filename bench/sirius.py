@@ -47,7 +47,7 @@ def parse_args():
     parser.add_argument("--ram-budget", default="", help="for all runs, such as 2G (default: none, all in memory)")
     parser.add_argument("--flags", default="", help="further flags for all runs, such as \"--throttle 500M\"")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
-    return parser.parse_args()
+    return h.parse_args(parser, "--flags")
 
 
 def trees(args):

@@ -106,4 +106,19 @@ check "a library keeps no state" symbols 1 'int sl_f(void) { static int calls; r
 check "a library keeps no state for each thread either" symbols 1 'int sl_f(void) { static _Thread_local int calls; return ++calls; }'
 check "a library brings no name but its own" symbols 1 'int other(void) { return 1; }'
 
+# --- the benchmarks' options ---------------------------------------------------------------------------------------------------------
+
+# takes SCRIPT OPTION VALUE FLAGS...: the value is taken, though it begins with a dash, and so the missing model is what is said.
+takes()
+{
+    local script=$1 option=$2 value=$3
+    shift 3
+    "bench/$script" --model /nonexistent.gguf "$option" "$value" "$@" >"$TMPDIR/output" 2>&1
+    [ $? -eq 1 ] && grep -q '/nonexistent.gguf: no such file' "$TMPDIR/output"
+}
+
+check "a flag for llama.cpp is a value of --peer-setting" takes ppl.py --peer-setting -nr --text text --peer-dir folder
+check "so are several" takes ppl.py --peer-setting '-nr -fa off' --text text --peer-dir folder
+check "and a flag for the program one of --sluice-args" takes offload.py --sluice-args --buffered --peer-dir folder
+
 echo "1..$count"
