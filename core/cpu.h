@@ -21,7 +21,8 @@ typedef enum sl_isa {
 
 bool sl_cpu_supports(sl_isa isa);
 sl_isa sl_cpu_best_isa(void);
-const char *sl_isa_name(sl_isa isa);                /* "avx512" */
-bool sl_isa_by_name(const char *name, sl_isa *out); /* false when there is none of that name */
+#define SL_ISA_NAMES "scalar, avx2, avx512, amx, neon and neon-dotprod" /* for messages: as the table in cpu.c has them */
+const char *sl_isa_name(sl_isa isa);                                    /* "avx512" */
+bool sl_isa_by_name(const char *name, sl_isa *out);                     /* false when there is none of that name */
 
 #endif

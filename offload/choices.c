@@ -13,8 +13,7 @@ static sl_status choose_kernels(sl_engine *e, sl_error *err)
 {
     sl_isa isa = sl_cpu_best_isa();
     if (e->options.isa != NULL && !sl_isa_by_name(e->options.isa, &isa))
-        return sl_fail(err, SL_INVALID, "--isa %s: no such instruction set; known are scalar, avx2, avx512, amx, neon and neon-dotprod",
-                       e->options.isa);
+        return sl_fail(err, SL_INVALID, "--isa %s: no such instruction set; known are " SL_ISA_NAMES, e->options.isa);
     if (!sl_cpu_supports(isa) || sl_kernels_for(isa) == NULL)
         return sl_fail(err, SL_INVALID, "--isa %s: this processor or system cannot run it; the best here is %s", sl_isa_name(isa),
                        sl_isa_name(sl_cpu_best_isa()));

@@ -13,6 +13,11 @@ SL_MUST_USE sl_status sli_choose_sets(sl_engine *e, sl_error *err);
  * options ask for that. */
 uint64_t sli_choose_budget(const sl_engine *e);
 
+/* What the values of an option are called, by flags and in descriptions; NULL behind the last. */
+const char *sli_sparsity_name(size_t mode);       /* sl_sparsity */
+const char *sli_predictor_name(size_t predictor); /* sl_predictor */
+const char *sli_early_exit_name(size_t kind);     /* sl_early_exit */
+
 /* Whether sets come from the predictor that the file holds. */
 bool sli_uses_stored(const sl_engine *e);
 /* Sparse rows read the bundles of their sets alone. Scores that need all activations read everything anyway, and an engine that gives every

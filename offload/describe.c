@@ -1,5 +1,6 @@
 /* offload/describe.c: what an engine says of itself. */
 #include "core/os.h"
+#include "offload/choices.h"
 #include "offload/device_engine.h"
 #include "offload/early_exit.h"
 #include "offload/kv_spill.h"
@@ -19,23 +20,37 @@ static uint64_t unkept_bytes(const sl_engine *e)
     return bytes;
 }
 
+const char *sli_sparsity_name(size_t mode)
+{
+    static const char *const names[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
+    return mode < sizeof names / sizeof *names ? names[mode] : NULL;
+}
+
+const char *sli_predictor_name(size_t predictor)
+{
+    static const char *const names[] = {[SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
+    return predictor < sizeof names / sizeof *names ? names[predictor] : NULL;
+}
+
+const char *sli_early_exit_name(size_t kind)
+{
+    static const char *const names[] = {
+        [SL_EARLY_EXIT_OFF] = "off", [SL_EARLY_EXIT_SVM] = "svm", [SL_EARLY_EXIT_CRF] = "crf", [SL_EARLY_EXIT_GAP] = "gap"};
+    return kind < sizeof names / sizeof *names ? names[kind] : NULL;
+}
+
 static void describe_sparsity(const sl_engine *e, sl_engine_info *out)
 {
-    static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
-    static const char *const predictors[] = {
-        [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
     out->predictor_bytes = e->price.predictor_bytes;
-    out->sparsity = modes[e->options.sparsity];
-    out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : predictors[e->options.predictor];
+    out->sparsity = sli_sparsity_name(e->options.sparsity);
+    out->predictor = e->options.sparsity == SL_SPARSITY_COARSE ? "prompt" : sli_predictor_name(e->options.predictor);
     out->density = e->options.sparsity == SL_SPARSITY_OFF ? 1.0 : e->options.density;
 }
 
 static void describe_early_exit(const sl_engine *e, sl_engine_info *out)
 {
-    static const char *const kinds[] = {
-        [SL_EARLY_EXIT_OFF] = "off", [SL_EARLY_EXIT_SVM] = "svm", [SL_EARLY_EXIT_CRF] = "crf", [SL_EARLY_EXIT_GAP] = "gap"};
     const struct sli_early_exit *x = e->early;
-    out->early_exit = kinds[e->options.early_exit];
+    out->early_exit = sli_early_exit_name(e->options.early_exit);
     if (x == NULL)
         return;
     out->exit_agreement = e->options.exit_agreement;

@@ -21,7 +21,7 @@
 #define ANY           "run chat perplexity tokenize info synth widen pack unpack"
 #define ARGUMENTS_MAX 40
 
-typedef enum kind { FLAG, TEXT, SIZE, COUNT, REAL, SEED, STOP } kind;
+typedef enum kind { FLAG, TEXT, WORD, SIZE, COUNT, REAL, SEED, STOP } kind;
 
 static const struct flag {
     const char *names[2]; /* the second may be NULL */
@@ -35,14 +35,14 @@ static const struct flag {
     {{"-f", "--file"}, TEXT, "run tokenize perplexity", offsetof(cli_args, file), 0, 0},
     {{"-sys", "--system-prompt"}, TEXT, GENERATE, offsetof(cli_args, system), 0, 0},
     {{"--chat", NULL}, FLAG, RUN, offsetof(cli_args, chat), 0, 0},
-    {{"--chat-template", NULL}, TEXT, GENERATE, offsetof(cli_args, chat_template), 0, 0},
+    {{"--chat-template", NULL}, WORD, GENERATE, offsetof(cli_args, chat_template), 0, 0},
     {{"-n", "--predict"}, COUNT, GENERATE, offsetof(cli_args, predict), -1, 2147483647},
     {{"--ram-budget", NULL}, SIZE, ENGINE, offsetof(cli_args, ram_budget_bytes), 0, 0},
     {{"-c", "--ctx-size"}, COUNT, ENGINE, offsetof(cli_args, context), 1, 2147483647},
     {{"-b", "--batch-size"}, COUNT, ENGINE, offsetof(cli_args, batch), 1, 65536},
     {{"-t", "--threads"}, COUNT, ENGINE, offsetof(cli_args, threads), 1, 1024},
-    {{"-ctk", "--cache-type-k"}, TEXT, ENGINE, offsetof(cli_args, cache_type_k), 0, 0},
-    {{"-ctv", "--cache-type-v"}, TEXT, ENGINE, offsetof(cli_args, cache_type_v), 0, 0},
+    {{"-ctk", "--cache-type-k"}, WORD, ENGINE, offsetof(cli_args, cache_type_k), 0, 0},
+    {{"-ctv", "--cache-type-v"}, WORD, ENGINE, offsetof(cli_args, cache_type_v), 0, 0},
     {{"--temp", "--temperature"}, REAL, GENERATE, offsetof(cli_args, temperature), 0, 1000},
     {{"--top-k", NULL}, COUNT, GENERATE, offsetof(cli_args, top_k), 0, 2147483647},
     {{"--top-p", NULL}, REAL, GENERATE, offsetof(cli_args, top_p), 0, 1},
@@ -59,24 +59,24 @@ static const struct flag {
     {{"--no-parse-special", NULL}, FLAG, "tokenize run", offsetof(cli_args, no_parse_special), 0, 0},
     {{"--decode", NULL}, FLAG, "tokenize", offsetof(cli_args, decode), 0, 0},
     {{"--ids", NULL}, FLAG, "tokenize", offsetof(cli_args, ids), 0, 0},
-    {{"--shape", NULL}, TEXT, "synth", offsetof(cli_args, shape), 0, 0},
+    {{"--shape", NULL}, WORD, "synth", offsetof(cli_args, shape), 0, 0},
     {{"--type", NULL}, TEXT, MAKE, offsetof(cli_args, type), 0, 0},
     {{"--factor", NULL}, COUNT, "widen", offsetof(cli_args, factor), 2, 64},
     {{"-o", "--output"}, TEXT, MAKE, offsetof(cli_args, output), 0, 0},
-    {{"--order", NULL}, TEXT, "pack", offsetof(cli_args, order), 0, 0},
+    {{"--order", NULL}, WORD, "pack", offsetof(cli_args, order), 0, 0},
     {{"--verify", NULL}, FLAG, "pack", offsetof(cli_args, verify), 0, 0},
     {{"--force", NULL}, FLAG, MAKE " pack unpack " ENGINE, offsetof(cli_args, force), 0, 0},
     {{"--trace", NULL}, TEXT, ENGINE, offsetof(cli_args, trace), 0, 0},
     {{"--record", NULL}, TEXT, ENGINE, offsetof(cli_args, record), 0, 0},
     {{"--trace-buffer", NULL}, SIZE, ENGINE, offsetof(cli_args, trace_buffer_bytes), 0, 0},
-    {{"--isa", NULL}, TEXT, ENGINE, offsetof(cli_args, isa), 0, 0},
-    {{"--io-engine", NULL}, TEXT, ENGINE, offsetof(cli_args, io_engine), 0, 0},
+    {{"--isa", NULL}, WORD, ENGINE, offsetof(cli_args, isa), 0, 0},
+    {{"--io-engine", NULL}, WORD, ENGINE, offsetof(cli_args, io_engine), 0, 0},
     {{"--io-depth", NULL}, COUNT, ENGINE, offsetof(cli_args, io_depth), 1, 1024},
     {{"--throttle", NULL}, SIZE, ENGINE, offsetof(cli_args, throttle_Bps), 0, 0},
     {{"--buffered", NULL}, FLAG, ENGINE, offsetof(cli_args, buffered), 0, 0},
     {{"--draft", NULL}, TEXT, GENERATE, offsetof(cli_args, draft), 0, 0},
-    {{"--drafter", NULL}, TEXT, GENERATE, offsetof(cli_args, drafter), 0, 0},
-    {{"--accept", NULL}, TEXT, GENERATE, offsetof(cli_args, accept), 0, 0},
+    {{"--drafter", NULL}, WORD, GENERATE, offsetof(cli_args, drafter), 0, 0},
+    {{"--accept", NULL}, WORD, GENERATE, offsetof(cli_args, accept), 0, 0},
     {{"--tau", NULL}, REAL, GENERATE, offsetof(cli_args, tau), 0, 1},
     {{"--tau-temperature", NULL}, REAL, GENERATE, offsetof(cli_args, tau_temperature), 0.01, 100},
     {{"--json", NULL}, FLAG, JSON, offsetof(cli_args, json), 0, 0},
@@ -152,9 +152,24 @@ static const void *field(const cli_args *args, const struct flag *f)
     return (const char *)args + f->at;
 }
 
+/* One of the words that the flag takes. */
+static const char *word_of(const struct flag *f)
+{
+    static const char *const words[][2] = {{"--chat-template", "zephyr"}, {"-ctk", "q8_0"},       {"-ctv", "bf16"},
+                                           {"--shape", "llama-7b"},       {"--order", "random"},  {"--isa", "avx2"},
+                                           {"--io-engine", "pread"},      {"--drafter", "mixed"}, {"--accept", "sample"}};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(words[i][0], f->names[0]) == 0)
+            return words[i][1];
+    fail_msg("no word of %s", f->names[0]);
+    return NULL;
+}
+
 /* A value that the flag takes, and which is not its default. */
 static const char *value_of(const struct flag *f)
 {
+    if (f->kind == WORD)
+        return word_of(f);
     return f->kind == SIZE ? "3M" : f->kind == COUNT ? "7" : f->kind == REAL ? "0.25" : f->kind == SEED ? "77" : "some=text";
 }
 
@@ -164,6 +179,7 @@ static void check_field(const cli_args *args, const struct flag *f)
     bool right = true;
     switch (f->kind) {
     case FLAG: right = *(const bool *)at; break;
+    case WORD: right = strcmp(*(const char *const *)at, word_of(f)) == 0; break;
     case TEXT:
     case STOP: right = strcmp(*(const char *const *)at, "some=text") == 0; break;
     case SIZE: right = *(const uint64_t *)at == 3u << 20; break;
@@ -509,13 +525,15 @@ static void the_man_page_names_all_commands_and_flags(void **state)
     free(text);
 }
 
-/* The line that begins with `begin`, as a text of its own; *end is to be put back. */
-static char *line_of(char *text, const char *begin, char **end)
+/* What stands between `begin` and `last` as a text of its own; *end is to be put back. */
+static char *part_of(char *text, const char *begin, const char *last, char **end)
 {
     char *from = strstr(text, begin);
     if (from == NULL)
         fail_msg("no line begins with: %s", begin);
-    *end = strchr(from, '\n');
+    *end = strstr(from, last);
+    if (*end == NULL)
+        fail_msg("no end of: %s", begin);
     **end = '\0';
     return from;
 }
@@ -523,10 +541,13 @@ static char *line_of(char *text, const char *begin, char **end)
 static bool zsh_offers(const char *line, const struct flag *f)
 {
     char wanted[80];
+    const char *is[2] = {"", ""}; /* long flags take their value behind "=", too */
+    for (int n = 0; n < 2 && f->names[n] != NULL && f->kind != FLAG; n++)
+        is[n] = f->names[n][1] == '-' ? "=" : "";
     if (f->names[1] != NULL)
-        snprintf(wanted, sizeof wanted, "{%s,%s}'[", f->names[0], f->names[1]);
+        snprintf(wanted, sizeof wanted, "{%s%s,%s%s}'[", f->names[0], is[0], f->names[1], is[1]);
     else
-        snprintf(wanted, sizeof wanted, "'%s[", f->names[0]);
+        snprintf(wanted, sizeof wanted, "'%s%s[", f->names[0], is[0]);
     return strstr(line, wanted) != NULL;
 }
 
@@ -536,10 +557,10 @@ static void completion_offers_each_commands_flags(void **state)
     char *bash = printed(cli_print_completion, "bash"), *zsh = printed(cli_print_completion, "zsh");
     for (int c = 0; c < COMMANDS; c++) {
         char begin[40], *bash_end, *zsh_end;
-        snprintf(begin, sizeof begin, "  %s) words=\"", commands[c]);
-        const char *in_bash = line_of(bash, begin, &bash_end);
-        snprintf(begin, sizeof begin, "%s) _arguments", commands[c]);
-        const char *in_zsh = line_of(zsh, begin, &zsh_end);
+        snprintf(begin, sizeof begin, "  *:%s) flags=\"", commands[c]);
+        const char *in_bash = part_of(bash, begin, "\n", &bash_end);
+        snprintf(begin, sizeof begin, "\n%s) _arguments", commands[c]);
+        const char *in_zsh = part_of(zsh, begin, " ;;\n", &zsh_end);
         for (const struct flag *f = flags; f < flags + FLAGS; f++) {
             for (int n = 0; n < 2 && f->names[n] != NULL; n++)
                 if (has_word(in_bash, f->names[n]) != of_command(f, commands[c]))
@@ -547,7 +568,8 @@ static void completion_offers_each_commands_flags(void **state)
             if (zsh_offers(in_zsh, f) != of_command(f, commands[c]))
                 fail_msg("completion of %s in zsh: %s", commands[c], f->names[0]);
         }
-        *bash_end = *zsh_end = '\n';
+        *bash_end = '\n';
+        *zsh_end = ' ';
     }
     free(bash);
     free(zsh);

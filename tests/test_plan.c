@@ -303,7 +303,7 @@ static void a_machine_file_that_is_wrong_is_told_what_would_be_right(void **stat
         {"\"cores\": 4", "\"core\": 4", "core: no such key; known are name"},
         {"\"16G\"", "16", "memory_bytes is 16; it must be the memory in bytes"},
         {"\"16G\"", "\"lots\"", "memory_bytes is \"lots\""},
-        {"avx2", "avx1", "isa is avx1; it must be scalar, avx2"},
+        {"avx2", "avx1", "isa is avx1; known are scalar, avx2"},
         {"2e10", "20", "memory_bandwidth[0].bytes_per_s is 20; it must be bytes per second, from 100000"},
         {"2e10", "-1", "memory_bandwidth[0].bytes_per_s is -1"},
         {"uring", "aio", "reads[0].engine is aio; it must be uring or pread"},

@@ -19,7 +19,6 @@
 static const char *const default_sizes[] = {"4K", "16K", "64K", "256K", "1M"};
 static const char *const default_depths[] = {"1", "32"};
 static const char *const default_engines[] = {"uring", "pread"};
-static const char *const default_orders[] = {"sequential", "random"};
 
 typedef struct place {
     char path[64];
@@ -111,7 +110,6 @@ static sl_status measure(const cli_bench *b, const place *p, const io_case *c, s
 
 static sl_status case_at(const cli_bench *b, size_t index, io_case *out, sl_error *err)
 {
-    static const char *const engines[] = {"auto", "uring", "pread"};
     const sl_sweep_values *size = cli_bench_values(b, "--io-size"), *depth = cli_bench_values(b, "--io-depth"),
                           *engine = cli_bench_values(b, "--io-engine"), *order = cli_bench_values(b, "--io-order");
     size_t counts[4] = {engine != NULL ? engine->count : 2, order != NULL ? order->count : 2, depth != NULL ? depth->count : 2,
@@ -128,10 +126,10 @@ static sl_status case_at(const cli_bench *b, size_t index, io_case *out, sl_erro
     long in_flight = strtol(value_at(depth, default_depths, chosen[2]), NULL, 10);
     if (in_flight > SL_READ_DEPTH_MAX)
         return sl_fail(err, SL_INVALID, "--io-depth %ld: with --io it is at most %d", in_flight, SL_READ_DEPTH_MAX);
-    SL_TRY(cli_one_of("--io-order", value_at(order, default_orders, chosen[1]), default_orders, 2, &which, err));
+    SL_TRY(cli_one_of("--io-order", order != NULL ? order->text[chosen[1]] : cli_io_order_word(chosen[1]), cli_io_order_word, &which, err));
     *out = (io_case){.bytes = (uint32_t)bytes, .depth = (uint32_t)in_flight, .sequential = which == 0};
-    SL_TRY(cli_one_of("--io-engine", value_at(engine, default_engines, chosen[0]), engines, 3, &which, err));
-    out->engine = which == 0 ? SL_IO_AUTO : which == 1 ? SL_IO_URING : SL_IO_PREAD;
+    SL_TRY(cli_one_of("--io-engine", value_at(engine, default_engines, chosen[0]), cli_io_engine_word, &which, err));
+    out->engine = (sl_io_engine)which;
     return SL_OK;
 }
 
@@ -139,15 +137,14 @@ static sl_status case_at(const cli_bench *b, size_t index, io_case *out, sl_erro
 
 static json_t *json_row(const cli_bench *b, const io_case *c, const sl_read_figures *f, json_t *warnings)
 {
-    static const char *const engines[] = {[SL_IO_AUTO] = "auto", [SL_IO_URING] = "uring", [SL_IO_PREAD] = "pread"};
     const sl_histogram *h = &f->latency_ns;
-    return json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:O}", "path", b->args->io, "engine",
-                     engines[c->engine], "order", c->sequential ? "sequential" : "random", "request_bytes", (json_int_t)c->bytes, "depth",
-                     (json_int_t)c->depth, "direct", (int)!b->args->buffered, "requests", (json_int_t)f->requests, "seconds", f->seconds,
-                     "bytes_per_s", f->bandwidth_Bps, "requests_per_s", f->requests_per_s, "latency_mean_ns",
-                     h->count > 0 ? (double)h->sum / (double)h->count : 0.0, "latency_p50_ns", (json_int_t)sl_histogram_percentile(h, 0.5),
-                     "latency_p90_ns", (json_int_t)sl_histogram_percentile(h, 0.9), "latency_p99_ns",
-                     (json_int_t)sl_histogram_percentile(h, 0.99), "latency_max_ns", (json_int_t)h->max, "warnings", warnings);
+    return json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:O}", "path", b->args->io, "engine",
+        cli_io_engine_word(c->engine), "order", cli_io_order_word(c->sequential ? 0 : 1), "request_bytes", (json_int_t)c->bytes, "depth",
+        (json_int_t)c->depth, "direct", (int)!b->args->buffered, "requests", (json_int_t)f->requests, "seconds", f->seconds, "bytes_per_s",
+        f->bandwidth_Bps, "requests_per_s", f->requests_per_s, "latency_mean_ns", h->count > 0 ? (double)h->sum / (double)h->count : 0.0,
+        "latency_p50_ns", (json_int_t)sl_histogram_percentile(h, 0.5), "latency_p90_ns", (json_int_t)sl_histogram_percentile(h, 0.9),
+        "latency_p99_ns", (json_int_t)sl_histogram_percentile(h, 0.99), "latency_max_ns", (json_int_t)h->max, "warnings", warnings);
 }
 
 static void print_row(const json_t *row, const char *format, bool first)

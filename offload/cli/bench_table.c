@@ -118,9 +118,8 @@ static bool is_format(const cli_bench *b, const char *name)
 
 sl_status cli_bench_check_format(const cli_args *args, sl_error *err)
 {
-    static const char *const names[] = {"md", "csv", "json", "jsonl", "sql"};
     int unused;
-    return cli_one_of("-o", args->format, names, 5, &unused, err);
+    return cli_one_of("-o", args->format, cli_format_word, &unused, err);
 }
 
 /* A value as text; "" for null. */

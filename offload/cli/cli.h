@@ -1,7 +1,8 @@
 /* offload/cli/cli.h: what the commands of the program share.
  *
  *   main.c       dispatch, exit status
- *   flags.c      commands and flags as tables; from them options.c (parsing), help.c (--help, the man page), completion.c
+ *   flags.c      commands and flags as tables; from them options.c (parsing), help.c (--help, the man page), completion.c; the words that flags
+ *                take are words.c's
  *   output.c     JSON and errors, sizes, colour          progress.c   how far long work is       status.c   a line of the terminal while text is generated
  *   interrupt.c  Ctrl-C                                  observe.c    --trace and --record       drafting.c drafts and checks, as flags say
  *   *_report.c   what a run says at its end of sets of neurons, parts of the cache, where it lies
@@ -13,6 +14,7 @@
 #ifndef SL_OFFLOAD_CLI_H
 #define SL_OFFLOAD_CLI_H
 
+#include "offload/cli/words.h"
 #include "offload/sluice.h"
 
 #include <jansson.h>
@@ -93,8 +95,6 @@ int cli_write_observed(const cli_args *args, const sl_engine *engine, int result
 /* The trace alone, for whoever has several engines. */
 SL_MUST_USE sl_status cli_write_trace(const sl_engine *engine, const char *path, sl_error *err);
 
-/* Finds a flag's word in a list; `out` is its place, 0 where the flag was not given. */
-SL_MUST_USE sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err);
 /* Tells the user, and keeps it for --json in `warnings`. */
 void cli_note(json_t *warnings, const char *line);
 /* SL_INVALID where the output, --force or not, is the text that is read. */

@@ -14,8 +14,6 @@
 #define TREE_ROWS       24
 #define LOOKUP_ROWS     4 /* that a constant width leaves to what was looked up */
 
-static const char *const policies[] = {[SL_ACCEPT_EXACT] = "exact", [SL_ACCEPT_THRESHOLD] = "threshold", [SL_ACCEPT_SAMPLE] = "sample"};
-
 /* ---- flags ---- */
 
 /* "auto", or a number of tokens. */
@@ -90,8 +88,6 @@ static sl_status check_belonging(const cli_args *a, int32_t tokens, sl_error *er
 
 sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl_drafting *out, sl_error *err)
 {
-    static const char *const drafters[] = {
-        [SL_DRAFTER_AUTO] = "auto", [SL_DRAFTER_LOOKUP] = "lookup", [SL_DRAFTER_MODEL] = "model", [SL_DRAFTER_MIXED] = "mixed"};
     int policy, drafter;
     bool sets = options->sparsity != SL_SPARSITY_OFF;
     /* A lookup costs nothing, so it is the default; a set of neurons, SparQ, or early exit, alone is the approximation that was asked for. */
@@ -100,8 +96,8 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
     if (a->draft != NULL)
         SL_TRY(parse_draft(a->draft, &tokens, err));
     SL_TRY(check_belonging(a, tokens, err));
-    SL_TRY(cli_one_of("--accept", a->accept, policies, 3, &policy, err));
-    SL_TRY(cli_one_of("--drafter", a->drafter, drafters, 4, &drafter, err));
+    SL_TRY(cli_one_of("--accept", a->accept, cli_accept_word, &policy, err));
+    SL_TRY(cli_one_of("--drafter", a->drafter, cli_drafter_word, &drafter, err));
     if (policy != SL_ACCEPT_THRESHOLD && (a->tau >= 0 || a->tau_temperature >= 0))
         return sl_fail(err, SL_INVALID, "%s belongs to --accept threshold", a->tau >= 0 ? "--tau" : "--tau-temperature");
     *out = (sl_drafting){.tokens = tokens,
@@ -206,7 +202,7 @@ json_t *cli_json_drafts(const cli_run_state *s)
                      rows_of(d), "tree", json_tree(&s->drafting), "accepted_by_depth", depths, "rolled_back",
                      (json_int_t)(d->drafted - d->accepted), "bytes_per_check",
                      d->checks > 0 ? (double)d->bytes_read / (double)d->checks : 0.0, "draft_s", d->draft_s, "stream_s", d->check_s,
-                     "compute_s", d->check_s - d->wait_s, "wait_s", d->wait_s, "accept", policies[s->drafting.accept]);
+                     "compute_s", d->check_s - d->wait_s, "wait_s", d->wait_s, "accept", cli_accept_word(s->drafting.accept));
 }
 
 void cli_print_drafts(const cli_run_state *s)

@@ -37,7 +37,7 @@ static sl_status choose_modes(cli_eval *e, sl_error *err)
         char word[24];
         int mode;
         snprintf(word, sizeof word, "%.*s", (int)strcspn(at, ",") < 23 ? (int)strcspn(at, ",") : 23, at);
-        SL_TRY(cli_one_of("--modes", word, cli_eval_modes, CLI_EVAL_MODES, &mode, err));
+        SL_TRY(cli_one_of("--modes", word, cli_mode_word, &mode, err));
         e->modes[mode].asked = true;
     }
     if (a->modes != NULL && a->modes[0] == '\0')

@@ -317,15 +317,20 @@ static sl_status read_stops(const json_t *line, sl_task_item *item, sl_error *er
     return SL_OK;
 }
 
+static const char *match_word(size_t index)
+{
+    static const char *const words[] = {[SL_MATCH_EXACT] = "exact", [SL_MATCH_PREFIX] = "prefix", [SL_MATCH_REGEX] = "regex"};
+    return index < sizeof words / sizeof *words ? words[index] : NULL;
+}
+
 static sl_status read_limits(const json_t *line, sl_task_item *item, sl_error *err)
 {
-    static const char *const names[] = {[SL_MATCH_EXACT] = "exact", [SL_MATCH_PREFIX] = "prefix", [SL_MATCH_REGEX] = "regex"};
     const json_t *tokens = json_object_get(line, "max_tokens");
     const char *match = NULL;
     int place;
     if (has(line, "match"))
         SL_TRY(text_at(line, "match", &match, err));
-    SL_TRY(cli_one_of("\"match\"", match, names, 3, &place, err));
+    SL_TRY(cli_one_of("\"match\"", match, match_word, &place, err));
     item->match = (sl_task_match)place;
     item->max_tokens = SL_TASK_TOKENS;
     if (tokens != NULL && (!json_is_integer(tokens) || json_integer_value(tokens) < 1 || json_integer_value(tokens) > TOKENS_MAX))

@@ -12,10 +12,8 @@
 
 sl_status cli_exit_options(const cli_args *a, sl_engine_options *out, sl_error *err)
 {
-    static const char *const kinds[] = {
-        [SL_EARLY_EXIT_OFF] = "off", [SL_EARLY_EXIT_SVM] = "svm", [SL_EARLY_EXIT_CRF] = "crf", [SL_EARLY_EXIT_GAP] = "gap"};
     int kind;
-    SL_TRY(cli_one_of("--early-exit", a->early_exit, kinds, 4, &kind, err));
+    SL_TRY(cli_one_of("--early-exit", a->early_exit, cli_early_exit_word, &kind, err));
     out->early_exit = (sl_early_exit)kind;
     out->exit_agreement = a->exit_agreement;
     if (kind == SL_EARLY_EXIT_OFF && a->exit_agreement > 0)

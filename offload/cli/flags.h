@@ -35,9 +35,23 @@ typedef struct cli_command {
     unsigned bit;
     int operands_max;
     const char *usage, *summary, *example;
+    const char *operand_files; /* as in cli_flag */
 } cli_command;
 
-typedef enum cli_flag_kind { FLAG, TEXT, SIZE, SIZE_OR_AUTO /* auto: 0 */, COUNT, REAL, SEED, STOPS } cli_flag_kind;
+typedef enum cli_flag_kind {
+    FLAG,
+    TEXT,
+    WORD,      /* one of `words` */
+    WORD_LIST, /* several, with commas between, which the command takes apart */
+    PATH,      /* of a file */
+    FOLDER,
+    SIZE,
+    SIZE_OR_AUTO, /* auto: 0 */
+    COUNT,
+    REAL,
+    SEED,
+    STOPS
+} cli_flag_kind;
 
 typedef struct cli_flag {
     const char *names[3]; /* the first is the one shown first */
@@ -45,7 +59,9 @@ typedef struct cli_flag {
     unsigned commands;
     size_t at; /* offset in cli_args */
     double min, max;
-    const char *value, *help;
+    const char *value, *help; /* "{}" in the help stands for all of `words` */
+    cli_words words;          /* that it takes; of a TEXT not they alone. NULL: none */
+    const char *files;        /* names of files that are offered first: "*.gguf"; NULL: any, of a PATH */
 } cli_flag;
 
 extern const cli_command cli_commands[];
@@ -55,6 +71,9 @@ extern const size_t cli_flag_count;
 
 const cli_command *cli_find_command(const char *name);                 /* NULL where there is none */
 const cli_flag *cli_find_flag(const char *name, unsigned command_bit); /* of this command; NULL where it has none of this name */
+/* The text for people, with its words. */
+#define CLI_HELP_MAX 800
+void cli_flag_help(const cli_flag *flag, char out[CLI_HELP_MAX]);
 /* Gives a flag one value. */
 SL_MUST_USE sl_status cli_store(const cli_flag *flag, const char *name, const char *text, cli_args *out, sl_error *err);
 

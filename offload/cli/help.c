@@ -13,6 +13,15 @@ static void names_of(const cli_flag *f, char out[80])
         snprintf(out + used, 80 - (size_t)used, " %s", f->value);
 }
 
+void cli_flag_help(const cli_flag *f, char out[CLI_HELP_MAX])
+{
+    char words[CLI_HELP_MAX] = "";
+    const char *mark = f->words != NULL ? strstr(f->help, "{}") : NULL;
+    if (mark != NULL)
+        cli_join_words(f->words, " or ", words, sizeof words);
+    snprintf(out, CLI_HELP_MAX, "%.*s%s%s", mark != NULL ? (int)(mark - f->help) : 0, f->help, words, mark != NULL ? mark + 2 : f->help);
+}
+
 static void print_indented(FILE *to, const char *lines, const char *indent)
 {
     for (const char *line = lines; *line != '\0';) {
@@ -46,8 +55,10 @@ void cli_print_help(const char *command_name, void *stream)
         char names[80];
         if ((cli_flags[i].commands & c->bit) == 0)
             continue;
+        char help[CLI_HELP_MAX];
         names_of(&cli_flags[i], names);
-        fprintf(to, "  %-28s %s\n", names, cli_flags[i].help);
+        cli_flag_help(&cli_flags[i], help);
+        fprintf(to, "  %-28s %s\n", names, help);
     }
     fputs("\nexamples:\n", to);
     print_indented(to, c->example, "  ");
@@ -79,11 +90,13 @@ void cli_print_man(void)
             char names[80];
             if ((cli_flags[i].commands & cli_commands[c].bit) == 0)
                 continue;
+            char help[CLI_HELP_MAX];
             names_of(&cli_flags[i], names);
+            cli_flag_help(&cli_flags[i], help);
             printf(".TP\n.B ");
             print_roff(names);
             putchar('\n');
-            print_roff(cli_flags[i].help);
+            print_roff(help);
             putchar('\n');
         }
         puts(".PP\n.nf");

@@ -216,9 +216,9 @@ static sl_status read_root(const reader *r, const field *root, sli_machine *m)
     SL_TRY(number(r, root, "memory_bytes", MEMORY_MIN, MEMORY_MAX, "the memory in bytes, or a size such as \"16G\"", &bytes));
     m->memory_bytes = (uint64_t)bytes;
     SL_TRY(whole(r, root, "cores", 4096, "how many physical cores there are", &m->cores));
-    SL_TRY(text(r, root, "isa", "scalar, avx2, avx512, amx, neon or neon-dotprod", isa, sizeof isa));
+    SL_TRY(text(r, root, "isa", "one of " SL_ISA_NAMES, isa, sizeof isa));
     if (!sl_isa_by_name(isa, &m->isa))
-        return sl_fail(r->err, SL_INVALID, "%s: isa is %s; it must be scalar, avx2, avx512, amx, neon or neon-dotprod", r->file, isa);
+        return sl_fail(r->err, SL_INVALID, "%s: isa is %s; known are " SL_ISA_NAMES, r->file, isa);
     SL_TRY(read_bandwidths(r, root, m));
     SL_TRY(read_reads(r, root, m));
     SL_TRY(read_products(r, root, m));

@@ -19,6 +19,16 @@ static int print_version(void)
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
+static int print_completion(const char *shell)
+{
+    if (strcmp(shell, "bash") == 0 || strcmp(shell, "zsh") == 0) {
+        cli_print_completion(shell);
+        return CLI_DONE;
+    }
+    fprintf(stderr, "sluice: --completion %.60s: known are bash and zsh\n", shell);
+    return CLI_USAGE;
+}
+
 static int finish_text(void)
 {
     return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
@@ -52,7 +62,7 @@ static bool answer_word(int argc, char **argv, int *status)
     else if (strcmp(word, "--man") == 0)
         cli_print_man();
     else if (strcmp(word, "--completion") == 0)
-        cli_print_completion(argc > 2 ? argv[2] : "bash");
+        *status = print_completion(argc > 2 ? argv[2] : "bash");
     else
         return false;
     if (*status == CLI_DONE)

@@ -35,9 +35,14 @@ sl_status cli_store(const cli_flag *f, const char *name, const char *text, cli_a
 {
     char *at = (char *)out + f->at;
     double number = 0;
+    int place;
     switch (f->kind) {
     case FLAG: *(bool *)at = true; return SL_OK;
-    case TEXT: *(const char **)(void *)at = text; return SL_OK;
+    case WORD: SL_TRY(cli_one_of(name, text, f->words, &place, err)); __attribute__((fallthrough));
+    case TEXT:
+    case WORD_LIST:
+    case PATH:
+    case FOLDER: *(const char **)(void *)at = text; return SL_OK;
     case SEED: return parse_seed(name, text, out, err);
     case SIZE_OR_AUTO:
         *(uint64_t *)(void *)at = 0;

@@ -87,21 +87,13 @@ static int verify(const cli_args *args)
     return finish(&p, status, &err, &result, args->operand[0], result.packed_bytes);
 }
 
-static sl_status order_of(const char *name, sli_pack_order *out, sl_error *err)
+static sl_status take_rules(const cli_args *args, sli_pack_options *out, sl_error *err)
 {
-    *out = name != NULL && strcmp(name, "random") == 0 ? SLI_PACK_RANDOM_ORDER : SLI_PACK_FILE_ORDER;
-    if (name == NULL || strcmp(name, "file") == 0 || strcmp(name, "random") == 0)
-        return SL_OK;
-    return sl_fail(err, SL_INVALID, "--order %s: known are file and random", name);
-}
-
-static sl_status zeros_of(const char *name, sli_pack_zero_rule *out, sl_error *err)
-{
-    static const char *const names[] = {"auto", "store", "leave-out"};
-    int rule = SLI_PACK_ZEROS_AUTO;
-    if (name != NULL)
-        SL_TRY(cli_one_of("--zeros", name, names, 3, &rule, err));
-    *out = (sli_pack_zero_rule)rule;
+    int order, zeros;
+    SL_TRY(cli_one_of("--order", args->order, cli_order_word, &order, err));
+    SL_TRY(cli_one_of("--zeros", args->zeros, cli_zeros_word, &zeros, err));
+    out->order = (sli_pack_order)order;
+    out->zeros = (sli_pack_zero_rule)zeros;
     return SL_OK;
 }
 
@@ -116,9 +108,7 @@ int cli_pack(const cli_args *args)
         .in_path = args->operand[0], .out_path = args->operand[1], .seed = args->seed, .watch = {on_progress, on_note, &p}};
     sl_status status = check_operands(args, &err);
     if (status == SL_OK)
-        status = order_of(args->order, &options.order, &err);
-    if (status == SL_OK)
-        status = zeros_of(args->zeros, &options.zeros, &err);
+        status = take_rules(args, &options, &err);
     if (status == SL_OK)
         status = sli_pack(&options, &result, &err);
     return finish(&p, status, &err, &result, args->operand[1], result.packed_bytes);

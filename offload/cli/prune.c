@@ -76,11 +76,13 @@ static void on_iteration(void *ctx, uint32_t layer, const sli_sparsellm_report *
 
 static sl_status take_method(const cli_args *args, sli_prune_options *out, sl_error *err)
 {
-    const char *names[] = {sli_prune_method_name(0), sli_prune_method_name(1), sli_prune_method_name(2), sli_prune_method_name(3)};
+    char known[80];
     int method;
-    if (args->method == NULL)
-        return sl_fail(err, SL_INVALID, "prune needs --method magnitude, wanda, sparsegpt or sparsellm");
-    SL_TRY(cli_one_of("--method", args->method, names, 4, &method, err));
+    if (args->method == NULL) {
+        cli_join_words(cli_method_word, " or ", known, sizeof known);
+        return sl_fail(err, SL_INVALID, "prune needs --method %s", known);
+    }
+    SL_TRY(cli_one_of("--method", args->method, cli_method_word, &method, err));
     out->method = (sli_prune_method)method;
     return SL_OK;
 }
@@ -109,10 +111,8 @@ static sl_status take_rate(const cli_args *args, sli_prune_options *out, sl_erro
 
 static sl_status take_rates(const cli_args *args, sli_prune_options *out, sl_error *err)
 {
-    static const char *const names[] = {"layer", "global"};
-    int rates = SLI_PRUNE_RATES_LAYER;
-    if (args->rates != NULL)
-        SL_TRY(cli_one_of("--rates", args->rates, names, 2, &rates, err));
+    int rates;
+    SL_TRY(cli_one_of("--rates", args->rates, cli_rates_word, &rates, err));
     if (args->rates != NULL && args->density < 0)
         return sl_fail(err, SL_INVALID, "--rates goes with --density; a pattern or --neurons leaves every layer the same share");
     out->rates = (sli_prune_rates)rates;

@@ -10,12 +10,6 @@
 
 #define LIST_MAX 32
 
-static const char *const policies[SL_REPLAY_POLICIES] = {[SL_REPLAY_RUN] = "run",
-                                                         [SL_REPLAY_STATIC] = "static",
-                                                         [SL_REPLAY_LRU] = "lru",
-                                                         [SL_REPLAY_FREQUENT] = "frequent",
-                                                         [SL_REPLAY_BELADY] = "belady"};
-
 typedef struct asked {
     sl_replay_policy policy[LIST_MAX];
     uint64_t cache_bytes[LIST_MAX], link_Bps[LIST_MAX]; /* link 0: the run's */
@@ -55,7 +49,7 @@ static sl_status each_word(const char *flag, const char *list, replaying *r, tak
 static sl_status take_policy(replaying *r, const char *word, sl_error *err)
 {
     int policy;
-    SL_TRY(cli_one_of("--policy", word, policies, SL_REPLAY_POLICIES, &policy, err));
+    SL_TRY(cli_one_of("--policy", word, cli_policy_word, &policy, err));
     r->asked.policy[r->asked.policy_count++] = (sl_replay_policy)policy;
     return SL_OK;
 }
@@ -137,16 +131,16 @@ static void print_row(const replaying *r, sl_replay_policy policy, const sl_repl
     sl_format_size((uint64_t)m->link_Bps, link);
     sl_format_size(m->bytes_read, read);
     sl_format_size((uint64_t)per_pass(r, (double)m->bytes_read), pass);
-    printf("| %s | %s | %s/s | %.1f %% | %s | %s | %.3f s | %.2f ms |\n", policies[policy], cache, link, 100 * hit_rate(m), read, pass,
-           m->seconds, 1e3 * per_pass(r, m->seconds));
+    printf("| %s | %s | %s/s | %.1f %% | %s | %s | %.3f s | %.2f ms |\n", cli_policy_word(policy), cache, link, 100 * hit_rate(m), read,
+           pass, m->seconds, 1e3 * per_pass(r, m->seconds));
 }
 
 static json_t *json_row(const replaying *r, sl_replay_policy policy, const sl_replay_result *m)
 {
-    return json_pack("{s:s, s:I, s:f, s:f, s:I, s:I, s:f, s:f, s:f}", "policy", policies[policy], "cache_bytes", (json_int_t)m->cache_bytes,
-                     "link_bytes_per_s", m->link_Bps, "hit_rate", hit_rate(m), "bytes_read", (json_int_t)m->bytes_read, "requests",
-                     (json_int_t)m->requests, "predicted_s", m->seconds, "predicted_wait_s", m->wait_s, "predicted_s_per_pass",
-                     per_pass(r, m->seconds));
+    return json_pack("{s:s, s:I, s:f, s:f, s:I, s:I, s:f, s:f, s:f}", "policy", cli_policy_word(policy), "cache_bytes",
+                     (json_int_t)m->cache_bytes, "link_bytes_per_s", m->link_Bps, "hit_rate", hit_rate(m), "bytes_read",
+                     (json_int_t)m->bytes_read, "requests", (json_int_t)m->requests, "predicted_s", m->seconds, "predicted_wait_s",
+                     m->wait_s, "predicted_s_per_pass", per_pass(r, m->seconds));
 }
 
 static json_t *json_all(const replaying *r)

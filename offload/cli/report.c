@@ -14,7 +14,7 @@ static sl_status check_usage(const cli_args *a, int *which, sl_error *err)
     if (a->output == NULL)
         return sl_fail(err, SL_INVALID, "no output; -o FILE names one");
     if (a->svg != NULL)
-        SL_TRY(cli_one_of("--svg", a->svg, cli_report_plots, REPORT_PLOTS, which, err));
+        SL_TRY(cli_one_of("--svg", a->svg, cli_plot_word, which, err));
     if (!a->force && access(a->output, F_OK) == 0)
         return sl_fail(err, SL_INVALID, "%s exists; --force replaces it", a->output);
     return SL_OK;

@@ -21,44 +21,20 @@ static void note(void *ctx, const char *line)
     cli_note(ctx, line);
 }
 
-sl_status cli_one_of(const char *flag, const char *word, const char *const *names, int count, int *out, sl_error *err)
-{
-    *out = 0;
-    for (int i = 0; i < count && word != NULL; i++)
-        if (strcmp(word, names[i]) == 0) {
-            *out = i;
-            return SL_OK;
-        }
-    if (word == NULL)
-        return SL_OK;
-    char known[120] = "";
-    for (int i = 0; i < count; i++) {
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : i + 1 < count ? ", " : " and ", names[i]);
-    }
-    return sl_fail(err, SL_INVALID, "%s %s: known are %s", flag, word, known);
-}
-
 static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl_error *err)
 {
-    static const char *const names[] = {
-        [SL_KV_F16] = "f16", [SL_KV_F32] = "f32", [SL_KV_Q8_0] = "q8_0", [SL_KV_BF16] = "bf16", [SL_KV_Q4_0] = "q4_0"};
     int type;
-    sl_status status = cli_one_of(flag, name, names, sizeof names / sizeof *names, &type, err);
+    sl_status status = cli_one_of(flag, name, cli_kv_type_word, &type, err);
     *out = (sl_kv_type)type;
     return status;
 }
 
 static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, sl_error *err)
 {
-    static const char *const modes[] = {[SL_SPARSITY_OFF] = "off", [SL_SPARSITY_COARSE] = "coarse", [SL_SPARSITY_FINE] = "fine"};
-    static const char *const predictors[] = {
-        [SL_PREDICTOR_STORED] = "stored", [SL_PREDICTOR_ORACLE] = "oracle", [SL_PREDICTOR_GATE] = "gate"};
-    static const char *const late[] = {"wait", "drop"};
     int mode, predictor, drop;
-    SL_TRY(cli_one_of("--sparsity", args->sparsity, modes, 3, &mode, err));
-    SL_TRY(cli_one_of("--predictor", args->predictor, predictors, 3, &predictor, err));
-    SL_TRY(cli_one_of("--late", args->late, late, 2, &drop, err));
+    SL_TRY(cli_one_of("--sparsity", args->sparsity, cli_sparsity_word, &mode, err));
+    SL_TRY(cli_one_of("--predictor", args->predictor, cli_predictor_word, &predictor, err));
+    SL_TRY(cli_one_of("--late", args->late, cli_late_word, &drop, err));
     if (args->density == 0)
         return sl_fail(err, SL_INVALID, "--density %g: the kept share of the neurons lies above 0 and is at most 1", args->density);
     if (mode == SL_SPARSITY_OFF && ((args->density > 0) || args->predictor != NULL || args->uniform_density))
@@ -80,12 +56,9 @@ static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, 
 
 static sl_status sparq_options(const cli_args *args, sl_engine_options *out, sl_error *err)
 {
-    static const char *const when[] = {
-        [SL_SPARQ_REALLOCATE_AUTO] = "auto", [SL_SPARQ_REALLOCATE_ON] = "on", [SL_SPARQ_REALLOCATE_OFF] = "off"};
-    static const char *const what[] = {[SL_SPARQ_SELECT_AUTO] = "auto", [SL_SPARQ_KEYS] = "keys", [SL_SPARQ_PAGES] = "pages"};
     int reallocate, select;
-    SL_TRY(cli_one_of("--sparq-select", args->sparq_select, what, 3, &select, err));
-    SL_TRY(cli_one_of("--sparq-reallocate", args->sparq_reallocate, when, 3, &reallocate, err));
+    SL_TRY(cli_one_of("--sparq-select", args->sparq_select, cli_select_word, &select, err));
+    SL_TRY(cli_one_of("--sparq-reallocate", args->sparq_reallocate, cli_reallocate_word, &reallocate, err));
     const char *flag = args->sparq_r > 0                ? "--sparq-r"
                        : args->sparq_local > 0          ? "--sparq-local"
                        : args->sparq_reallocate != NULL ? "--sparq-reallocate"
