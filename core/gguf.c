@@ -90,6 +90,13 @@ sl_status sl_gguf_parse(const char *name, const void *data, size_t length, uint6
     return SL_OK;
 }
 
+static sl_status refuse_folder(int fd, const char *path, sl_error *err)
+{
+    bool other = faccessat(fd, "config.json", F_OK, 0) == 0;
+    return sl_fail(err, SL_FORMAT, "%s: is a directory, want a GGUF file%s", path,
+                   other ? "; llama.cpp's convert_hf_to_gguf.py makes one of a model's folder" : "");
+}
+
 static sl_status open_regular_file(const char *path, int *fd_out, uint64_t *file_bytes, sl_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* non-blocking, or a FIFO would hang here */
@@ -100,7 +107,7 @@ static sl_status open_regular_file(const char *path, int *fd_out, uint64_t *file
     if (fstat(fd, &st) != 0)
         status = sl_fail(err, SL_IO, "%s: cannot stat it: %s", path, strerror(errno));
     else if (S_ISDIR(st.st_mode))
-        status = sl_fail(err, SL_FORMAT, "%s: is a directory, want a GGUF file", path);
+        status = refuse_folder(fd, path, err);
     else if (!S_ISREG(st.st_mode))
         status = sl_fail(err, SL_FORMAT, "%s: is not a regular file, want a GGUF file", path);
     if (status != SL_OK) {

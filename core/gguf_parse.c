@@ -206,6 +206,31 @@ static sl_status grow(cursor *c, void **table, size_t count, size_t *capacity, s
     return SL_OK;
 }
 
+typedef struct other_format {
+    size_t at, length;
+    const char *bytes, *what; /* what such a file is, and what to do */
+} other_format;
+
+static const other_format others[] = {
+    {8, 1, "{", "a safetensors file; llama.cpp's convert_hf_to_gguf.py makes a GGUF file of the folder that it lies in"},
+    {0, 4, "PK\3\4",
+     "a zip archive, as PyTorch's checkpoints are; llama.cpp's convert_hf_to_gguf.py makes a GGUF file of a model's folder"},
+    {0, 4, "tjgg", "a file of GGML's format before GGUF; the model has to be converted again, from its source"},
+    {0, 4, "fmgg", "a file of GGML's format before GGUF; the model has to be converted again, from its source"},
+    {0, 4, "lmgg", "a file of GGML's format before GGUF; the model has to be converted again, from its source"},
+    {0, 23, "version https://git-lfs", "Git LFS's pointer to one; git lfs pull fetches what it points to"},
+    {0, 1, "<", "a page of the web or other markup; the download went wrong"},
+};
+
+static sl_status refuse_other(const cursor *c)
+{
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].at + others[i].length <= c->length && memcmp(c->data + others[i].at, others[i].bytes, others[i].length) == 0)
+            return sl_fail(c->err, SL_FORMAT, "%s: not a GGUF file but %s", c->g->path, others[i].what);
+    return sl_fail(c->err, SL_FORMAT, "%s: not a GGUF file: it starts with the bytes %02x %02x %02x %02x, want 47 47 55 46 (\"GGUF\")",
+                   c->g->path, c->data[0], c->data[1], c->data[2], c->data[3]);
+}
+
 /* Magic and version. A big-endian file is recognised by its swapped version, to say so instead of "version 50331648". */
 static sl_status take_preamble(cursor *c)
 {
@@ -214,8 +239,7 @@ static sl_status take_preamble(cursor *c)
         return sl_fail(c->err, SL_FORMAT, "%s: the file is empty, want a GGUF file", g->path);
     SL_TRY(need(c, 4, "the magic"));
     if (memcmp(c->data, SLI_GGUF_MAGIC, 4) != 0)
-        return sl_fail(c->err, SL_FORMAT, "%s: not a GGUF file: it starts with the bytes %02x %02x %02x %02x, want 47 47 55 46 (\"GGUF\")",
-                       g->path, c->data[0], c->data[1], c->data[2], c->data[3]);
+        return refuse_other(c);
     c->at = 4;
     SL_TRY(take_u32(c, "the version", &g->version));
     if (g->version != 0 && (g->version & 0xffffu) == 0)

@@ -157,9 +157,10 @@ static sl_status begin(generation *g, sl_error *err)
     SL_TRY(check_request(s->engine, r, err));
     SL_TRY(sl_sampling_check(&sampling, err));
     if (r->prompt_count >= s->engine->context - s->position)
-        return sl_fail(err, SL_FULL,
-                       "the prompt has %zu tokens; with position %u and one to generate it must be below the context of %u (-c sets it)",
-                       r->prompt_count, s->position, s->engine->context);
+        return sl_fail(
+            err, SL_FULL,
+            "the prompt has %zu tokens, and %u are before it: with one to generate they do not fit the context of %u (-c sets it)",
+            r->prompt_count, s->position, s->engine->context);
     size_t room = s->engine->context - s->position - r->prompt_count + 1;
     g->capacity = r->max_tokens != 0 && r->max_tokens < room ? r->max_tokens : room;
     g->result->tokens = malloc(g->capacity * sizeof *g->result->tokens);

@@ -36,8 +36,8 @@ class Terminal:
     """A program whose stdin, stdout and stderr are a terminal; or stdout, or stderr, another descriptor."""
 
     def __init__(self, command, environment=None, rows=24, columns=80, stdout=None, stderr=None):
-        environment = dict(os.environ, TERM="xterm", LC_ALL="C.UTF-8") | (environment or {})
-        environment.pop("NO_COLOR", None)
+        inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        environment = dict(inherited, TERM="xterm", LC_ALL="C.UTF-8") | (environment or {})
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             modes = termios.tcgetattr(0)

@@ -23,8 +23,10 @@
 
 typedef enum kind { FLAG, TEXT, WORD, SIZE, COUNT, REAL, SEED, STOP } kind;
 
+enum { NAMES = 3 };
+
 static const struct flag {
-    const char *names[2]; /* the second may be NULL */
+    const char *names[NAMES]; /* all but the first may be NULL */
     kind kind;
     const char *commands;
     size_t at; /* in cli_args */
@@ -36,7 +38,7 @@ static const struct flag {
     {{"-sys", "--system-prompt"}, TEXT, GENERATE, offsetof(cli_args, system), 0, 0},
     {{"--chat", NULL}, FLAG, RUN, offsetof(cli_args, chat), 0, 0},
     {{"--chat-template", NULL}, WORD, GENERATE, offsetof(cli_args, chat_template), 0, 0},
-    {{"-n", "--predict"}, COUNT, GENERATE, offsetof(cli_args, predict), -1, 2147483647},
+    {{"-n", "--predict", "--n-predict"}, COUNT, GENERATE, offsetof(cli_args, predict), -1, 2147483647},
     {{"--ram-budget", NULL}, SIZE, ENGINE, offsetof(cli_args, ram_budget_bytes), 0, 0},
     {{"-c", "--ctx-size"}, COUNT, ENGINE, offsetof(cli_args, context), 1, 2147483647},
     {{"-b", "--batch-size"}, COUNT, ENGINE, offsetof(cli_args, batch), 1, 65536},
@@ -147,6 +149,15 @@ static const char *command_of(const struct flag *f)
     return NULL;
 }
 
+/* "-m, --model", or with `assigned`, for those that take a value, "-m,--model=". */
+static void join_names(const struct flag *f, const char *between, bool assigned, char out[80])
+{
+    size_t used = 0;
+    for (int n = 0; n < NAMES && f->names[n] != NULL; n++)
+        used += (size_t)snprintf(out + used, 80 - used, "%s%s%s", n > 0 ? between : "", f->names[n],
+                                 assigned && f->kind != FLAG && f->names[n][1] == '-' ? "=" : "");
+}
+
 static const void *field(const cli_args *args, const struct flag *f)
 {
     return (const char *)args + f->at;
@@ -215,7 +226,7 @@ static void every_flag_sets_its_value_under_each_name_and_command(void **state)
     (void)state;
     for (const struct flag *f = flags; f < flags + FLAGS; f++)
         for (int c = 0; c < COMMANDS; c++)
-            for (int n = 0; n < 2 && f->names[n] != NULL; n++) {
+            for (int n = 0; n < NAMES && f->names[n] != NULL; n++) {
                 cli_args args;
                 if (!of_command(f, commands[c])) {
                     check_refused(WORDS(commands[c], f->names[n], "1"), "no such flag");
@@ -234,7 +245,7 @@ static void long_flags_take_their_value_behind_an_equals_sign_too(void **state)
 {
     (void)state;
     for (const struct flag *f = flags; f < flags + FLAGS; f++)
-        for (int n = 0; n < 2 && f->names[n] != NULL; n++) {
+        for (int n = 0; n < NAMES && f->names[n] != NULL; n++) {
             cli_args args;
             char word[80];
             const char *name = f->names[n], *command = command_of(f);
@@ -257,7 +268,7 @@ static void a_missing_value_is_named(void **state)
 {
     (void)state;
     for (const struct flag *f = flags; f < flags + FLAGS; f++)
-        for (int n = 0; n < 2 && f->names[n] != NULL && f->kind != FLAG; n++) {
+        for (int n = 0; n < NAMES && f->names[n] != NULL && f->kind != FLAG; n++) {
             char said[80];
             snprintf(said, sizeof said, "%s needs a value: ", f->names[n]);
             check_refused(WORDS(command_of(f), f->names[n]), said);
@@ -480,8 +491,9 @@ static void each_commands_help_names_its_flags_and_no_others(void **state)
         assert_non_null(strstr(text, "examples:"));
         /* Only where a line begins with a flag; another's help may speak of it. */
         for (const struct flag *f = flags; f < flags + FLAGS; f++) {
-            char line[80];
-            snprintf(line, sizeof line, "\n  %s%s%s", f->names[0], f->names[1] != NULL ? ", " : "", f->names[1] != NULL ? f->names[1] : "");
+            char names[80], line[90];
+            join_names(f, ", ", false, names);
+            snprintf(line, sizeof line, "\n  %s", names);
             const char *at = strstr(text, line);
             bool named = at != NULL && at[strlen(line)] == ' ';
             if (named != of_command(f, commands[c]))
@@ -540,14 +552,9 @@ static char *part_of(char *text, const char *begin, const char *last, char **end
 
 static bool zsh_offers(const char *line, const struct flag *f)
 {
-    char wanted[80];
-    const char *is[2] = {"", ""}; /* long flags take their value behind "=", too */
-    for (int n = 0; n < 2 && f->names[n] != NULL && f->kind != FLAG; n++)
-        is[n] = f->names[n][1] == '-' ? "=" : "";
-    if (f->names[1] != NULL)
-        snprintf(wanted, sizeof wanted, "{%s%s,%s%s}'[", f->names[0], is[0], f->names[1], is[1]);
-    else
-        snprintf(wanted, sizeof wanted, "'%s%s[", f->names[0], is[0]);
+    char names[80], wanted[90];
+    join_names(f, ",", true, names);
+    snprintf(wanted, sizeof wanted, f->names[1] != NULL ? "{%s}'[" : "'%s[", names);
     return strstr(line, wanted) != NULL;
 }
 
@@ -562,7 +569,7 @@ static void completion_offers_each_commands_flags(void **state)
         snprintf(begin, sizeof begin, "\n%s) _arguments", commands[c]);
         const char *in_zsh = part_of(zsh, begin, " ;;\n", &zsh_end);
         for (const struct flag *f = flags; f < flags + FLAGS; f++) {
-            for (int n = 0; n < 2 && f->names[n] != NULL; n++)
+            for (int n = 0; n < NAMES && f->names[n] != NULL; n++)
                 if (has_word(in_bash, f->names[n]) != of_command(f, commands[c]))
                     fail_msg("completion of %s: %s", commands[c], f->names[n]);
             if (zsh_offers(in_zsh, f) != of_command(f, commands[c]))

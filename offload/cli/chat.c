@@ -2,6 +2,7 @@
 #include "core/os.h"
 #include "offload/cli/chat_state.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,9 +76,9 @@ static void tell_full(const cli_chat *c)
 
 static bool end_line(cli_chat *c)
 {
-    if (c->run.write_failed || putchar('\n') == EOF || fflush(stdout) != 0)
-        c->run.write_failed = true;
-    return !c->run.write_failed;
+    if (c->run.write_error == 0 && (putchar('\n') == EOF || fflush(stdout) != 0))
+        c->run.write_error = errno != 0 ? errno : EIO;
+    return c->run.write_error == 0;
 }
 
 /* False when the program is to end: nobody reads the answers any more. */
@@ -92,7 +93,7 @@ static bool take_turn(cli_chat *c, const char *text)
     cli_progress_end();
     bool answered = c->run.result.count > 0 || status == SL_OK;
     if (answered && !end_line(c)) {
-        fprintf(stderr, "sluice: standard output was closed\n");
+        cli_say_write_error(c->run.write_error, "");
         return false;
     }
     if (answered)
@@ -143,7 +144,7 @@ static int converse(cli_chat *c)
     if (input == CLI_INPUT_INTERRUPTED)
         return CLI_INTERRUPTED;
     /* Who types has seen what failed, and gone on; a script has not. */
-    return c->run.write_failed || (c->failed && c->editor == NULL) ? CLI_FAILED : CLI_DONE;
+    return c->run.write_error != 0 || (c->failed && c->editor == NULL) ? CLI_FAILED : CLI_DONE;
 }
 
 /* What the conversation leaves: the session's file, also where it was interrupted, and figures of what not every chat has. */

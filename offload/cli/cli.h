@@ -2,7 +2,7 @@
  *
  *   main.c       dispatch, exit status
  *   flags.c      commands and flags as tables; from them options.c (parsing), help.c (--help, the man page), completion.c; the words that flags
- *                take are words.c's
+ *                take are words.c's, what was meant by a name that is not known hints.c's
  *   output.c     JSON and errors, sizes, colour          progress.c   how far long work is       status.c   a line of the terminal while text is generated
  *   interrupt.c  Ctrl-C                                  observe.c    --trace and --record       drafting.c drafts and checks, as flags say
  *   *_report.c   what a run says at its end of sets of neurons, parts of the cache, where it lies
@@ -64,6 +64,8 @@ void cli_print_help(const char *command_name, void *stream); /* NULL: the progra
 void cli_print_man(void);                                    /* roff on stdout */
 void cli_print_completion(const char *shell);                /* "bash" or "zsh" */
 bool cli_is_command(const char *name);
+SL_MUST_USE sl_status cli_check_command(const char *name,
+                                        sl_error *err); /* SL_INVALID says that there is none of this name, and what was meant */
 /* Sets one of the flags that may change in a conversation: "temp", "0.5". */
 SL_MUST_USE sl_status cli_set(cli_args *args, const char *key, const char *value, sl_error *err);
 
@@ -112,10 +114,15 @@ SL_MUST_USE sl_status cli_drafting_options(const cli_args *args, sl_engine_optio
 int cli_fail(const cli_args *args, const sl_error *err);
 /* Prints one JSON value; CLI_FAILED when stdout does not take it. Takes over `value`. */
 int cli_print_json(json_t *value);
+/* The end of a result that is text: CLI_FAILED, and said why, when stdout did not take all of it; without a word where its reader has gone. */
+int cli_finish_text(void);
 /* Text as JSON; bytes that are no UTF-8 become U+FFFD. */
 json_t *cli_json_text(const char *text, size_t length);
 /* The whole of FILE ("-": standard input); malloc'd with a NUL behind, the caller frees. */
 SL_MUST_USE sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *err);
+
+/* Says now that FILE, which is read later, is not there. NULL and "-" are fine. */
+SL_MUST_USE sl_status cli_check_text(const char *path, sl_error *err);
 
 /* Makes a file of `text`, whole or not at all; replaces one that is there. */
 SL_MUST_USE sl_status cli_write_file(const char *path, const char *text, size_t length, sl_error *err);
@@ -134,8 +141,9 @@ void cli_print_kv(const sl_engine *engine); /* and for a cache that spills */
 
 bool cli_has_isa(int isa, bool here); /* the instruction set (sl_isa) is built in; here: and runs here */
 void cli_print_isas(bool here);       /* their names on stdout, a blank before each */
-bool cli_color(void);                 /* stderr is a terminal and NO_COLOR is not set */
-bool cli_terminal(void);              /* stderr is a terminal */
+bool cli_terminal(void);              /* stderr is a terminal that can take back what it shows: TERM=dumb cannot */
+bool cli_color(void);                 /* ... and NO_COLOR is not set */
+size_t cli_columns(int fd);           /* of the terminal there; 0 where there is none, or it does not say */
 /* A line that shows how a generation goes, on a terminal; nothing elsewhere. give_back may be called from a signal handler. */
 void cli_status_begin(const sl_engine *engine);
 void cli_status_token(size_t count);

@@ -133,7 +133,7 @@ static int print_text(const sl_doctor_report *r, const char *kept, const sl_erro
         printf("kept    %s: `sluice plan` predicts with it\n", kept);
     else
         printf("kept    nothing new for `sluice plan`: %s\n", not_kept->message);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 /* ---- JSON ---- */

@@ -233,7 +233,7 @@ static int print_table(const cli_eval *e)
     print_counted(e);
     if (e->tasks.skipped > 0)
         printf("\nbroken lines left out: %zu\n", e->tasks.skipped);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 /* ---- JSON ---- */

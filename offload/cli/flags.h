@@ -71,6 +71,10 @@ extern const size_t cli_flag_count;
 
 const cli_command *cli_find_command(const char *name);                 /* NULL where there is none */
 const cli_flag *cli_find_flag(const char *name, unsigned command_bit); /* of this command; NULL where it has none of this name */
+/* What was probably meant by a name that is not known: "did you mean --temp?", or "". */
+#define CLI_HINT_BYTES 160
+void cli_hint_flag(const char *name, const cli_command *command, char out[CLI_HINT_BYTES]);
+void cli_hint_command(const char *name, char out[CLI_HINT_BYTES]);
 /* The text for people, with its words. */
 #define CLI_HELP_MAX 800
 void cli_flag_help(const cli_flag *flag, char out[CLI_HELP_MAX]);

@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LEAST_TEXT    30 /* columns that a text beside its name must have */
+#define NARROW_INDENT 6
+
 static void names_of(const cli_flag *f, char out[80])
 {
     int used = 0;
@@ -22,6 +25,32 @@ void cli_flag_help(const cli_flag *f, char out[CLI_HELP_MAX])
     snprintf(out, CLI_HELP_MAX, "%.*s%s%s", mark != NULL ? (int)(mark - f->help) : 0, f->help, words, mark != NULL ? mark + 2 : f->help);
 }
 
+/* A name and what it is, the text from `column` on; in a terminal broken between words, and where that is narrow, below the name. Elsewhere lines
+ * are for other programs, and whole. */
+static void print_entry(FILE *to, const char *name, const char *text, size_t column, size_t width)
+{
+    bool narrow = width != 0 && width < column + LEAST_TEXT, below = narrow || (width != 0 && strlen(name) + 3 > column);
+    size_t indent = narrow ? NARROW_INDENT : column, at = indent;
+    if (below)
+        fprintf(to, "  %s\n%*s", name, (int)indent, "");
+    else
+        fprintf(to, "  %-*s ", (int)column - 3, name);
+    if (width == 0)
+        fputs(text, to);
+    for (size_t word; width != 0 && *text != '\0'; text += word + strspn(text + word, " "), at += word) {
+        word = strcspn(text, " ");
+        if (at > indent && at + 1 + word >= width) {
+            fprintf(to, "\n%*s", (int)indent, "");
+            at = indent;
+        } else if (at > indent) {
+            putc(' ', to);
+            at++;
+        }
+        fprintf(to, "%.*s", (int)word, text);
+    }
+    putc('\n', to);
+}
+
 static void print_indented(FILE *to, const char *lines, const char *indent)
 {
     for (const char *line = lines; *line != '\0';) {
@@ -35,7 +64,7 @@ static void print_program_help(FILE *to)
 {
     fputs("sluice runs language models that do not fit the memory of the machine they run on.\n\nusage: sluice COMMAND [flags]\n\n", to);
     for (size_t i = 0; i < cli_command_count; i++)
-        fprintf(to, "  %-12s %s\n", cli_commands[i].name, cli_commands[i].summary);
+        print_entry(to, cli_commands[i].name, cli_commands[i].summary, 15, cli_columns(fileno(to)));
     fputs("\nsluice COMMAND --help explains one; sluice --version says what this is.\n\nexamples:\n", to);
     for (size_t i = 0; i < cli_command_count; i++)
         print_indented(to, cli_commands[i].example, "  ");
@@ -58,7 +87,7 @@ void cli_print_help(const char *command_name, void *stream)
         char help[CLI_HELP_MAX];
         names_of(&cli_flags[i], names);
         cli_flag_help(&cli_flags[i], help);
-        fprintf(to, "  %-28s %s\n", names, help);
+        print_entry(to, names, help, 31, cli_columns(fileno(to)));
     }
     fputs("\nexamples:\n", to);
     print_indented(to, c->example, "  ");

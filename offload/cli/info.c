@@ -167,7 +167,7 @@ static int print_text(const sl_gguf *g, const sl_packed *packed)
         printf("%-44.*s %-6s %-20s %10s at %llu%s\n", (int)t->name.length, t->name.data, sl_format_of(t->type)->name, shape, size,
                (unsigned long long)t->offset, part);
     }
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 static int print_json(const sl_gguf *g, const sl_packed *packed)

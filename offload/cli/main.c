@@ -1,13 +1,25 @@
 /* offload/cli/main.c: which command, and what its end means to the shell. */
 #include "offload/cli/cli.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef SLUICE_BUILD_OPTIONS
 #define SLUICE_BUILD_OPTIONS "unknown"
 #endif
+
+/* A file that we open must not come to lie where a closed standard stream was: what is said to people would go into it. The null device stands
+ * there instead, opened so that reading the input, or writing a result, fails. */
+static void hold_closed_streams(void)
+{
+    static const int modes[] = {[STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY, [STDERR_FILENO] = O_WRONLY};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0)
+            (void)!open("/dev/null", modes[fd]); /* the lowest free number: this one */
+}
 
 static int print_version(void)
 {
@@ -16,7 +28,7 @@ static int print_version(void)
     printf("\ninstruction sets usable here:");
     cli_print_isas(true);
     printf("\nbuilt with: %s, options %s\n", __VERSION__, SLUICE_BUILD_OPTIONS);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return CLI_DONE;
 }
 
 static int print_completion(const char *shell)
@@ -29,9 +41,13 @@ static int print_completion(const char *shell)
     return CLI_USAGE;
 }
 
-static int finish_text(void)
+static int help_on(const char *command)
 {
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    sl_error err = {0};
+    if (command != NULL && cli_check_command(command, &err) != SL_OK)
+        return cli_fail(&(cli_args){0}, &err);
+    cli_print_help(command, stdout);
+    return CLI_DONE;
 }
 
 static int dispatch(const cli_args *args)
@@ -56,7 +72,7 @@ static bool answer_word(int argc, char **argv, int *status)
     const char *word = argc > 1 ? argv[1] : "";
     *status = CLI_DONE;
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0)
-        cli_print_help(argc > 2 ? argv[2] : NULL, stdout);
+        *status = help_on(argc > 2 ? argv[2] : NULL);
     else if (strcmp(word, "--version") == 0)
         *status = print_version();
     else if (strcmp(word, "--man") == 0)
@@ -66,7 +82,7 @@ static bool answer_word(int argc, char **argv, int *status)
     else
         return false;
     if (*status == CLI_DONE)
-        *status = finish_text();
+        *status = cli_finish_text();
     return true;
 }
 
@@ -75,6 +91,7 @@ int main(int argc, char **argv)
     cli_args args;
     sl_error err = {0};
     int status;
+    hold_closed_streams();
     signal(SIGPIPE, SIG_IGN); /* a closed stdout is an error of ours to report, not a death */
     signal(SIGXFSZ, SIG_IGN); /* nor is a limit on the size of files */
     if (answer_word(argc, argv, &status))
@@ -83,7 +100,7 @@ int main(int argc, char **argv)
         return cli_fail(&args, &err);
     if (args.help) {
         cli_print_help(args.command, stdout);
-        return finish_text();
+        return cli_finish_text();
     }
     return dispatch(&args);
 }

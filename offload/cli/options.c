@@ -26,7 +26,8 @@ static sl_status parse_seed(const char *name, const char *text, cli_args *out, s
     errno = 0;
     out->seed = strtoull(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0) /* strtoull would take blanks and signs */
-        return sl_fail(err, SL_INVALID, "%s %s: it must be a whole number from 0 to 18446744073709551615", name, text);
+        return sl_fail(err, SL_INVALID, "%s %s: it must be a whole number from 0 to 18446744073709551615; without it run and chat draw one",
+                       name, text);
     out->seed_given = true;
     return SL_OK;
 }
@@ -99,6 +100,24 @@ static sl_status add_list(const cli_flag *f, const char *name, const char *text,
     return SL_OK;
 }
 
+static sl_status refuse_flag(const char *name, const cli_command *c, sl_error *err)
+{
+    char hint[CLI_HINT_BYTES];
+    cli_hint_flag(name, c, hint);
+    return hint[0] == '\0' ? sl_fail(err, SL_INVALID, "%s: no such flag; sluice %s --help lists them", name, c->name)
+                           : sl_fail(err, SL_INVALID, "%s: no such flag; %s (sluice %s --help lists all)", name, hint, c->name);
+}
+
+sl_status cli_check_command(const char *name, sl_error *err)
+{
+    char hint[CLI_HINT_BYTES];
+    if (cli_find_command(name) != NULL)
+        return SL_OK;
+    cli_hint_command(name, hint);
+    return hint[0] == '\0' ? sl_fail(err, SL_INVALID, "%.60s: no such command; sluice --help lists them", name)
+                           : sl_fail(err, SL_INVALID, "%.60s: no such command; %s (sluice --help lists all)", name, hint);
+}
+
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */
 static sl_status parse_one(const cli_command *c, int argc, char **argv, int *index, cli_args *out, sl_error *err)
 {
@@ -118,7 +137,7 @@ static sl_status parse_one(const cli_command *c, int argc, char **argv, int *ind
     name[length] = '\0';
     const cli_flag *f = cli_find_flag(name, c->bit);
     if (f == NULL)
-        return sl_fail(err, SL_INVALID, "%s: no such flag; sluice %s --help lists them", name, c->name);
+        return refuse_flag(name, c, err);
     if (f->kind == FLAG && equals != NULL)
         return sl_fail(err, SL_INVALID, "%s takes no value", name);
     if (f->kind == FLAG)
@@ -126,6 +145,9 @@ static sl_status parse_one(const cli_command *c, int argc, char **argv, int *ind
     if (equals == NULL && *index + 1 >= argc)
         return sl_fail(err, SL_INVALID, "%s needs a value: %s", name, f->value);
     const char *text = equals != NULL ? equals + 1 : argv[++*index];
+    if ((f->kind == PATH || f->kind == FOLDER) && (text[0] == '\0' || (equals == NULL && cli_find_flag(text, c->bit) != NULL)))
+        return sl_fail(err, SL_INVALID, "%s needs a value: %s%s%s%s", name, f->value, text[0] == '\0' ? ", not an empty one" : ", and ",
+                       text, text[0] == '\0' ? "" : " is a flag");
     bool listed = c->bit == BENCH && (f->commands & LISTED) != 0;
     return listed ? add_list(f, name, text, out, err) : cli_store(f, name, text, out, err);
 }
@@ -141,8 +163,7 @@ sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err)
         json |= strcmp(argv[i], "--json") == 0;
     const cli_command *c = cli_find_command(argv[1]);
     out->json = c == NULL && json;
-    if (c == NULL)
-        return sl_fail(err, SL_INVALID, "%.60s: no such command; sluice --help lists them", argv[1]);
+    SL_TRY(cli_check_command(argv[1], err));
     out->command = c->name;
     sl_status status = SL_OK;
     for (int i = 2; i < argc && status == SL_OK; i++)

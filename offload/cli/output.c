@@ -11,12 +11,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 bool cli_terminal(void)
 {
-    return isatty(STDERR_FILENO) == 1;
+    const char *term = getenv("TERM");
+    return isatty(STDERR_FILENO) == 1 && term != NULL && term[0] != '\0' && strcmp(term, "dumb") != 0;
+}
+
+size_t cli_columns(int fd)
+{
+    struct winsize size;
+    return isatty(fd) == 1 && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
 }
 
 bool cli_color(void)
@@ -57,6 +65,15 @@ int cli_print_json(json_t *value)
     failed |= putchar('\n') == EOF || fflush(stdout) != 0;
     json_decref(value);
     if (failed)
+        fprintf(stderr, "sluice: standard output did not take the result: %s\n", strerror(errno));
+    return failed ? CLI_FAILED : CLI_DONE;
+}
+
+int cli_finish_text(void)
+{
+    bool failed = ferror(stdout) != 0;
+    failed |= fflush(stdout) != 0;
+    if (failed && errno != EPIPE)
         fprintf(stderr, "sluice: standard output did not take the result: %s\n", strerror(errno));
     return failed ? CLI_FAILED : CLI_DONE;
 }
@@ -141,6 +158,16 @@ sl_status cli_read_file(const char *path, char **out, size_t *length, sl_error *
         *out = NULL;
     }
     return status;
+}
+
+sl_status cli_check_text(const char *path, sl_error *err)
+{
+    struct stat st;
+    if (path == NULL || strcmp(path, "-") == 0)
+        return SL_OK;
+    if (stat(path, &st) != 0 || access(path, R_OK) != 0)
+        return sl_fail(err, SL_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    return S_ISDIR(st.st_mode) ? sl_fail(err, SL_IO, "%s: is a directory, want a text", path) : SL_OK;
 }
 
 sl_status cli_check_output_spares_text(const char *output, const char *text, sl_error *err)

@@ -102,6 +102,7 @@ static sl_status open_all(score *s, json_t *warnings, sl_error *err)
     SL_TRY(cli_engine_options(s->args, warnings, &options, err));
     if (s->args->file == NULL)
         return sl_fail(err, SL_INVALID, "no text; -f FILE names one");
+    SL_TRY(cli_check_text(s->args->file, err));
     options.all_logits = true;
     s->sparse = (options.sparsity != SL_SPARSITY_OFF ? SL_EVAL_SPARSE : 0u) | (options.sparq_k > 0 ? SL_EVAL_SPARQ : 0u) |
                 (options.early_exit != SL_EARLY_EXIT_OFF ? SL_EVAL_EARLY : 0u);
@@ -156,7 +157,7 @@ static int report(const score *s, json_t *warnings)
         printf("agreement with the last layer %.4f; dense perplexity %.4f\n", (double)s->agreed / (double)s->scored,
                exp(s->dense_nll / (double)s->scored));
     printf("perplexity %.4f +/- %.4f over %llu tokens, chunks of %zu\n", exp(mean), error, (unsigned long long)s->scored, s->chunk);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 static sl_status score_all(score *s, sl_error *err)

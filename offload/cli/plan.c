@@ -345,7 +345,7 @@ static int list_machines(const cli_args *args)
     if (args->json)
         return cli_print_json(all);
     json_decref(all);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 int cli_plan(const cli_args *args)

@@ -232,7 +232,7 @@ int cli_plan_print(const cli_plan_state *s)
         print_one(s);
     else
         print_table(s);
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 /* ---- JSON ---- */

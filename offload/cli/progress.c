@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SHOWN_NS   ((uint64_t)200000000)
 #define SETTLED_NS ((uint64_t)500000000)
@@ -26,7 +27,7 @@ void cli_format_duration(double seconds, char out[24])
         snprintf(out, 24, "%llu:%02llu", (unsigned long long)whole / 60, (unsigned long long)whole % 60);
 }
 
-static void print_rate(double rate, bool bytes, uint64_t left)
+static void add_rate(char *to, size_t room, double rate, bool bytes, uint64_t left)
 {
     char text[24], time[24];
     cli_format_duration((double)left / rate, time);
@@ -34,7 +35,7 @@ static void print_rate(double rate, bool bytes, uint64_t left)
         sl_format_size((uint64_t)rate, text);
     else
         snprintf(text, sizeof text, rate < 10 ? "%.2f" : "%.0f", rate);
-    fprintf(stderr, ", %s/s, %s left", text, time);
+    snprintf(to, room, ", %s/s, %s left", text, time);
 }
 
 static void show(const char *what, uint64_t done, uint64_t total, bool bytes)
@@ -50,9 +51,14 @@ static void show(const char *what, uint64_t done, uint64_t total, bool bytes)
     if (now - line.shown_ns < SHOWN_NS && done < total)
         return;
     line.shown_ns = now;
-    fprintf(stderr, "\r\033[K%s %3.0f %%", what, 100.0 * (double)done / (double)total);
+    char text[160];
+    int used = snprintf(text, sizeof text, "%.60s %3.0f %%", what, 100.0 * (double)done / (double)total);
     if (now - line.begin_ns > SETTLED_NS && done > line.begin_done)
-        print_rate((double)(done - line.begin_done) * 1e9 / (double)(now - line.begin_ns), bytes, total - done);
+        add_rate(text + used, sizeof text - (size_t)used, (double)(done - line.begin_done) * 1e9 / (double)(now - line.begin_ns), bytes,
+                 total - done);
+    size_t columns = cli_columns(STDERR_FILENO);
+    int most = columns > 1 && columns < sizeof text ? (int)columns - 1 : (int)sizeof text; /* a line that wraps could not be taken back */
+    fprintf(stderr, "\r\033[K%.*s", most, text);
     fflush(stderr);
 }
 

@@ -206,7 +206,7 @@ int cli_replay(const cli_args *args)
     if (status != SL_OK)
         result = cli_fail(args, &err);
     else
-        result = args->json ? cli_print_json(json_all(&r)) : fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+        result = args->json ? cli_print_json(json_all(&r)) : cli_finish_text();
     sl_replay_close(r.replay);
     sl_record_close(&r.file);
     json_decref(r.rows);

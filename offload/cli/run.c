@@ -149,8 +149,16 @@ static bool on_text(void *ctx, const char *text, size_t length)
     cli_run_state *s = ctx;
     cli_progress_end();
     if (!s->args->json && (fwrite(text, 1, length, stdout) != length || fflush(stdout) != 0))
-        s->write_failed = true;
-    return !s->write_failed;
+        s->write_error = errno != 0 ? errno : EIO;
+    return s->write_error == 0;
+}
+
+void cli_say_write_error(int error, const char *behind)
+{
+    if (error == EPIPE)
+        fprintf(stderr, "sluice: standard output was closed%s\n", behind);
+    else
+        fprintf(stderr, "sluice: standard output does not take the text: %s%s\n", strerror(error), behind);
 }
 
 static void on_token(void *ctx, size_t count)
@@ -178,7 +186,7 @@ static sl_status check_usage(const cli_args *a, sl_error *err)
         return sl_fail(err, SL_INVALID, "give the prompt once: -p TEXT or -f FILE");
     if (a->predict == 0)
         return sl_fail(err, SL_INVALID, "-n 0: it must be at least 1, or -1 for no limit");
-    return SL_OK;
+    return cli_check_text(a->file, err);
 }
 
 /* --session: the prompt's beginning; its last token is always computed, for its logits are wanted. */
@@ -268,8 +276,10 @@ static sl_status generate(cli_run_state *s, sl_error *err)
 /* What was generated is given also when something ended it early. */
 static int report(cli_run_state *s, sl_status status, const sl_error *err)
 {
-    if (s->write_failed) {
-        fprintf(stderr, "sluice: standard output was closed; stopped after %zu tokens\n", s->result.count);
+    if (s->write_error != 0) {
+        char behind[48];
+        snprintf(behind, sizeof behind, "; stopped after %zu token%s", s->result.count, s->result.count == 1 ? "" : "s");
+        cli_say_write_error(s->write_error, behind);
         return CLI_FAILED;
     }
     if (status != SL_OK && status != SL_INTERRUPTED)

@@ -23,7 +23,7 @@ typedef struct cli_run_state {
     size_t prompt_count;
     double load_s;
     uint64_t seed;
-    bool write_failed;
+    int write_error; /* errno of standard output; 0: it takes all */
     sl_drafting drafting;
     cli_kept kept;
     bool all_layers; /* --early-exit is left off, as was told */
@@ -34,6 +34,7 @@ typedef struct cli_run_state {
 SL_MUST_USE sl_status cli_choose_seed(cli_run_state *s, sl_error *err);
 /* What the flags ask of a generation, but for the prompt; text goes to stdout as it comes. */
 sl_request cli_request(cli_run_state *s);
+void cli_say_write_error(int error, const char *behind); /* errno of standard output */
 /* Leaves --early-exit off where nothing is gained by it, and says so. */
 void cli_settle_exit(cli_run_state *s);
 /* When drafts by early exit have read more than decoding without them reads: a note. */

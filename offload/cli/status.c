@@ -68,8 +68,7 @@ static void catch_stop(bool on)
 
 void cli_status_begin(const sl_engine *engine)
 {
-    const char *term = getenv("TERM");
-    if (!cli_terminal() || term == NULL || term[0] == '\0' || strcmp(term, "dumb") == 0)
+    if (!cli_terminal())
         return;
     view.engine = engine;
     view.start_ns = 0;

@@ -34,7 +34,7 @@ static int print_ids(const cli_args *args, const sl_engine *engine, const sl_tok
     }
     if (args->ids)
         puts("]");
-    return fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return cli_finish_text();
 }
 
 /* Ids are numbers; blanks, commas and brackets may stand between them. */
@@ -79,7 +79,7 @@ static int print_decoded(const cli_args *args, const sl_engine *engine, const ch
     else if (args->json)
         result = cli_print_json(json_pack("{s:o}", "text", cli_json_text(decoded, length)));
     else
-        result = fwrite(decoded, 1, length, stdout) == length && fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+        result = fwrite(decoded, 1, length, stdout) == length ? cli_finish_text() : cli_finish_text() | CLI_FAILED;
     free(decoded);
     return result;
 }
