@@ -163,7 +163,8 @@ sl_status cli_parse(int argc, char **argv, cli_args *out, sl_error *err)
         json |= strcmp(argv[i], "--json") == 0;
     const cli_command *c = cli_find_command(argv[1]);
     out->json = c == NULL && json;
-    SL_TRY(cli_check_command(argv[1], err));
+    if (c == NULL)
+        return cli_check_command(argv[1], err);
     out->command = c->name;
     sl_status status = SL_OK;
     for (int i = 2; i < argc && status == SL_OK; i++)
