@@ -168,6 +168,8 @@ int cli_chat_main(const cli_args *args)
     cli_catch_interrupt(NULL);
     if (open_all(&c, &err) != SL_OK) {
         result = cli_fail(args, &err);
+    } else if (cli_interrupted()) { /* while the model was opened */
+        result = CLI_INTERRUPTED;
     } else {
         c.editor = cli_line_editor_open();
         if (c.editor != NULL)

@@ -18,11 +18,14 @@ static void names_of(const cli_flag *f, char out[80])
 
 void cli_flag_help(const cli_flag *f, char out[CLI_HELP_MAX])
 {
-    char words[CLI_HELP_MAX] = "";
     const char *mark = f->words != NULL ? strstr(f->help, "{}") : NULL;
-    if (mark != NULL)
-        cli_join_words(f->words, " or ", words, sizeof words);
-    snprintf(out, CLI_HELP_MAX, "%.*s%s%s", mark != NULL ? (int)(mark - f->help) : 0, f->help, words, mark != NULL ? mark + 2 : f->help);
+    size_t used = mark != NULL ? (size_t)(mark - f->help) : strlen(f->help);
+    snprintf(out, CLI_HELP_MAX, "%.*s", (int)used, f->help);
+    if (mark == NULL)
+        return;
+    cli_join_words(f->words, " or ", out + used, CLI_HELP_MAX - used);
+    used = strlen(out);
+    snprintf(out + used, CLI_HELP_MAX - used, "%s", mark + 2);
 }
 
 /* A name and what it is, the text from `column` on; in a terminal broken between words, and where that is narrow, below the name. Elsewhere lines

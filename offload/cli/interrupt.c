@@ -46,6 +46,8 @@ void cli_catch_interrupt(sl_engine *engine)
         sigaction(SIGINT, &action, NULL);
         sigaction(SIGTERM, &action, NULL);
     }
+    if (engine != NULL && interrupted != 0) /* pressed before there was an engine to tell */
+        sl_engine_interrupt(engine);
 }
 
 bool cli_interrupted(void)
