@@ -29,6 +29,10 @@ holds "what lies where adds up" 'all(x["bytes"] == x["resident_bytes"] + x["stre
 holds "the machine is the one that was named" 'p["machine"]["name"] == "a made-up one" and p["machine"]["measured"] is False'
 holds "the smallest budget is told" '0 < p["ram_budget_min_bytes"] < 1 << 30'
 LOW=$(json "$TMP/plan.json" ram_budget_min_bytes)
+plan --machine "$MACHINE"
+UNNAMED=$(json "$TMP/plan.json" ram_budget_bytes)
+plan --ram-budget auto --machine "$MACHINE"
+if [ "$(json "$TMP/plan.json" ram_budget_bytes)" = "$UNNAMED" ]; then ok "auto is the budget that a run takes"; else not_ok "auto is the budget that a run takes" "not $UNNAMED"; fi
 plan --ram-budget 64G --machine "$MACHINE"
 holds "a budget above the machine's memory is warned of" 'any("above the machine" in w for w in p["warnings"])'
 

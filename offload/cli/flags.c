@@ -125,7 +125,7 @@ const cli_flag cli_flags[] = {
      0,
      0,
      "LIST",
-     "one or several budgets, such as 2G or 1G,2G,4G; min: the smallest that works (default as run: 0.8 of the memory)",
+     "one or several budgets, such as 2G or 1G,2G,4G; min: the smallest that works; auto, the default: what run takes, 0.8 of the memory",
      .words = cli_budget_word},
     {{"--machine"},
      TEXT,

@@ -23,13 +23,23 @@ static void note(void *ctx, const char *line)
 
 /* ---- budgets ---- */
 
+/* What a run would take. */
+static uint64_t budget_of_run(const cli_plan_state *s)
+{
+    sl_memory_info memory;
+    sl_memory_info_get(&memory);
+    return s->here ? sl_default_budget(&memory) : s->machine.memory_bytes / 5 * 4;
+}
+
 static sl_status add_budget(cli_plan_state *s, const char *word, sl_error *err)
 {
     uint64_t bytes;
     if (strcmp(word, "min") == 0)
         bytes = s->budget_min_bytes;
+    else if (strcmp(word, "auto") == 0)
+        bytes = budget_of_run(s);
     else if (!sl_parse_size(word, &bytes) || bytes == 0)
-        return sl_fail(err, SL_INVALID, "--ram-budget %.40s: a plan takes sizes such as 512M or 1G,2G,4G, and min", word);
+        return sl_fail(err, SL_INVALID, "--ram-budget %.40s: a plan takes sizes such as 512M or 1G,2G,4G, auto and min", word);
     if (s->rows == CLI_PLAN_BUDGETS_MAX)
         return sl_fail(err, SL_INVALID, "--ram-budget: a plan takes up to %d budgets", CLI_PLAN_BUDGETS_MAX);
     s->row[s->rows++].budget_bytes = bytes;
@@ -40,9 +50,7 @@ static sl_status list_budgets(cli_plan_state *s, sl_error *err)
 {
     char word[64];
     if (s->args->ram_budgets == NULL) {
-        sl_memory_info memory;
-        sl_memory_info_get(&memory);
-        s->row[s->rows++].budget_bytes = s->here ? sl_default_budget(&memory) : s->machine.memory_bytes / 5 * 4;
+        s->row[s->rows++].budget_bytes = budget_of_run(s);
         return SL_OK;
     }
     for (const char *at = s->args->ram_budgets;; at++) {

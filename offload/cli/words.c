@@ -43,7 +43,7 @@ LIST(cli_policy_word, [SL_REPLAY_RUN] = "run", [SL_REPLAY_STATIC] = "static", [S
      [SL_REPLAY_BELADY] = "belady")
 LIST(cli_draft_word, "auto")
 LIST(cli_tree_word, "best")
-LIST(cli_budget_word, "min")
+LIST(cli_budget_word, "auto", "min")
 LIST(cli_device_word, "auto", "none", "cuda", "emulated")
 LIST(cli_pattern_word, "2:4", "4:8", "3:4")
 
