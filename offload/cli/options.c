@@ -118,6 +118,14 @@ sl_status cli_check_command(const char *name, sl_error *err)
                            : sl_fail(err, SL_INVALID, "%.60s: no such command; %s (sluice --help lists all)", name, hint);
 }
 
+/* A name that was forgotten: the next flag stands in its place, or a variable of the shell that is not set. */
+static sl_status check_path(const cli_flag *f, const char *name, const char *text, bool is_flag, sl_error *err)
+{
+    if (text[0] == '\0')
+        return sl_fail(err, SL_INVALID, "%s needs a value: %s, not an empty one", name, f->value);
+    return is_flag ? sl_fail(err, SL_INVALID, "%s needs a value: %s, and %s is a flag", name, f->value, text) : SL_OK;
+}
+
 /* One argument: a flag, with its value as the next argument or behind "=" for long ones; or an operand. */
 static sl_status parse_one(const cli_command *c, int argc, char **argv, int *index, cli_args *out, sl_error *err)
 {
@@ -145,9 +153,8 @@ static sl_status parse_one(const cli_command *c, int argc, char **argv, int *ind
     if (equals == NULL && *index + 1 >= argc)
         return sl_fail(err, SL_INVALID, "%s needs a value: %s", name, f->value);
     const char *text = equals != NULL ? equals + 1 : argv[++*index];
-    if ((f->kind == PATH || f->kind == FOLDER) && (text[0] == '\0' || (equals == NULL && cli_find_flag(text, c->bit) != NULL)))
-        return sl_fail(err, SL_INVALID, "%s needs a value: %s%s%s%s", name, f->value, text[0] == '\0' ? ", not an empty one" : ", and ",
-                       text, text[0] == '\0' ? "" : " is a flag");
+    if (f->kind == PATH || f->kind == FOLDER)
+        SL_TRY(check_path(f, name, text, equals == NULL && cli_find_flag(text, c->bit) != NULL, err));
     bool listed = c->bit == BENCH && (f->commands & LISTED) != 0;
     return listed ? add_list(f, name, text, out, err) : cli_store(f, name, text, out, err);
 }

@@ -69,6 +69,12 @@ static sl_status decode_ids(const sl_engine *engine, const char *text, char **ou
     return status;
 }
 
+static int print_bytes(const char *bytes, size_t length)
+{
+    (void)fwrite(bytes, 1, length, stdout); /* a failure stays with the stream */
+    return cli_finish_text();
+}
+
 static int print_decoded(const cli_args *args, const sl_engine *engine, const char *text, sl_error *err)
 {
     char *decoded = NULL;
@@ -79,7 +85,7 @@ static int print_decoded(const cli_args *args, const sl_engine *engine, const ch
     else if (args->json)
         result = cli_print_json(json_pack("{s:o}", "text", cli_json_text(decoded, length)));
     else
-        result = fwrite(decoded, 1, length, stdout) == length ? cli_finish_text() : cli_finish_text() | CLI_FAILED;
+        result = print_bytes(decoded, length);
     free(decoded);
     return result;
 }
