@@ -34,6 +34,10 @@ fails "a text that is not there is refused" 1 'absent\.txt: cannot be opened' ru
 if [ "$(wc -l <err)" -eq 1 ]; then ok "before the model is opened"; else not_ok "before the model is opened" "$(cat err)"; fi
 fails "a folder is no text" 1 'is a directory, want a text' run_on "$TMP"
 
+fails "a prompt that is missing is asked for" 2 'no prompt; -p TEXT gives one' "$SLUICE" run -m "$SMALL"
+fails "two are one too many" 2 '-p and -f both give a prompt' run_small -f text.txt
+fails "a text that is missing is asked for" 2 'no text; -p TEXT gives one' "$SLUICE" tokenize -m "$SMALL"
+
 # ---------------------------------------------------------------- what is taken for a model
 
 mkdir hf && echo '{}' >hf/config.json

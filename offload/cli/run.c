@@ -182,8 +182,11 @@ static void on_prompt(void *ctx, size_t done, size_t total)
 /* Wrong usage that can be seen without a model is told before one is opened, and before notes about opening it. */
 static sl_status check_usage(const cli_args *a, sl_error *err)
 {
-    if ((a->prompt == NULL) == (a->file == NULL))
-        return sl_fail(err, SL_INVALID, "give the prompt once: -p TEXT or -f FILE");
+    if (a->prompt == NULL && a->file == NULL)
+        return sl_fail(err, SL_INVALID,
+                       "no prompt; -p TEXT gives one, -f FILE reads it (- is standard input), `sluice chat` asks for messages");
+    if (a->prompt != NULL && a->file != NULL)
+        return sl_fail(err, SL_INVALID, "-p and -f both give a prompt: one of them is enough");
     if (a->predict == 0)
         return sl_fail(err, SL_INVALID, "-n 0: it must be at least 1, or -1 for no limit");
     return cli_check_text(a->file, err);

@@ -9,8 +9,10 @@
 static sl_status open_vocabulary(const cli_args *args, sl_engine **out, sl_error *err)
 {
     sl_engine_options options = {.model_path = args->model, .vocabulary_only = true};
-    if ((args->prompt == NULL) == (args->file == NULL))
-        return sl_fail(err, SL_INVALID, "give the text once: -p TEXT or -f FILE");
+    if (args->prompt == NULL && args->file == NULL)
+        return sl_fail(err, SL_INVALID, "no text; -p TEXT gives one, -f FILE reads it (- is standard input)");
+    if (args->prompt != NULL && args->file != NULL)
+        return sl_fail(err, SL_INVALID, "-p and -f both give a text: one of them is enough");
     return sl_engine_open(&options, out, err);
 }
 
