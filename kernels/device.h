@@ -45,7 +45,16 @@ typedef struct sl_device_kv {
     uint32_t k_type, v_type;
     uint64_t head_stride, v_offset;      /* bytes, from a head's keys to the next head's, and to its values */
     uint64_t k_page_bytes, v_page_bytes; /* from page to page */
+    bool in_host;                        /* where the device reads and writes it in place: for the emulated device's clock alone */
 } sl_device_kv;
+
+/* What a pass sees of a layer's keys and values, its own rows included, whole pages, to the same pages of another cache. */
+typedef struct sl_device_kv_bring {
+    sl_device_kv from, to; /* of the same shape; 16-byte aligned */
+    uint32_t rows, kv_heads, window;
+    uint32_t positions; /* as in sl_device_attention */
+    sl_device_ptr pass; /* sl_device_pass */
+} sl_device_kv_bring;
 
 typedef struct sl_device_norm {
     uint32_t rows, cols;
@@ -120,6 +129,8 @@ typedef struct sl_device_kernels {
     /* One position's keys and values of all heads to another slot, as they are stored. */
     sl_status (*kv_copy)(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
                          sl_error *err);
+    /* Once for a pass, from host memory, whatever its rows and heads. */
+    sl_status (*kv_bring)(sl_device *dev, const sl_device_kv_bring *job, sl_error *err);
 
     /* `rows` rows that lie `stride` bytes apart, as in the file, any alignment, to panels; a last panel is filled up with zero bytes. */
     sl_status (*pack)(sl_device *dev, uint32_t type, sl_device_ptr from, uint64_t stride, uint32_t rows, uint32_t cols,

@@ -100,15 +100,19 @@ sl_status sli_device_choose(sl_engine *e, sl_error *err)
 {
     const char *wanted = e->options.device, *what;
     if (wanted == NULL || strcmp(wanted, "none") == 0) {
-        const char *flag = e->options.vram_budget_bytes != 0 ? "--vram-budget"
-                           : e->options.gpu_layers_given     ? "-ngl"
-                           : e->options.cpu_share_given      ? "--cpu-share"
-                                                             : NULL;
+        const char *flag = e->options.vram_budget_bytes != 0       ? "--vram-budget"
+                           : e->options.gpu_layers_given           ? "-ngl"
+                           : e->options.cpu_share_given            ? "--cpu-share"
+                           : e->options.kv_host != SL_KV_HOST_AUTO ? "--kv-host (-nkvo)"
+                                                                   : NULL;
         return flag == NULL ? SL_OK : sl_fail(err, SL_INVALID, "%s has no meaning without a device; --device cuda or auto names one", flag);
     }
     if (e->options.cpu_share_given && !(e->options.cpu_share >= 0 && e->options.cpu_share <= 1))
         return sl_fail(err, SL_INVALID, "--cpu-share %g: it is the processor's part of what the device does not hold, 0 to 1",
                        e->options.cpu_share);
+    if (e->options.kv_host == SL_KV_HOST_LAYERS && e->options.kv_host_layers > e->model->layers)
+        return sl_fail(err, SL_INVALID, "--kv-host %u: the model has %u layers; auto, all, none or at most so many",
+                       e->options.kv_host_layers, e->model->layers);
     what = undone(e);
     if (what != NULL && strcmp(wanted, "auto") != 0)
         return sl_fail(err, SL_INVALID, "--device %s: %s is not done on a device yet; --device none does it", wanted, what);
@@ -126,12 +130,20 @@ sl_status sli_device_choose(sl_engine *e, sl_error *err)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for a device");
     }
     e->device->device = device;
+    e->device->reads_host = sli_device_reads_host(device);
+    bool wanted_in_host = e->options.kv_host == SL_KV_HOST_ALL ||
+                          (e->options.kv_host == SL_KV_HOST_LAYERS && e->options.kv_host_layers > 0);
+    if (!e->device->reads_host && e->options.kv_host == SL_KV_HOST_AUTO)
+        sli_note(e, "%s does not read host memory in place: all keys and values lie in its own", device->attrs.name);
+    if (wanted_in_host && !e->device->reads_host)
+        return sl_fail(err, SL_UNSUPPORTED, "%s cannot read host memory in place, where --kv-host puts keys and values; --kv-host none",
+                       device->attrs.name);
     return SL_OK;
 }
 
 /* ---- memory ---- */
 
-static sl_status lock(sli_device *d, void *pages, size_t bytes, const char *what, sl_error *err)
+sl_status sli_device_lock(sli_device *d, void *pages, size_t bytes, const char *what, const char *less, sl_error *err)
 {
     char size[24];
     if (bytes == 0)
@@ -140,8 +152,8 @@ static sl_status lock(sli_device *d, void *pages, size_t bytes, const char *what
     sl_status status = d->device->ops->host_register(d->device, pages, bytes, &reason);
     if (status != SL_OK) {
         sl_format_size(bytes, size);
-        return sl_fail(err, status, "%s: cannot page-lock %s of host memory for %s (a smaller --ram-budget takes less): %.200s",
-                       d->device->attrs.name, size, what, reason.message);
+        return sl_fail(err, status, "%s: cannot page-lock %s of host memory for %s (%s takes less): %.200s", d->device->attrs.name, size,
+                       what, less, reason.message);
     }
     d->locked[d->locked_count++] = pages;
     return SL_OK;
@@ -149,12 +161,13 @@ static sl_status lock(sli_device *d, void *pages, size_t bytes, const char *what
 
 static sl_status lock_host(sl_engine *e, sl_error *err)
 {
+    static const char less[] = "a smaller --ram-budget";
     size_t bytes;
     void *pages = sl_pager_staging(e->pager, &bytes);
-    SL_TRY(lock(e->device, pages, bytes, "reads", err));
+    SL_TRY(sli_device_lock(e->device, pages, bytes, "reads", less, err));
     pages = sl_pager_homes(e->pager, &bytes);
-    SL_TRY(lock(e->device, pages, bytes, "weights", err));
-    return lock(e->device, e->scratch.arena, sl_pages_round(e->scratch.arena_bytes), "activations", err);
+    SL_TRY(sli_device_lock(e->device, pages, bytes, "weights", less, err));
+    return sli_device_lock(e->device, e->scratch.arena, sl_pages_round(e->scratch.arena_bytes), "activations", less, err);
 }
 
 sl_status sli_device_upload(sl_engine *e, sl_device_ptr to, const void *from, uint64_t bytes, sl_error *err)
@@ -188,9 +201,12 @@ static sl_status create_tables(sl_engine *e, sl_error *err)
     d->marks = calloc(e->model->ff, 1);
     d->reachable = calloc(e->model->layers, sizeof *d->reachable);
     d->host_share = calloc(e->model->layers, sizeof *d->host_share);
+    d->kv_at = calloc(e->model->layers, sizeof *d->kv_at);
+    d->kv_in_host = calloc(e->model->layers, sizeof *d->kv_in_host);
     bool there = d->place != NULL && d->loaded != NULL && d->order != NULL && d->ticket_of != NULL && d->entry_of != NULL &&
                  d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->bundle_units != NULL && d->far != NULL &&
-                 d->followed != NULL && d->marks != NULL && d->reachable != NULL && d->host_share != NULL;
+                 d->followed != NULL && d->marks != NULL && d->reachable != NULL && d->host_share != NULL && d->kv_at != NULL &&
+                 d->kv_in_host != NULL;
     return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", count);
 }
 
@@ -267,7 +283,8 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     const sl_device_ops *ops = d->device->ops;
     uint32_t logits_rows = e->options.all_logits ? e->price.batch : 1 + e->price.draft_max;
     sli_device_wishes wishes = sli_device_wishes_of(e);
-    sli_device_shape shape = {&wishes, &e->price.kv, e->price.batch, logits_rows, sli_device_largest_unit(e->model, &e->units)};
+    sli_device_shape shape = {
+        &wishes, &e->price.kv, e->price.batch, logits_rows, sli_device_largest_unit(e->model, &e->units), e->price.vram.kv_host_layers};
     SL_TRY(create_tables(e, err));
     SL_TRY(lock_host(e, err));
     sli_device_lay(e->model, &shape, d->block, &d->memory);
@@ -277,8 +294,7 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     SL_TRY(ops->event_create(d->device, &d->settled, err));
     SL_TRY(sli_beside_plan(e, err));
     SL_TRY(place_units(e, err));
-    /* A slot that is read before it is written is finite. */
-    SL_TRY(ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, e->price.vram.kv_bytes, err));
+    SL_TRY(sli_device_kv_open(e, err));
     SL_TRY(sli_device_upload(e, d->memory.vectors, e->vectors, vector_bytes, err));
     return e->packed != NULL ? sli_device_ffn_open(e, err) : SL_OK;
 }
@@ -294,6 +310,7 @@ void sli_device_close(sl_engine *e)
         sl_pager_release(e->pager, d->held[d->first_held % SLI_DEVICE_HELD].unit);
     for (uint32_t i = 0; i < d->locked_count; i++)
         ops->host_unregister(d->device, d->locked[i]);
+    sli_device_kv_close(e);
     for (int i = 0; i < 2; i++)
         ops->graph_destroy(d->device, d->graphs[i].is);
     ops->event_destroy(d->device, d->inputs);
@@ -316,6 +333,8 @@ void sli_device_close(sl_engine *e)
     free(d->marks);
     free(d->reachable);
     free(d->host_share);
+    free(d->kv_at);
+    free(d->kv_in_host);
     free(d);
     e->device = NULL;
 }

@@ -1,6 +1,7 @@
 /* offload/device_engine.h: a model on a device: what lies there, and a pass that is computed there.
  *
  *   device_price.c    what of the device's memory everything takes, and which weights stay there (pure)
+ *   device_kv.c       where keys and values lie
  *   device_engine.c   whether a device is used, and which; opens and closes what lies there
  *   device_weights.c  brings weights to where they are multiplied, ahead of that
  *   device_ffn.c      feed-forwards of a packed file, over all neurons or a set of them
@@ -36,7 +37,8 @@ typedef struct sli_device_memory {
     sl_device_ptr holders, far; /* [layer][ff] of slots that follow a coarse set, and the neurons that have none (device_follow.c) */
     /* Of sets: the members, [layer][ff] of coarse ones, [ff] else; and the predictor with what it makes of a row. */
     sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_projected, scores, top;
-    sl_device_ptr kv;
+    sl_device_ptr kv;     /* of the layers whose keys and values do not lie in host memory */
+    sl_device_ptr window; /* what attention sees of the layer in hand, of the others; 0: there are none */
 } sli_device_memory;
 
 typedef struct sli_device_shape {
@@ -44,12 +46,13 @@ typedef struct sli_device_shape {
     const sli_kv_shape *kv;
     uint32_t batch, logits_rows;
     uint64_t panel_bytes;
+    uint32_t kv_host_layers;
 } sli_device_shape;
 
 /* Lays the block out from `base` on; returns its bytes. Pure. */
 uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out);
-uint64_t sli_device_kv_bytes(const sl_model *model, const sli_kv_shape *shape); /* of all layers; the cache ends the block */
-sl_device_kv sli_device_kv_of(const sl_model *model, const sli_kv_shape *shape, sl_device_ptr base, uint32_t layer);
+uint64_t sli_device_kv_layer_bytes(const sl_model *model, const sli_kv_shape *shape);
+sl_device_kv sli_device_kv_shape(const sl_model *model, const sli_kv_shape *shape, sl_device_ptr base); /* of one layer */
 /* A unit as it lies in its place: whole panels, or bundles. */
 uint64_t sli_device_unit_bytes(const sli_matrix *matrix, uint32_t index);
 uint64_t sli_device_meta_at(const sl_packed *packed,
@@ -113,6 +116,11 @@ typedef struct sli_device {
     sl_event *gathered;      /* all that the copy stream had */
     sl_event *settled;       /* addresses and slots are as they were said */
     uint64_t followed_bytes; /* that crossed because sets had changed */
+    sl_device_ptr *kv_at;    /* [layer] its keys and values */
+    bool *kv_in_host;        /* [layer] they lie in kv_host */
+    uint8_t *kv_host;        /* page-locked; NULL: none do */
+    size_t kv_host_bytes;
+    bool reads_host; /* the device reads and writes page-locked memory in place */
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
@@ -122,7 +130,7 @@ typedef struct sli_device {
     sli_held held[SLI_DEVICE_HELD];
     uint32_t first_held, held_count;
     uint64_t held_bytes;
-    void *locked[3]; /* page-locked host memory that is ours */
+    void *locked[4]; /* page-locked host memory that is ours */
     uint32_t locked_count;
 } sli_device;
 
@@ -133,6 +141,8 @@ SL_MUST_USE sl_status sli_device_reserve(sl_engine *e, sl_error *err);
 /* After the pager, scratch and vectors are there. */
 SL_MUST_USE sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err);
 void sli_device_close(sl_engine *e);
+/* Page-locks memory for the device until it is closed. `less`: what takes less of it. */
+SL_MUST_USE sl_status sli_device_lock(sli_device *d, void *pages, size_t bytes, const char *what, const char *less, sl_error *err);
 
 typedef struct sli_device_rows {
     uint32_t rows, pos0, first, logits_rows;
@@ -209,6 +219,21 @@ SL_MUST_USE sl_status sli_beside_finish(sl_engine *e, const sli_beside *b, sl_er
 SL_MUST_USE sl_status sli_device_begin(sl_engine *e, sl_error *err);
 /* From the residual and the rotary tables, in scratch, to the logits, in scratch. */
 SL_MUST_USE sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err);
+
+/* ---- device_kv.c ---- */
+
+/* Whether the device reads page-locked memory in place, by a trial. */
+bool sli_device_reads_host(sl_device *device);
+/* After memory was laid out: page-locks what lies in host memory, and zeroes all of it. */
+SL_MUST_USE sl_status sli_device_kv_open(sl_engine *e, sl_error *err);
+void sli_device_kv_close(sl_engine *e); /* after host memory was unlocked */
+/* Where a layer's keys and values are stored. */
+sl_device_kv sli_device_kv_at(const sl_engine *e, uint32_t layer);
+/* Where attention finds them: there, or in the window, to which what the pass sees is brought. After they were stored. */
+typedef struct sli_device_sight {
+    uint32_t layer, rows, positions;
+} sli_device_sight;
+SL_MUST_USE sl_status sli_device_kv_see(sl_engine *e, const sli_device_sight *sight, sl_device_kv *out, sl_error *err);
 /* sli_kv_copy on the device. */
 SL_MUST_USE sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err);
 

@@ -153,7 +153,7 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                              .rope_cos = memory->rope_cos + table,
                              .rope_sin = memory->rope_sin + table,
                              .pass = memory->pass,
-                             .kv = sli_device_kv_of(m, &p->engine->price.kv, memory->kv, layer)};
+                             .kv = sli_device_kv_at(p->engine, layer)};
     sl_device_attention attention = {.rows = p->row_count,
                                      .heads = m->heads,
                                      .kv_heads = m->kv_heads,
@@ -165,9 +165,10 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                                      .out = buffer_of(p, op->dst),
                                      .pass = memory->pass,
                                      .scratch = memory->attention,
-                                     .kv = heads.kv,
                                      .acts = acts};
+    sli_device_sight sight = {layer, p->row_count, p->positions};
     SL_TRY(kernels->heads(p->device->device, &heads, err));
+    SL_TRY(sli_device_kv_see(p->engine, &sight, &attention.kv, err));
     return kernels->attention(p->device->device, &attention, err);
 }
 
@@ -427,14 +428,4 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
     if (status == SL_DEVICE_LOST)
         return sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
     return status;
-}
-
-sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err)
-{
-    const sl_model *m = e->model;
-    for (uint32_t layer = 0; layer < m->layers; layer++) {
-        sl_device_kv kv = sli_device_kv_of(m, &e->price.kv, e->device->memory.kv, layer);
-        SL_TRY(e->device->device->kernels->kv_copy(e->device->device, &kv, m->kv_heads, m->head_dim, from, to, err));
-    }
-    return SL_OK;
 }

@@ -1,7 +1,9 @@
 /* offload/device_price.c: what of the device's memory everything takes, and which weights stay there. See device_engine.h. */
 #include "core/layout.h"
+#include "core/os.h"
 #include "offload/device_engine.h"
 #include "offload/guess.h"
+#include "offload/kv_place.h"
 #include "offload/matmul.h"
 #include "offload/placement.h"
 
@@ -9,7 +11,9 @@
 
 #define MIB            ((uint64_t)1 << 20)
 #define RING_BYTES_MAX (32 * MIB)
-#define RING_SHARE     16 /* of a tight budget, one part in so many */
+#define RING_SHARE     16   /* of a tight budget, one part in so many */
+#define LINK_BPS       12e9 /* of the machine that is taken to be there before rates are measured */
+#define HOST_BPS       40e9 /* which link and processor share */
 
 static sl_device_ptr room(sl_layout *l, sl_device_ptr base, uint64_t bytes)
 {
@@ -28,21 +32,21 @@ static uint64_t pages_of(const sli_kv_shape *shape)
     return (shape->context + SL_KV_PAGE - 1) / SL_KV_PAGE;
 }
 
-sl_device_kv sli_device_kv_of(const sl_model *model, const sli_kv_shape *shape, sl_device_ptr base, uint32_t layer)
+sl_device_kv sli_device_kv_shape(const sl_model *model, const sli_kv_shape *shape, sl_device_ptr base)
 {
-    sl_device_kv kv = {.k_type = shape->k_type,
+    sl_device_kv kv = {.base = base,
+                       .k_type = shape->k_type,
                        .v_type = shape->v_type,
                        .k_page_bytes = sli_kv_page_bytes(model, shape, SLI_KV_KEYS),
                        .v_page_bytes = sli_kv_page_bytes(model, shape, SLI_KV_VALUES)};
     kv.v_offset = pages_of(shape) * kv.k_page_bytes;
     kv.head_stride = pages_of(shape) * (kv.k_page_bytes + kv.v_page_bytes);
-    kv.base = base + (uint64_t)layer * model->kv_heads * kv.head_stride;
     return kv;
 }
 
-uint64_t sli_device_kv_bytes(const sl_model *model, const sli_kv_shape *shape)
+uint64_t sli_device_kv_layer_bytes(const sl_model *model, const sli_kv_shape *shape)
 {
-    return sli_device_kv_of(model, shape, 0, model->layers).base;
+    return model->kv_heads * sli_device_kv_shape(model, shape, 0).head_stride;
 }
 
 uint64_t sli_device_meta_at(const sl_packed *packed, uint32_t layer)
@@ -108,7 +112,9 @@ uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl
     out->vectors = room(&l, base, shape->wishes->vector_bytes);
     if (shape->wishes->packed != NULL)
         lay_bundles(&l, model, shape, base, out);
-    out->kv = room(&l, base, sli_device_kv_bytes(model, shape->kv));
+    uint64_t layer_bytes = sli_device_kv_layer_bytes(model, shape->kv);
+    out->window = shape->kv_host_layers > 0 ? room(&l, base, layer_bytes) : 0;
+    out->kv = room(&l, base, (model->layers - shape->kv_host_layers) * layer_bytes);
     return l.used;
 }
 
@@ -158,33 +164,43 @@ static double reads_of(const sli_device_wishes *w, const sli_matrix *m, uint32_t
     return sl_placement_reads(w->density, (index + 0.5) / m->unit_count);
 }
 
+typedef struct placing {
+    sl_placement_unit *list; /* [units] */
+    float *crossing;
+    sl_place *place;
+    sl_placement_layer *layers;
+} placing;
+
+/* Of what is read of a unit that does not stay, what crosses: bundles are never the processor's. */
+static float crossing_of(const sli_device_wishes *w, const sli_matrix *m)
+{
+    double processors = w->cpu_share_given ? w->cpu_share : 1 - LINK_BPS / HOST_BPS;
+    return m->bundles ? 1 : (float)(1 - processors);
+}
+
 /* Units that may stay, in the order of a pass; returns how many. */
-static uint32_t list_units(const sl_model *model, const sli_units *units, const sli_device_wishes *w, sl_placement_unit *list)
+static uint32_t list_units(const sl_model *model, const sli_units *units, const sli_device_wishes *w, const placing *p)
 {
     uint32_t count = 0, entries = model->layers * units->layer_ops + units->head_ops;
     for (uint32_t entry = 0; entry < entries; entry++) {
         const sli_matrix *m = &units->matrices[entry];
         uint32_t layer = entry / units->layer_ops < model->layers ? entry / units->layer_ops : model->layers;
-        for (uint32_t i = 0; i < m->unit_count && layer < w->layers; i++)
-            list[count++] = (sl_placement_unit){layer, sl_vram_round(sli_device_unit_bytes(m, i)), reads_of(w, m, i)};
+        for (uint32_t i = 0; i < m->unit_count && layer < w->layers; i++) {
+            p->crossing[count] = crossing_of(w, m);
+            p->list[count++] = (sl_placement_unit){layer, sl_vram_round(sli_device_unit_bytes(m, i)), reads_of(w, m, i)};
+        }
     }
     return count;
 }
-
-typedef struct placing {
-    sl_placement_unit *list; /* [units] */
-    sl_place *place;
-    sl_placement_layer *layers;
-} placing;
 
 /* What the device holds is what is read most often, whatever the rates are: nominal ones do. */
 static sl_status place_listed(const sl_model *model, const sli_device_wishes *w, uint64_t room_bytes, const placing *p, sli_units *units,
                               uint64_t *resident_bytes, sl_error *err)
 {
     const sl_placement_machine machine = {
-        .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = 12e9, .host_Bps = 40e9, .disk_Bps = 3e9};
+        .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = LINK_BPS, .host_Bps = HOST_BPS, .disk_Bps = 3e9};
     sl_placement placed;
-    uint32_t count = list_units(model, units, w, p->list);
+    uint32_t count = list_units(model, units, w, p);
     if (count > 0)
         SL_TRY(sl_placement_plan(&machine, p->list, count, model->layers + 1, p->place, p->layers, &placed, err));
     /* Those listed are the first ones of all: a prefix of the layers, and the head behind all of them. */
@@ -195,49 +211,102 @@ static sl_status place_listed(const sl_model *model, const sli_device_wishes *w,
     return SL_OK;
 }
 
-static sl_status place_units(const sl_model *model, const sli_device_wishes *w, uint64_t room_bytes, sli_units *units,
-                             uint64_t *resident_bytes, sl_error *err)
+static sl_status placing_create(const sl_model *model, const sli_units *units, placing *out, sl_error *err)
 {
-    placing p = {malloc((units->count + 1) * sizeof *p.list), malloc((units->count + 1) * sizeof *p.place),
-                 malloc((model->layers + 1) * sizeof *p.layers)};
-    *resident_bytes = 0;
-    sl_status status = p.list != NULL && p.place != NULL && p.layers != NULL
-                           ? place_listed(model, w, room_bytes, &p, units, resident_bytes, err)
-                           : sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", units->count);
-    free(p.list);
-    free(p.place);
-    free(p.layers);
-    return status;
+    size_t count = units->count + 1;
+    *out = (placing){malloc(count * sizeof *out->list), malloc(count * sizeof *out->crossing), malloc(count * sizeof *out->place),
+                     malloc((model->layers + 1) * sizeof *out->layers)};
+    bool there = out->list != NULL && out->crossing != NULL && out->place != NULL && out->layers != NULL;
+    return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a plan of %u units", units->count);
 }
 
-sl_status sli_device_price(const sl_model *model, const sli_device_wishes *wishes, const sli_kv_shape *kv, uint32_t batch,
-                           uint32_t logits_rows, sli_units *units, sli_vram_price *out, bool *fits, sl_error *err)
+static void placing_free(placing *p)
+{
+    free(p->list);
+    free(p->crossing);
+    free(p->place);
+    free(p->layers);
+}
+
+/* ---- keys and values ---- */
+
+/* Of memory that has `room_bytes` for weights and caches with the least ring, and `extra_bytes` less with a comfortable one. */
+static sl_status place_caches(const sl_model *model, const sli_device_wishes *w, const sli_kv_shape *kv, const sli_units *units,
+                              uint64_t room_bytes, uint64_t extra_bytes, const placing *p, uint32_t *in_host, sl_error *err)
+{
+    sli_kv_placing caches = {.layers = model->layers,
+                             .context = kv->context,
+                             .window = model->window,
+                             .layer_bytes = sli_device_kv_layer_bytes(model, kv),
+                             .room_bytes = room_bytes,
+                             .host_room_bytes = w->kv_host_room_bytes,
+                             .weights = p->list,
+                             .crossing = p->crossing};
+    for (uint32_t layer = 0; layer < model->layers; layer++)
+        caches.windowed += sl_model_window(model, layer) > 0;
+    *in_host = w->kv_host == SL_KV_HOST_ALL ? model->layers : w->kv_host == SL_KV_HOST_LAYERS ? w->kv_host_layers : 0;
+    if (w->kv_host != SL_KV_HOST_AUTO)
+        return SL_OK;
+    uint32_t fewest = *in_host = sli_kv_place_fewest(&caches);
+    if (!w->kv_least_crossing)
+        return SL_OK;
+    if (sli_kv_place_bytes(model->layers, fewest, caches.layer_bytes) + extra_bytes <= room_bytes)
+        caches.room_bytes -= extra_bytes;
+    caches.weight_count = list_units(model, units, w, p);
+    return sli_kv_place_least_crossing(&caches, fewest, in_host, err);
+}
+
+/* ---- all of it ---- */
+
+static sl_status price_with(const sl_model *model, const sli_device_wishes *wishes, const sli_device_shape *given, const placing *p,
+                            sli_units *units, sli_vram_price *out, bool *fits, sl_error *err)
 {
     sli_device_memory unused;
-    sli_device_shape shape = {wishes, kv, batch, logits_rows, sli_device_largest_unit(model, units)};
+    sli_device_shape shape = *given;
     uint32_t layer_units;
-    uint64_t layer = largest_layer(model, wishes, units, &layer_units);
+    uint64_t layer = largest_layer(model, wishes, units, &layer_units), layer_kv = sli_device_kv_layer_bytes(model, given->kv);
     uint64_t budget = wishes->budget_bytes, least = sl_vram_ring_min(units->largest_bytes);
     uint64_t ring = budget / RING_SHARE < RING_BYTES_MAX ? budget / RING_SHARE : RING_BYTES_MAX;
     if (layer > 0) { /* and at the end of the ring a place may be too small for the next unit */
         least += layer + sl_vram_round(units->largest_bytes);
         ring += layer;
     }
-    *out = (sli_vram_price){.kv_bytes = sli_device_kv_bytes(model, kv), .block_bytes = sli_device_lay(model, &shape, 0, &unused)};
-    out->ring_bytes = sl_vram_round(ring > least ? ring : least);
-    if (out->block_bytes + out->ring_bytes > budget)
-        out->ring_bytes = sl_vram_round(least);
-    for (uint32_t u = 0; u < units->count; u++)
-        units->in_vram[u] = false;
-    out->tickets = SLI_DEVICE_TICKETS + layer_units;
-    sl_vram_config empty = {.ring_bytes = out->ring_bytes, .tickets = out->tickets};
+    least = sl_vram_round(least);
+    ring = sl_vram_round(ring > least ? ring : least);
+    *out = (sli_vram_price){.tickets = SLI_DEVICE_TICKETS + layer_units};
+
+    sl_vram_config empty = {.ring_bytes = least, .tickets = out->tickets};
+    uint64_t others = sli_device_lay(model, &shape, 0, &unused) - model->layers * layer_kv + sl_vram_price(&empty);
+    SL_TRY(
+        place_caches(model, wishes, shape.kv, units, budget > others ? budget - others : 0, ring - least, p, &shape.kv_host_layers, err));
+    out->kv_host_layers = shape.kv_host_layers;
+    out->kv_host_bytes = shape.kv_host_layers > 0 ? sl_pages_round(shape.kv_host_layers * layer_kv) : 0;
+    out->window_bytes = shape.kv_host_layers > 0 ? layer_kv : 0;
+    out->kv_bytes = (model->layers - shape.kv_host_layers) * layer_kv;
+    out->block_bytes = sli_device_lay(model, &shape, 0, &unused);
+
+    empty.ring_bytes = out->ring_bytes = out->block_bytes + ring <= budget ? ring : least;
     uint64_t fixed = out->block_bytes + sl_vram_price(&empty);
     *fits = fixed <= budget;
     out->total_bytes = fixed;
     if (!*fits)
         return SL_OK;
-    SL_TRY(place_units(model, wishes, budget - fixed, units, &out->resident_bytes, err));
+    SL_TRY(place_listed(model, wishes, budget - fixed, p, units, &out->resident_bytes, err));
     sl_vram_config config = {out->resident_bytes, out->ring_bytes, out->tickets};
     out->total_bytes = out->block_bytes + sl_vram_price(&config);
     return SL_OK;
+}
+
+sl_status sli_device_price(const sl_model *model, const sli_device_wishes *wishes, const sli_kv_shape *kv, uint32_t batch,
+                           uint32_t logits_rows, sli_units *units, sli_vram_price *out, bool *fits, sl_error *err)
+{
+    sli_device_shape shape = {wishes, kv, batch, logits_rows, sli_device_largest_unit(model, units), 0};
+    placing p;
+    for (uint32_t u = 0; u < units->count; u++)
+        units->in_vram[u] = false;
+    sl_status status = placing_create(model, units, &p, err);
+    if (status == SL_OK)
+        status = price_with(model, wishes, &shape, &p, units, out, fits, err);
+    placing_free(&p);
+    return status;
 }

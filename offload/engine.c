@@ -104,7 +104,11 @@ sli_device_wishes sli_device_wishes_of(const sl_engine *e)
                                .packed = e->packed,
                                .sparsity = e->options.sparsity,
                                .density = e->options.density,
-                               .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0};
+                               .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
+                               .kv_host = e->device->reads_host ? e->options.kv_host : SL_KV_HOST_NONE,
+                               .kv_host_layers = e->options.kv_host_layers,
+                               .cpu_share_given = e->options.cpu_share_given,
+                               .cpu_share = e->options.cpu_share};
 }
 
 static sl_status price(sl_engine *e, sl_error *err)

@@ -121,12 +121,22 @@ typedef struct sli_device_wishes {
     sl_sparsity sparsity;
     double density;
     uint64_t predictor_bytes;
+    sl_kv_host kv_host;
+    uint32_t kv_host_layers;
+    bool cpu_share_given;
+    double cpu_share;
+    /* With SL_KV_HOST_AUTO: more layers than must, where then less crosses for a token, as far as host memory has so much room. */
+    bool kv_least_crossing;
+    uint64_t kv_host_room_bytes;
 } sli_device_wishes;
 /* Of the engine's options and file. */
 sli_device_wishes sli_device_wishes_of(const sl_engine *engine);
 typedef struct sli_vram_price {
-    uint64_t block_bytes; /* activations, vectors, keys and values */
-    uint64_t kv_bytes;    /* part of that */
+    uint64_t block_bytes;    /* activations, vectors, keys and values */
+    uint64_t kv_bytes;       /* part of that */
+    uint32_t kv_host_layers; /* whose keys and values lie in host memory; page-locked, */
+    uint64_t kv_host_bytes;  /* they take so much of it, as allocated, */
+    uint64_t window_bytes;   /* and, all together, so much of block_bytes */
     uint64_t ring_bytes, resident_bytes, total_bytes;
     uint32_t tickets; /* of the ring */
 } sli_vram_price;

@@ -20,10 +20,11 @@
 #define BATCH_MIN         8u
 
 /* Shares of a tight budget: more would cost more streamed weights than it saves waiting. */
-#define SCRATCH_SHARE 48 /* one part in 48 */
-#define STAGING_SHARE 64
-#define VRAM_SHARE    16  /* of the device's memory, for rows of a batch beyond the least */
-#define TABLES_SHARE  512 /* the kernel's page tables: 8 bytes for each 4 KiB, charged to the cgroup */
+#define SCRATCH_SHARE     48 /* one part in 48 */
+#define STAGING_SHARE     64
+#define VRAM_SHARE        16        /* of the device's memory, for rows of a batch beyond the least */
+#define PAGES_SLACK_BYTES (2 * MIB) /* by which memory of whole pages is rounded up, at most */
+#define TABLES_SHARE      512       /* the kernel's page tables: 8 bytes for each 4 KiB, charged to the cgroup */
 
 typedef struct chooser {
     const sl_model *model;
@@ -33,7 +34,11 @@ typedef struct chooser {
     uint32_t draft_max;             /* of the plan in hand */
     uint64_t neurons_short_bytes;   /* of host memory, for sparse rows on a device; else 0 */
     uint64_t vram_short_bytes;      /* what the last plan would take of the device's memory, where it does not fit; else 0 */
-    sl_policy_run *runs;            /* [layer] */
+    uint64_t vram_short_kv_bytes;   /* of those, keys and values */
+    uint64_t least_kv_host_bytes;   /* of the least RAM budget, keys and values of so many layers on a device */
+    uint32_t least_kv_host_layers;
+    bool caches_stay;    /* of the plan in hand: on the device, unless somebody said otherwise */
+    sl_policy_run *runs; /* [layer] */
 } chooser;
 
 static uint64_t scratch_of(const chooser *c, const sli_units *units, uint32_t batch)
@@ -92,7 +97,7 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->draft_max = c->draft_max;
     p->process_bytes = c->wishes->process_bytes;
     p->kv = cache_for(c, batch);
-    p->kv_bytes = c->wishes->device != NULL ? 0 : sli_kv_price(c->model, &p->kv); /* on a device they lie there */
+    p->kv_bytes = c->wishes->device != NULL ? p->vram.kv_host_bytes : sli_kv_price(c->model, &p->kv);
     p->scratch_bytes = scratch_of(c, units, batch);
     p->sparsity_bytes = sparsity_of(c, batch);
     p->predictor_bytes = c->wishes->predictor_bytes;
@@ -120,7 +125,7 @@ static bool crowds_device(const chooser *c, const sli_units *units, uint32_t bat
     sli_device_memory unused;
     if (w == NULL)
         return false;
-    sli_device_shape shape = {w, &c->kv, batch, 1 + c->draft_max, sli_device_largest_unit(c->model, units)};
+    sli_device_shape shape = {w, &c->kv, batch, 1 + c->draft_max, sli_device_largest_unit(c->model, units), 0};
     uint64_t bytes = sli_device_lay(c->model, &shape, 0, &unused);
     shape.batch = BATCH_MIN;
     return bytes - sli_device_lay(c->model, &shape, 0, &unused) > w->budget_bytes / VRAM_SHARE;
@@ -229,21 +234,29 @@ static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t
     sl_policy_spread(units->units, order, wanting, room - neurons);
 }
 
-/* What of the device's memory the sizes take, and which units stay there. */
-static sl_status price_device(chooser *c, sli_units *units, uint32_t batch, sli_price *p, bool *fits, sl_error *err)
+/* What of the device's memory the sizes take, and which units stay there. Caches move to host memory as far as they must or, of that much room in it, have to
+ * so that least crosses. */
+static sl_status price_device(chooser *c, sli_units *units, uint32_t batch, uint64_t host_room_bytes, sli_price *p, bool *fits,
+                              sl_error *err)
 {
     const sli_wishes *w = c->wishes;
     *fits = true;
     c->vram_short_bytes = 0;
     if (w->device == NULL)
         return SL_OK;
-    SL_TRY(sli_device_price(c->model, w->device, &c->kv, batch, w->all_logits ? batch : 1 + c->draft_max, units, &p->vram, fits, err));
+    sli_device_wishes device = *w->device;
+    device.kv_host = c->caches_stay && device.kv_host == SL_KV_HOST_AUTO ? SL_KV_HOST_NONE : device.kv_host;
+    device.kv_least_crossing = host_room_bytes > PAGES_SLACK_BYTES;
+    device.kv_host_room_bytes = device.kv_least_crossing ? host_room_bytes - PAGES_SLACK_BYTES : 0;
+    SL_TRY(sli_device_price(c->model, &device, &c->kv, batch, w->all_logits ? batch : 1 + c->draft_max, units, &p->vram, fits, err));
     c->vram_short_bytes = *fits ? 0 : p->vram.total_bytes;
+    c->vram_short_kv_bytes = p->vram.kv_bytes + p->vram.window_bytes;
     return SL_OK;
 }
 
-/* Homes for as many units as fit, then, where sparse rows fetch bundles, a cache of those; *fits is false when even none do. */
-static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
+/* least_crossing: caches may move from the device to host memory that they need not. */
+static sl_status settle_with(chooser *c, sli_units *units, uint32_t batch, uint64_t staging, bool least_crossing, sli_price *p, bool *fits,
+                             sl_error *err)
 {
     sl_unit_id *order = malloc(units->count * sizeof *order);
     *fits = false;
@@ -254,7 +267,11 @@ static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t s
     c->neurons_short_bytes = 0;
     p->cache_share = 0;
     bool vram_fits = true;
-    sl_status priced = price_device(c, units, batch, p, &vram_fits, err);
+    p->vram = (sli_vram_price){0};
+    price_fixed(c, units, batch, staging, p); /* without caches, if they may lie on a device */
+    bool host_fits = p->total_bytes <= c->wishes->budget_bytes;
+    uint64_t host_room = least_crossing && host_fits ? c->wishes->budget_bytes - p->total_bytes : 0;
+    sl_status priced = price_device(c, units, batch, host_room, p, &vram_fits, err);
     if (priced != SL_OK) {
         free(order);
         return priced;
@@ -277,12 +294,20 @@ static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t s
     return SL_OK;
 }
 
+/* Homes for as many units as fit, then, where sparse rows fetch bundles, a cache of those; *fits is false when even none do. The window by which a device reads
+ * caches in host memory takes room from units, too: where those do not fit with it, no more of the caches moves than must. */
+static sl_status settle(chooser *c, sli_units *units, uint32_t batch, uint64_t staging, sli_price *p, bool *fits, sl_error *err)
+{
+    SL_TRY(settle_with(c, units, batch, staging, true, p, fits, err));
+    return *fits || c->wishes->device == NULL ? SL_OK : settle_with(c, units, batch, staging, false, p, fits, err);
+}
+
 static uint64_t clamp64(uint64_t x, uint64_t low, uint64_t high)
 {
     return x < low ? low : x > high ? high : x;
 }
 
-/* The three plans, from comfortable to minimal. With a device the first one wants all weights there. */
+/* The three plans, from comfortable to minimal. With a device the first one wants all weights there, and the caches. */
 enum plan { PLAN_ALL_RESIDENT, PLAN_SHARED, PLAN_MINIMAL, PLAN_COUNT };
 
 static sl_status try_plan(chooser *c, enum plan plan, sli_units *units, sli_price *p, bool *fits, sl_error *err)
@@ -291,6 +316,7 @@ static sl_status try_plan(chooser *c, enum plan plan, sli_units *units, sli_pric
     uint64_t least = sl_pager_staging_min(units->units, units->count, c->wishes->io_alignment);
     uint32_t batch = c->wishes->batch != 0 ? c->wishes->batch : least_batch(c);
     uint64_t staging = least;
+    c->caches_stay = plan == PLAN_ALL_RESIDENT;
     if (plan == PLAN_ALL_RESIDENT) {
         batch = choose_batch(c, units, UINT64_MAX);
         staging = clamp64(units->bytes, least, STAGING_BYTES_MAX);
@@ -322,7 +348,7 @@ static uint32_t unit_bytes_of(enum plan plan, uint64_t budget)
 
 /* The budget that is named when one is refused: what the minimal plan needs, and room for the process to be larger in the next run than it is
  * in this one. The share for page tables follows from the budget itself. */
-static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *err)
+static sl_status price_minimum(chooser *c, uint64_t *min_bytes, sl_error *err)
 {
     sli_wishes wishes = *c->wishes;
     chooser minimal = *c;
@@ -330,13 +356,19 @@ static sl_status price_minimum(const chooser *c, uint64_t *min_bytes, sl_error *
     sli_price p = {0};
     SL_TRY(sli_units_build(c->model, wishes.packed, UNIT_BYTES_MIN, &units, err));
     uint64_t staging = sl_pager_staging_min(units.units, units.count, wishes.io_alignment);
-    wishes.budget_bytes = 0;
     minimal.wishes = &wishes;
+    minimal.draft_max = 0;
+    minimal.caches_stay = false;
+    bool unused;
+    sl_status status = price_device(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, 0, &p, &unused, err);
+    wishes.budget_bytes = 0;
     price_fixed(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, staging, &p);
+    c->least_kv_host_bytes = p.vram.kv_host_bytes;
+    c->least_kv_host_layers = p.vram.kv_host_layers;
     uint64_t needed = p.total_bytes + SLI_PROCESS_DRIFT_BYTES;
     *min_bytes = (needed + needed / (TABLES_SHARE - 1) + MIB) / MIB * MIB;
     sli_units_free(&units);
-    return SL_OK;
+    return status;
 }
 
 /* What a plan grants of the drafted rows that were wished for. */
@@ -371,10 +403,11 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
     if (c->vram_short_bytes > 0) {
         sl_format_size(c->wishes->device->budget_bytes, asked);
         sl_format_size((c->vram_short_bytes + MIB - 1) / MIB * MIB, needed);
-        sl_format_size(sli_device_kv_bytes(c->model, &c->kv), kv);
+        sl_format_size(c->vram_short_kv_bytes, kv);
         return sl_fail(err, SL_NO_BUDGET,
-                       "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less)", name,
-                       asked, needed, kv, c->wishes->kv.context);
+                       "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less%s)", name,
+                       asked, needed, kv, c->wishes->kv.context,
+                       c->wishes->device->kv_host == SL_KV_HOST_AUTO ? "" : ", and so does --kv-host auto");
     }
     sl_format_size(c->wishes->budget_bytes, asked);
     if (c->neurons_short_bytes > 0) {
@@ -391,6 +424,18 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
         return status;
     }
     sl_format_size(min_bytes, needed);
+    if (c->least_kv_host_bytes > 0) {
+        bool must = c->wishes->device->kv_host == SL_KV_HOST_AUTO;
+        sl_format_size(c->least_kv_host_bytes, kv);
+        sl_status status = sl_fail(
+            err, SL_NO_BUDGET,
+            "%s: a RAM budget of %s is too small; %s works (%s of it is the KV cache of %u layers%s: %s or -c takes less)", name, asked,
+            needed, kv, c->least_kv_host_layers, must ? " that the VRAM budget does not hold" : "",
+            must ? "a larger VRAM budget" : "--kv-host auto");
+        if (err != NULL)
+            err->ram_budget_min_bytes = min_bytes;
+        return status;
+    }
     sli_kv_shape least = cache_for(c, c->wishes->batch != 0 ? c->wishes->batch : BATCH_MIN);
     sl_format_size(sli_kv_price(c->model, &least), kv);
     sl_status status = c->wishes->device != NULL

@@ -30,6 +30,8 @@ typedef struct sl_session sl_session;
 
 /* ---- engine ---- */
 
+/* Which layers' keys and values lie in host memory where a device computes: as many as must, or more where then less crosses for a token; none; all; so many. */
+typedef enum sl_kv_host { SL_KV_HOST_AUTO = 0, SL_KV_HOST_NONE, SL_KV_HOST_ALL, SL_KV_HOST_LAYERS } sl_kv_host;
 typedef enum sl_kv_type { SL_KV_F16 = 0, SL_KV_F32, SL_KV_Q8_0, SL_KV_BF16, SL_KV_Q4_0 } sl_kv_type;
 
 /* Which neurons of the feed-forwards are computed while decoding. Everything but OFF approximates. */
@@ -113,6 +115,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *device;
     uint64_t vram_budget_bytes; /* of its memory; default: what is free, less a sixteenth, at least 256 MiB */
     bool gpu_layers_given, cpu_share_given;
+    sl_kv_host kv_host;
+    uint32_t kv_host_layers; /* with SL_KV_HOST_LAYERS */
     uint32_t gpu_layers; /* if given: the first layers, whose weights may stay there; more than there are: the head's, too. Default: all */
     /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
      * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
@@ -172,6 +176,7 @@ typedef struct sl_engine_info {
      * "" and 0 where the processor computes. */
     const char *device;
     uint64_t vram_budget_bytes, vram_bytes, vram_weight_bytes, vram_kv_bytes;
+    uint32_t kv_host_layers; /* whose keys and values lie in host memory (kv_bytes), where it reads and writes them */
     /* Of what it does not hold: the processor's part, bytes that cross for a token and bytes that the processor computes with; and what that was decided by,
      * measured when the engine was opened: bytes per second of the link and of the processor (0: not measured, nothing was to be decided). */
     double cpu_share, link_Bps, processor_Bps;

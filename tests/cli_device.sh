@@ -28,6 +28,16 @@ same "the processor may compute what does not" --device emulated --vram-budget 6
     ok "so that nothing crosses" || not_ok "so that nothing crosses" "$(cat "$TMP/out")"
 same "drafts are checked on it" --device emulated --vram-budget 64M --draft 4 --drafter lookup
 
+# Keys and values in host memory.
+same "keys and values may lie in host memory" --device emulated --vram-budget 64M --kv-host all
+[ "$(json "$TMP/out" device.kv_host_layers)" -gt 0 ] && [ "$(json "$TMP/out" memory.kv_bytes)" -gt 0 ] &&
+    [ "$(json "$TMP/out" memory.vram_kv_bytes)" = 0 ] && ok "which --json tells" || not_ok "which --json tells" "$(cat "$TMP/out")"
+same "under llama.cpp's name, too" --device emulated --vram-budget 64M -nkvo --draft 4 --drafter lookup
+[ "$(json "$TMP/out" memory.vram_kv_bytes)" = 0 ] && ok "all of them" || not_ok "all of them" "$(cat "$TMP/out")"
+same "or those of some layers" --device emulated --vram-budget 64M --kv-host 1
+[ "$(json "$TMP/out" memory.vram_kv_bytes)" -gt 0 ] && [ "$(json "$TMP/out" device.kv_host_layers)" = 1 ] &&
+    ok "so many" || not_ok "so many" "$(cat "$TMP/out")"
+
 "$SLUICE" pack "$SMALL" "$TMP/packed.gguf" >/dev/null 2>"$TMP/err" || not_ok "packing" "$(cat "$TMP/err")"
 packed() { "$SLUICE" run -m "$TMP/packed.gguf" -p 'The old lighthouse keeper said' -n 12 -c 128 --temp 0 --ignore-eos --ram-budget 256M --json "$@"; }
 same_packed() { # sentence, flags
@@ -41,11 +51,16 @@ same_packed "a packed file runs on a device"
 same_packed "whose neurons may all cross" -ngl 0
 same_packed "drafts and checks run on it" --sparsity coarse --draft 4 --drafter model
 same_packed "trees too" --sparsity coarse --draft 4 --tree 2 --drafter model -ngl 0
+same_packed "also with keys and values in host memory" --sparsity coarse --draft 4 --tree 2 --drafter model --kv-host all
 packed --sparsity coarse --density 0.4 >"$TMP/want.json" 2>"$TMP/err"
 same_packed "a set of neurons is read where it lies" --sparsity coarse --density 0.4 -ngl 0
 
 fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64K
+fails "a number of layers is one" 2 '--kv-host some: it is a number of layers, all, none or auto' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-host some
+fails "that the model has" 2 '--kv-host 999: the model has' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64M --kv-host 999
+fails "and wants a device" 2 '-nkvo' "$SLUICE" run -m "$SMALL" -p x -n 1 -nkvo
 fails "one that is not there says what is free" 3 '64.00 MiB free' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated:memory=64M --vram-budget 1G
 fails "a VRAM budget wants a device" 2 '--vram-budget has no meaning without a device' "$SLUICE" run -m "$SMALL" -p x --vram-budget 1G

@@ -124,6 +124,12 @@ static __global__ void __launch_bounds__(WARPS * 32) heads_kernel(heads_job job)
     store_head(type, sli_kv_place_of(is_key, type, page, slot, dim), x, dim, lane);
 }
 
+/* Of the keys and values of so many positions, as they are stored, what crosses the link. */
+static uint64_t link_bytes(const sl_device_kv *kv, uint64_t positions, uint32_t kv_heads)
+{
+    return kv->in_host ? positions * kv_heads * (kv->k_page_bytes + kv->v_page_bytes) / SL_KV_PAGE : 0;
+}
+
 sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error *err)
 {
     assert(job->head_dim <= MAX_HEAD_DIM && job->head_dim % 16 == 0 && job->rope_dim <= job->head_dim);
@@ -145,8 +151,8 @@ sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error 
                    sli_at<sl_device_pass>(job->pass),
                    sli_kv_of(&job->kv)};
     uint32_t all = job->heads + 2 * job->kv_heads;
-    return sli_launch(dev, err, (uint64_t)job->rows * all * job->head_dim * 8, heads_kernel, dim3((all + WARPS - 1) / WARPS, job->rows),
-                      WARPS * 32, 0, j);
+    sli_traffic bytes((uint64_t)job->rows * all * job->head_dim * 8, link_bytes(&job->kv, job->rows, job->kv_heads));
+    return sli_launch(dev, err, bytes, heads_kernel, dim3((all + WARPS - 1) / WARPS, job->rows), WARPS * 32, 0, j);
 }
 
 /* ---- copies ---- */
@@ -175,5 +181,6 @@ sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, uint32_t kv
                              sl_error *err)
 {
     assert(from != to);
-    return sli_launch(dev, err, (uint64_t)kv_heads * head_dim * 8, kv_copy_kernel, 2 * kv_heads, 64, 0, sli_kv_of(kv), head_dim, from, to);
+    sli_traffic bytes((uint64_t)kv_heads * head_dim * 8, link_bytes(kv, 2, kv_heads));
+    return sli_launch(dev, err, bytes, kv_copy_kernel, 2 * kv_heads, 64, 0, sli_kv_of(kv), head_dim, from, to);
 }

@@ -35,10 +35,10 @@ typedef struct cli_args {
     const char *command;
     const char *operand[CLI_OPERANDS_MAX]; /* arguments that belong to no flag */
     int operands;
-    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill, *shape,
-        *type, *sparsity, *predictor, *late, *order, *zeros, *draft, *drafter, *accept, *tree, *sparq_reallocate, *sparq_select, *modes,
-        *kind, *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method, *pattern, *layers,
-        *session, *early_exit;
+    const char *model, *prompt, *file, *system, *chat_template, *output, *isa, *io_engine, *cache_type_k, *cache_type_v, *kv_spill,
+        *kv_host, *shape, *type, *sparsity, *predictor, *late, *order, *zeros, *draft, *drafter, *accept, *tree, *sparq_reallocate,
+        *sparq_select, *modes, *kind, *svg, *title, *device, *trace, *record, *policies, *caches, *links, *ram_budgets, *machine, *method,
+        *pattern, *layers, *session, *early_exit;
     const char *stop[CLI_STOPS_MAX];
     size_t stops;
     const char *rates; /* of prune */
@@ -54,8 +54,8 @@ typedef struct cli_args {
     double temperature, top_p, min_p, repeat_penalty, density, tau, tau_temperature, least_chance, neurons,
         cpu_share;                  /* the last four: -1 when not given */
     double advance, exit_agreement; /* 0 when not given */
-    bool json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify, uniform_density,
-        lower_budget, quick, skip_broken, no_refit;
+    bool no_kv_offload, json, verbose, chat, ignore_eos, buffered, no_bos, no_parse_special, decode, ids, help, seed_given, force, verify,
+        uniform_density, lower_budget, quick, skip_broken, no_refit;
 } cli_args;
 
 /* Parses argv[1..]; on failure *err says what is wrong with which flag. Pure but for *out. */

@@ -204,6 +204,17 @@ const cli_flag cli_flags[] = {
      0,
      "SIZE",
      "with --kv-spill: keys and values take so much memory at most (default: what all weights leave of the budget, else the least)"},
+    {{"--kv-host"},
+     TEXT,
+     ENGINE,
+     AT(kv_host),
+     0,
+     0,
+     "LAYERS",
+     "with --device: keys and values of so many layers lie in page-locked host memory (of --ram-budget) and cross the link when their "
+     "layer "
+     "attends: a number, all, none, or auto: as many as must, or more where then less crosses for a token (default auto)"},
+    {{"-nkvo", "--no-kv-offload"}, FLAG, ENGINE, AT(no_kv_offload), 0, 0, NULL, "the same as --kv-host all (as llama.cpp)"},
     {{"--session"},
      PATH,
      GENERATE,

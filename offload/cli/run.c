@@ -29,6 +29,27 @@ static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl
     return status;
 }
 
+/* "auto", "none", "all" or a number of layers. */
+static sl_status kv_host_options(const cli_args *args, sl_engine_options *out, sl_error *err)
+{
+    static const char *const names[] = {[SL_KV_HOST_AUTO] = "auto", [SL_KV_HOST_NONE] = "none", [SL_KV_HOST_ALL] = "all"};
+    const char *text = args->no_kv_offload ? "all" : args->kv_host;
+    if (args->no_kv_offload && args->kv_host != NULL && strcmp(args->kv_host, text) != 0)
+        return sl_fail(err, SL_INVALID, "-nkvo says --kv-host all, and --kv-host %s is given, too; one of them decides", args->kv_host);
+    for (int i = 0; text != NULL && i < (int)(sizeof names / sizeof *names); i++)
+        if (strcmp(text, names[i]) == 0) {
+            out->kv_host = (sl_kv_host)i;
+            return SL_OK;
+        }
+    char *end = NULL;
+    unsigned long layers = text != NULL && text[0] >= '0' && text[0] <= '9' ? strtoul(text, &end, 10) : 0;
+    if (text != NULL && (end == NULL || *end != '\0' || layers > UINT32_MAX))
+        return sl_fail(err, SL_INVALID, "--kv-host %s: it is a number of layers, all, none or auto", text);
+    out->kv_host = text != NULL ? SL_KV_HOST_LAYERS : SL_KV_HOST_AUTO;
+    out->kv_host_layers = (uint32_t)layers;
+    return SL_OK;
+}
+
 static sl_status sparsity_options(const cli_args *args, sl_engine_options *out, sl_error *err)
 {
     int mode, predictor, drop;
@@ -105,6 +126,7 @@ sl_status cli_engine_options(const cli_args *args, json_t *warnings, sl_engine_o
     SL_TRY(sparsity_options(args, out, err));
     SL_TRY(sparq_options(args, out, err));
     SL_TRY(cli_exit_options(args, out, err));
+    SL_TRY(kv_host_options(args, out, err));
     SL_TRY(kv_type("-ctk", args->cache_type_k, &out->k_type, err));
     return kv_type("-ctv", args->cache_type_v, &out->v_type, err);
 }

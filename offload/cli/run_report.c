@@ -17,7 +17,7 @@ static void print_memory(const sl_engine_info *info, const sl_engine_stats *stat
     sl_format_size(info->ram_budget_bytes, budget);
     sl_format_size(stats->resident_weight_bytes, resident);
     sl_format_size(info->weight_bytes, weights);
-    sl_format_size(info->device[0] != '\0' ? info->vram_kv_bytes : info->kv_bytes, kv);
+    sl_format_size(info->kv_bytes + info->vram_kv_bytes, kv);
     fprintf(stderr, "memory  peak %s of the %s budget; %.0f %% of the weights stay (%s of %s); KV cache %s\n", peak, budget,
             100.0 * (double)stats->resident_weight_bytes / (double)info->weight_bytes, resident, weights, kv);
 }
@@ -25,7 +25,7 @@ static void print_memory(const sl_engine_info *info, const sl_engine_stats *stat
 /* Where weights lie with a device: there, in host memory, on the disk. */
 static void print_device(const sl_engine_info *info)
 {
-    char taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24];
+    char taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24], kv[24];
     if (info->device[0] == '\0')
         return;
     sl_format_size(info->vram_bytes, taken);
@@ -35,9 +35,14 @@ static void print_device(const sl_engine_info *info)
     sl_format_size(info->streamed_bytes, disk);
     fprintf(stderr,
             "gpu     %s (%s): %s of the %s budget; %.0f %% of the weights stay there (%s); %s cross to it for a token, %s of that from "
-            "the disk\n",
+            "the disk",
             info->device, info->backend, taken, budget, 100.0 * (double)info->vram_weight_bytes / (double)info->weight_bytes, there,
             crossing, disk);
+    if (info->kv_host_layers > 0) {
+        sl_format_size(info->kv_bytes, kv);
+        fprintf(stderr, "; keys and values of %u of %u layers (%s) lie in host memory", info->kv_host_layers, info->layers, kv);
+    }
+    fputc('\n', stderr);
     if (info->processor_Bps <= 0)
         return;
     sl_format_size(info->beside_bytes, beside);
@@ -164,18 +169,20 @@ static json_t *json_timings(const cli_run_state *s)
 
 static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *stats)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ram_budget_bytes", json_size(info->ram_budget_bytes),
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "ram_budget_bytes", json_size(info->ram_budget_bytes),
                      "ram_budget_min_bytes", json_size(info->ram_budget_min_bytes), "peak_rss_bytes", json_size(stats->peak_rss_bytes),
                      "peak_cgroup_bytes", json_size(stats->peak_cgroup_bytes), "resident_weight_bytes",
                      json_size(stats->resident_weight_bytes), "kv_bytes", json_size(info->kv_bytes), "vram_budget_bytes",
-                     json_size(info->vram_budget_bytes), "peak_vram_bytes", json_size(info->vram_bytes));
+                     json_size(info->vram_budget_bytes), "peak_vram_bytes", json_size(info->vram_bytes), "vram_kv_bytes",
+                     json_size(info->vram_kv_bytes));
 }
 
 static json_t *json_device(const sl_engine_info *info)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f}", "name", info->device, "weight_bytes", json_size(info->vram_weight_bytes),
+    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i}", "name", info->device, "weight_bytes", json_size(info->vram_weight_bytes),
                      "token_link_bytes", json_size(info->crossing_bytes), "token_cpu_bytes", json_size(info->beside_bytes), "cpu_share",
-                     info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s", info->processor_Bps);
+                     info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s", info->processor_Bps, "kv_host_layers",
+                     (int)info->kv_host_layers);
 }
 
 static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)
