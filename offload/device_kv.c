@@ -5,8 +5,7 @@
  *                 ▲ brought before attention, each line once, over the link
  *     host     kv_host  layer 1 | layer 3 | ...     page-locked; new rows are written there by the kernel that stores them, over the link
  *
- * All of it has one form (sli_device_kv_shape), so that who stores, copies or attends does not ask where it lies. What it is filled with follows from the tokens, so the
- * bits of what is attended to do not depend on that either. */
+ * All of it has one form (sli_device_kv_shape), so that who stores, copies or attends does not ask where it lies, and what is attended to has the same bits. */
 #include "core/os.h"
 #include "offload/device_engine.h"
 #include "offload/kv_place.h"

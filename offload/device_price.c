@@ -11,9 +11,7 @@
 
 #define MIB            ((uint64_t)1 << 20)
 #define RING_BYTES_MAX (32 * MIB)
-#define RING_SHARE     16   /* of a tight budget, one part in so many */
-#define LINK_BPS       12e9 /* of the machine that is taken to be there before rates are measured */
-#define HOST_BPS       40e9 /* which link and processor share */
+#define RING_SHARE     16 /* of a tight budget, one part in so many */
 
 static sl_device_ptr room(sl_layout *l, sl_device_ptr base, uint64_t bytes)
 {
@@ -171,10 +169,10 @@ typedef struct placing {
     sl_placement_layer *layers;
 } placing;
 
-/* Of what is read of a unit that does not stay, what crosses: bundles are never the processor's. */
+/* Of what is read of a unit that does not stay, what crosses. */
 static float crossing_of(const sli_device_wishes *w, const sli_matrix *m)
 {
-    double processors = w->cpu_share_given ? w->cpu_share : 1 - LINK_BPS / HOST_BPS;
+    double processors = w->cpu_share_given ? w->cpu_share : SLI_KV_PLACE_PROCESSORS;
     return m->bundles ? 1 : (float)(1 - processors);
 }
 
@@ -198,7 +196,7 @@ static sl_status place_listed(const sl_model *model, const sli_device_wishes *w,
                               uint64_t *resident_bytes, sl_error *err)
 {
     const sl_placement_machine machine = {
-        .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = LINK_BPS, .host_Bps = HOST_BPS, .disk_Bps = 3e9};
+        .vram_bytes = room_bytes, .device_Bps = 200e9, .link_Bps = 12e9, .host_Bps = 40e9, .disk_Bps = 3e9};
     sl_placement placed;
     uint32_t count = list_units(model, units, w, p);
     if (count > 0)

@@ -156,6 +156,7 @@ void sli_division_of(const sl_engine *e, sli_division *out)
                           .vocab = m->vocab,
                           .head_dim = m->head_dim,
                           .context = e->context,
+                          .window = m->window,
                           .batch = e->price.batch,
                           .threads = sl_threads_count(e->threads),
                           .draft_max = e->price.draft_max,
@@ -174,6 +175,8 @@ void sli_division_of(const sl_engine *e, sli_division *out)
         add_exits(e, out);
     out->vector_bytes = vector_bytes(e);
     out->kv_position_bytes = kv_position_bytes(e);
+    for (uint32_t layer = 0; layer < m->layers; layer++)
+        out->windowed_layers += sl_model_window(m, layer) > 0;
     out->draft_share = (double)e->price.draft_neurons / ((double)m->layers * m->ff);
     out->request_bytes = request_bytes(&e->price);
     out->io_alignment = SLI_IO_ALIGNMENT;

@@ -47,8 +47,9 @@ typedef struct sli_division {
     uint64_t
         embedding_row_bytes; /* that a token reads: of the embedding (unless it stays, as the head's matrix) and of learned positions */
     uint32_t layers, d, ff, vocab, context, batch, threads, draft_max;
-    uint64_t kv_position_bytes; /* keys and values of one position, all layers */
-    double draft_share;         /* of the neurons, for drafts from what is in memory; 0: none */
+    uint32_t windowed_layers, window; /* of the former rows see so many positions */
+    uint64_t kv_position_bytes;       /* keys and values of one position, all layers */
+    double draft_share;               /* of the neurons, for drafts from what is in memory; 0: none */
     sl_sparsity sparsity;
     double density; /* asked for; 1 without sparsity */
     uint32_t sparq_k, sparq_r, head_dim;

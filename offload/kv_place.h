@@ -18,6 +18,10 @@
 #include "core/model.h"
 #include "offload/placement.h"
 
+/* The processor's part of the weights that a device does not hold, where rates are not measured yet: with a link of 12 GB/s and host memory of 40, which both
+ * share. Bundles are never its. */
+#define SLI_KV_PLACE_PROCESSORS 0.7
+
 typedef struct sli_kv_placing {
     uint32_t layers, windowed;        /* of the latter rows see `window` positions back */
     uint32_t context, window;         /* positions */

@@ -11,10 +11,11 @@
 #include "offload/plan.h"
 
 typedef struct sli_device_plan {
-    bool fits;             /* what must lie on the GPU (keys and values, activations, the ring) does */
-    uint64_t budget_bytes; /* of its memory */
-    uint64_t fixed_bytes;  /* of that, for all but weights */
-    sl_placement placed;   /* of the weights; of bytes those that a token needs */
+    bool fits;               /* what must lie on the GPU (activations, the ring, what attention sees of a layer) does */
+    uint64_t budget_bytes;   /* of its memory */
+    uint64_t fixed_bytes;    /* of that, for all but weights */
+    uint32_t kv_host_layers; /* whose keys and values lie in host memory, by the rule that a run goes by (kv_place.h) */
+    sl_placement placed;     /* of the weights; of bytes those that a token needs */
     double decode_tokens_per_s, decode_low, decode_high;
 } sli_device_plan;
 

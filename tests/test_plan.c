@@ -388,10 +388,25 @@ static void what_neither_memory_holds_is_read_from_the_disk(void **state)
     assert_true(plan.decode_tokens_per_s < 2e9 / plan.placed.disk_bytes * 1.01);
 }
 
-static void a_gpu_that_cannot_hold_the_keys_and_values_is_not_planned_with(void **state)
+static void keys_and_values_that_a_gpu_cannot_hold_lie_in_host_memory_and_cross(void **state)
 {
     (void)state;
     sli_division p = usual_placement(0); /* 1024 positions of 100 kB */
+    p.context = 8192;
+    p.budget_bytes = 8 * GIB;
+    sli_device_plan small = on_device(&p, 768 * MIB), large = on_device(&p, 2 * GIB);
+    assert_true(small.fits && small.kv_host_layers > 1 && small.fixed_bytes <= 768 * MIB);
+    assert_int_equal(large.kv_host_layers, 0);
+    assert_true(small.decode_tokens_per_s < large.decode_tokens_per_s);
+    p.budget_bytes = 32 * MIB; /* nor does host memory */
+    assert_false(on_device(&p, 768 * MIB).fits);
+}
+
+static void a_gpu_that_cannot_hold_what_a_layer_sees_is_not_planned_with(void **state)
+{
+    (void)state;
+    sli_division p = usual_placement(0);
+    p.context = 1 << 20;
     sli_device_plan plan = on_device(&p, 64 * MIB);
     assert_false(plan.fits);
     assert_true(plan.fixed_bytes > 64 * MIB);
@@ -582,7 +597,8 @@ int main(void)
         cmocka_unit_test(a_model_that_fits_the_gpu_crosses_no_link_and_runs_at_its_memorys_speed),
         cmocka_unit_test(more_of_a_gpus_memory_is_never_much_slower),
         cmocka_unit_test(what_neither_memory_holds_is_read_from_the_disk),
-        cmocka_unit_test(a_gpu_that_cannot_hold_the_keys_and_values_is_not_planned_with),
+        cmocka_unit_test(keys_and_values_that_a_gpu_cannot_hold_lie_in_host_memory_and_cross),
+        cmocka_unit_test(a_gpu_that_cannot_hold_what_a_layer_sees_is_not_planned_with),
         cmocka_unit_test(drafts_and_their_check_are_shared_by_the_tokens_that_they_give),
         cmocka_unit_test(a_70b_drafts_for_the_papers_share_of_dense_bytes_and_for_far_less_with_its_set_in_memory),
         cmocka_unit_test(layers_that_tokens_leave_out_are_not_read_and_probes_cost_time),

@@ -111,7 +111,7 @@ static void print_exits(const cli_plan_state *s, const cli_plan_row *row)
 }
 
 /* What lies above is the processor's alone. */
-static void print_gpu(const cli_plan_state *s, const sli_device_plan *d)
+static void print_gpu(const cli_plan_state *s, uint32_t layers, const sli_device_plan *d)
 {
     char budget[24], fixed[24], held[24], crossing[24], beside[24], disk[24];
     const sl_placement *p = &d->placed;
@@ -120,7 +120,8 @@ static void print_gpu(const cli_plan_state *s, const sli_device_plan *d)
     sl_format_size(d->budget_bytes, budget);
     sl_format_size(d->fixed_bytes, fixed);
     if (!d->fits) {
-        printf("gpu     %s: not with %s: keys, values and activations alone take %s; -c takes less\n", s->machine.gpu.name, budget, fixed);
+        printf("gpu     %s: not with %s: activations and what attention sees of a layer take %s of it; -c takes less\n",
+               s->machine.gpu.name, budget, fixed);
         return;
     }
     sl_format_size(p->vram_bytes, held);
@@ -131,6 +132,8 @@ static void print_gpu(const cli_plan_state *s, const sli_device_plan *d)
            s->machine.gpu.name, d->decode_tokens_per_s, d->decode_low, d->decode_high, limit_on_gpu(p->limit));
     printf("        of %s of its memory %s hold weights, %s all else; a token: %s cross the link, %s the processor's, %s from the disk\n",
            budget, held, fixed, crossing, beside, disk);
+    if (d->kv_host_layers > 0)
+        printf("        keys and values of %u of %u layers lie in host memory\n", d->kv_host_layers, layers);
 }
 
 /* Whether it makes a difference. */
@@ -186,7 +189,7 @@ static void print_one(const cli_plan_state *s)
     print_places(row);
     print_speed(row);
     print_exits(s, row);
-    print_gpu(s, &row->device);
+    print_gpu(s, row->at.layers, &row->device);
     printf("memory  peak %s of the %s budget with a full context; %s is the smallest budget that works\n", peak, budget, least);
     print_changes(row);
     print_command(s, row->budget_bytes);
@@ -292,11 +295,11 @@ static json_t *json_gpu(const sli_machine *m, const sli_device_plan *d)
     if (!d->fits)
         return json_pack("{s:b, s:I, s:I}", "fits", 0, "vram_budget_bytes", (json_int_t)d->budget_bytes, "fixed_bytes",
                          (json_int_t)d->fixed_bytes);
-    return json_pack("{s:b, s:I, s:I, s:f, s:[ff], s:s, s:I, s:f, s:f, s:f, s:f}", "fits", 1, "vram_budget_bytes",
+    return json_pack("{s:b, s:I, s:I, s:f, s:[ff], s:s, s:I, s:f, s:f, s:f, s:f, s:i}", "fits", 1, "vram_budget_bytes",
                      (json_int_t)d->budget_bytes, "fixed_bytes", (json_int_t)d->fixed_bytes, "decode_tokens_per_s", d->decode_tokens_per_s,
                      "decode_tokens_per_s_range", d->decode_low, d->decode_high, "limit", sl_placement_limit_name(p->limit), "weight_bytes",
                      (json_int_t)p->vram_bytes, "device_token_bytes", p->device_bytes, "link_token_bytes", p->streamed_bytes,
-                     "processor_token_bytes", p->cpu_bytes, "disk_token_bytes", p->disk_bytes);
+                     "processor_token_bytes", p->cpu_bytes, "disk_token_bytes", p->disk_bytes, "kv_host_layers", (int)d->kv_host_layers);
 }
 
 static json_t *json_row(const cli_plan_state *s, const cli_plan_row *row)
