@@ -120,7 +120,8 @@ typedef struct sli_device {
     bool *kv_in_host;        /* [layer] they lie in kv_host */
     uint8_t *kv_host;        /* page-locked; NULL: none do */
     size_t kv_host_bytes;
-    bool reads_host; /* the device reads and writes page-locked memory in place */
+    sl_device_ptr kv_host_at; /* where the device finds it */
+    bool reads_host;          /* the device reads and writes page-locked memory in place */
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
@@ -234,6 +235,18 @@ typedef struct sli_device_sight {
     uint32_t layer, rows, positions;
 } sli_device_sight;
 SL_MUST_USE sl_status sli_device_kv_see(sl_engine *e, const sli_device_sight *sight, sl_device_kv *out, sl_error *err);
+/* Pages of a head in host memory, between passes, for who keeps them elsewhere (session_file.c): keys and values, sli_kv_page_bytes from page to page. */
+#define SLI_DEVICE_PAGES 16 /* at once */
+typedef struct sli_device_pages {
+    uint8_t *keys, *values;             /* [SLI_DEVICE_PAGES]; page-locked */
+    uint32_t layer, head, first, count; /* which they are */
+} sli_device_pages;
+uint64_t sli_device_pages_bytes(const sl_model *model, const sli_kv_shape *shape);
+SL_MUST_USE sl_status sli_device_pages_open(sl_engine *e, sli_device_pages *out, sl_error *err);
+void sli_device_pages_close(sl_engine *e, sli_device_pages *pages); /* all zero is fine */
+/* From and to where the layer's keys and values are stored; count is at most SLI_DEVICE_PAGES. */
+SL_MUST_USE sl_status sli_device_pages_get(sl_engine *e, sli_device_pages *pages, sl_error *err);
+SL_MUST_USE sl_status sli_device_pages_put(sl_engine *e, const sli_device_pages *pages, sl_error *err);
 /* sli_kv_copy on the device. */
 SL_MUST_USE sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err);
 

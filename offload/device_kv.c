@@ -10,6 +10,8 @@
 #include "offload/device_engine.h"
 #include "offload/kv_place.h"
 
+#include <string.h>
+
 bool sli_device_reads_host(sl_device *device)
 {
     void *trial = NULL;
@@ -48,6 +50,7 @@ sl_status sli_device_kv_open(sl_engine *e, sl_error *err)
     sli_kv_place_choose(m, in_host, d->kv_in_host);
     if (in_host > 0)
         SL_TRY(open_host(e, in_host * layer_bytes, &there, err));
+    d->kv_host_at = there;
     for (uint32_t layer = 0; layer < m->layers; layer++) {
         sl_device_ptr *next = d->kv_in_host[layer] ? &there : &here;
         d->kv_at[layer] = *next;
@@ -96,4 +99,71 @@ sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error 
         SL_TRY(e->device->device->kernels->kv_copy(e->device->device, &kv, m->kv_heads, m->head_dim, from, to, err));
     }
     return SL_OK;
+}
+
+/* ---- pages that come and go ---- */
+
+uint64_t sli_device_pages_bytes(const sl_model *model, const sli_kv_shape *shape)
+{
+    return SLI_DEVICE_PAGES * (sli_kv_page_bytes(model, shape, SLI_KV_KEYS) + sli_kv_page_bytes(model, shape, SLI_KV_VALUES));
+}
+
+sl_status sli_device_pages_open(sl_engine *e, sli_device_pages *out, sl_error *err)
+{
+    uint64_t bytes = sli_device_pages_bytes(e->model, &e->price.kv);
+    void *memory;
+    *out = (sli_device_pages){0};
+    SL_TRY(e->device->device->ops->host_alloc(e->device->device, bytes, &memory, err));
+    memset(memory, 0, bytes);
+    out->keys = memory;
+    out->values = out->keys + SLI_DEVICE_PAGES * sli_kv_page_bytes(e->model, &e->price.kv, SLI_KV_KEYS);
+    return SL_OK;
+}
+
+void sli_device_pages_close(sl_engine *e, sli_device_pages *pages)
+{
+    if (pages->keys != NULL)
+        e->device->device->ops->host_free(e->device->device, pages->keys);
+    *pages = (sli_device_pages){0};
+}
+
+/* Pages of one kind: they lie one after the other on either side. */
+typedef struct stretch {
+    uint8_t *memory;
+    uint64_t offset, bytes; /* in the layer's keys and values */
+} stretch;
+
+static stretch stretch_of(const sl_device_kv *kv, const sli_device_pages *p, bool keys)
+{
+    uint64_t page = keys ? kv->k_page_bytes : kv->v_page_bytes;
+    return (stretch){keys ? p->keys : p->values, p->head * kv->head_stride + (keys ? 0 : kv->v_offset) + p->first * page, p->count * page};
+}
+
+static sl_status move(sl_engine *e, const sli_device_pages *p, bool get, sl_error *err)
+{
+    sli_device *d = e->device;
+    const sl_device_ops *ops = d->device->ops;
+    sl_device_kv kv = sli_device_kv_at(e, p->layer);
+    SL_TRY(ops->synchronize(d->device, SL_STREAM_COMPUTE, err)); /* who stored them, and who reads them, may still be on its way */
+    for (int keys = 0; keys < 2; keys++) {
+        stretch s = stretch_of(&kv, p, keys == 1);
+        uint8_t *in_host = kv.in_host ? d->kv_host + (kv.base - d->kv_host_at) + s.offset : NULL;
+        if (in_host != NULL)
+            memcpy(get ? s.memory : in_host, get ? in_host : s.memory, s.bytes);
+        else if (get)
+            SL_TRY(ops->copy_out(d->device, SL_STREAM_COMPUTE, s.memory, kv.base + s.offset, s.bytes, err));
+        else
+            SL_TRY(ops->copy_in(d->device, SL_STREAM_COMPUTE, kv.base + s.offset, s.memory, s.bytes, err));
+    }
+    return kv.in_host ? SL_OK : ops->synchronize(d->device, SL_STREAM_COMPUTE, err);
+}
+
+sl_status sli_device_pages_get(sl_engine *e, sli_device_pages *pages, sl_error *err)
+{
+    return move(e, pages, true, err);
+}
+
+sl_status sli_device_pages_put(sl_engine *e, const sli_device_pages *pages, sl_error *err)
+{
+    return move(e, pages, false, err);
 }

@@ -152,6 +152,8 @@ static sl_status price(sl_engine *e, sl_error *err)
                            e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) +
                            observing_bytes(e) + (e->options.session_file ? sli_session_file_price(e->model, &wishes.kv) : 0) +
                            sli_early_exit_bytes(e);
+    if (e->device != NULL && e->options.session_file)
+        wishes.process_bytes += sli_device_pages_bytes(e->model, &wishes.kv);
     if (e->device != NULL && strcmp(e->device->device->attrs.backend, "emulated") == 0)
         wishes.process_bytes += e->options.vram_budget_bytes; /* its memory is ours */
     e->options.ram_budget_bytes = wishes.budget_bytes;

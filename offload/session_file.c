@@ -5,6 +5,7 @@
  * is good for all of them that do not change what is stored. The file is locked while it is open, by the name that its next version is written to. */
 #include "core/file_write.h"
 #include "core/rope.h"
+#include "offload/device_engine.h"
 #include "offload/kv_spill.h"
 #include "offload/session_reader.h"
 #include "offload/sparq_pages.h"
@@ -25,6 +26,7 @@ struct sl_session_file {
     sl_file_writer *writer;    /* holds the lock */
     sli_session_reader reader; /* all zero: there is no file yet */
     uint64_t model;
+    sli_device_pages pages; /* all zero: the processor computes */
 };
 
 /* ---- which model ---- */
@@ -157,8 +159,6 @@ static sl_status check_engine(const sl_engine *e, const char *path, sl_error *er
 {
     if (e->pager == NULL)
         return sl_fail(err, SL_INVALID, "%s: the engine was opened without weights; it has no sessions", path);
-    if (e->device != NULL)
-        return sl_fail(err, SL_INVALID, "%s: sessions on disk do not go with a device yet: its memory holds keys and values", path);
     if (e->options.sparsity == SL_SPARSITY_COARSE)
         return sl_fail(err, SL_INVALID,
                        "%s: sessions on disk do not go with --sparsity coarse: its sets come from activations of the whole prompt", path);
@@ -177,6 +177,8 @@ sl_status sl_session_file_open(sl_engine *engine, const char *path, sl_session_f
     sl_status status = f->path == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %s", path) : SL_OK;
     if (status == SL_OK)
         status = sl_file_writer_create(path, &f->writer, err);
+    if (status == SL_OK && engine->device != NULL)
+        status = sli_device_pages_open(engine, &f->pages, err);
     if (status == SL_OK)
         status = fingerprint(engine, &f->model, err);
     if (status == SL_OK)
@@ -195,6 +197,7 @@ void sl_session_file_close(sl_session_file *f)
         return;
     sli_session_reader_close(&f->reader);
     sl_file_writer_discard(f->writer);
+    sli_device_pages_close(f->engine, &f->pages);
     free(f->path);
     free(f);
 }
@@ -246,6 +249,31 @@ static sl_status load_head(sl_session_file *f, sl_session *s, uint32_t layer, ui
     return SL_OK;
 }
 
+/* The same where a device computes, which holds all pages. */
+static sl_status load_head_there(sl_session_file *f, uint32_t layer, uint32_t head, uint32_t stored, uint32_t pages, uint64_t number,
+                                 sl_error *err)
+{
+    const sli_session_head *h = &f->reader.head;
+    const sli_kv_shape *kv = &f->engine->price.kv;
+    size_t k_stride = sli_kv_page_bytes(f->engine->model, kv, SLI_KV_KEYS),
+           v_stride = sli_kv_page_bytes(f->engine->model, kv, SLI_KV_VALUES);
+    for (uint32_t page = stored; page < pages; page += f->pages.count) {
+        uint32_t count = pages - page < SLI_DEVICE_PAGES ? pages - page : SLI_DEVICE_PAGES;
+        for (uint32_t i = 0; i < count; i++) {
+            const uint8_t *keys, *values;
+            SL_TRY(sli_session_reader_page(&f->reader, number + (page + i - stored), &keys, &values, err));
+            memcpy(f->pages.keys + i * k_stride, keys, h->k_page_bytes);
+            memcpy(f->pages.values + i * v_stride, values, h->v_page_bytes);
+        }
+        f->pages.layer = layer;
+        f->pages.head = head;
+        f->pages.first = page;
+        f->pages.count = count;
+        SL_TRY(sli_device_pages_put(f->engine, &f->pages, err));
+    }
+    return SL_OK;
+}
+
 static sl_status load_all(sl_session_file *f, sl_session *s, uint32_t count, sl_error *err)
 {
     const sli_session_head *h = &f->reader.head;
@@ -253,14 +281,21 @@ static sl_status load_all(sl_session_file *f, sl_session *s, uint32_t count, sl_
     uint64_t number = 0;
     for (uint32_t layer = 0; layer < h->layers; layer++) {
         uint32_t first = sl_model_window(f->engine->model, layer) > 0 ? h->window_first : 0;
-        sli_kv_begin_write(&s->kv, layer, 0);
+        bool there = f->engine->device != NULL;
+        if (!there)
+            sli_kv_begin_write(&s->kv, layer, 0);
         for (uint32_t head = 0; head < h->kv_heads; head++, number += stored_pages - first) {
+            if (there) {
+                SL_TRY(load_head_there(f, layer, head, first, pages, number, err));
+                continue;
+            }
             SL_TRY(load_head(f, s, layer, head, first, pages, number, err));
             if (s->kv.index != NULL)
                 sli_pages_index(s, layer, head, count);
             SL_TRY(sli_kv_end_fill(&s->kv, layer, head, count, err));
         }
-        sli_pages_indexed(&s->kv, layer, count);
+        if (!there)
+            sli_pages_indexed(&s->kv, layer, count);
         sli_session_reader_forget_cache(&f->reader);
     }
     return SL_OK;
@@ -303,9 +338,10 @@ sl_status sl_session_file_load(sl_session_file *f, sl_session *s, const sl_token
 /* A page as it is stored: positions that are not part of the text are zero. */
 static void page_as_stored(const sl_session *s, const uint8_t *k, const uint8_t *v, uint32_t positions, uint8_t *out)
 {
-    const sli_kv *kv = &s->kv;
+    const sli_kv_shape *kv = &s->engine->price.kv;
     const sl_kernels *kernels = s->engine->kernels;
-    size_t k_bytes = sl_kv_page_bytes(kv->k_type, kv->head_dim), v_bytes = sl_kv_page_bytes(kv->v_type, kv->head_dim);
+    uint32_t head_dim = s->engine->model->head_dim;
+    size_t k_bytes = sl_kv_page_bytes(kv->k_type, head_dim), v_bytes = sl_kv_page_bytes(kv->v_type, head_dim);
     if (positions == SL_KV_PAGE) {
         memcpy(out, k, k_bytes);
         memcpy(out + k_bytes, v, v_bytes);
@@ -313,25 +349,47 @@ static void page_as_stored(const sl_session *s, const uint8_t *k, const uint8_t 
     }
     memset(out, 0, k_bytes + v_bytes);
     for (uint32_t i = 0; i < positions; i++) {
-        kernels->kv_copy_k(kv->k_type, k, i, out, i, kv->head_dim);
-        kernels->kv_copy_v(kv->v_type, v, i, out + k_bytes, i, kv->head_dim);
+        kernels->kv_copy_k(kv->k_type, k, i, out, i, head_dim);
+        kernels->kv_copy_v(kv->v_type, v, i, out + k_bytes, i, head_dim);
     }
 }
 
-static sl_status save_pages(const sl_session_file *f, sl_session *s, const sli_session_head *h, uint8_t *record, sl_error *err)
+/* Page `page` of a head that has so many: where this cache has it, or in what came of them from a device. */
+static sl_status show_page(sl_session_file *f, sl_session *s, uint32_t layer, uint32_t head, uint32_t page, uint32_t pages,
+                           const uint8_t **keys, const uint8_t **values, sl_error *err)
+{
+    sli_device_pages *p = &f->pages;
+    if (s->engine->device == NULL) {
+        *keys = sli_kv_pages(&s->kv, layer, head, SLI_KV_KEYS)[page];
+        *values = sli_kv_pages(&s->kv, layer, head, SLI_KV_VALUES)[page];
+        return SL_OK;
+    }
+    if (p->layer != layer || p->head != head || page < p->first || page >= p->first + p->count) {
+        uint32_t count = pages - page < SLI_DEVICE_PAGES ? pages - page : SLI_DEVICE_PAGES;
+        *p = (sli_device_pages){p->keys, p->values, layer, head, page, count};
+        SL_TRY(sli_device_pages_get(s->engine, p, err));
+    }
+    *keys = p->keys + (page - p->first) * sli_kv_page_bytes(s->engine->model, &s->engine->price.kv, SLI_KV_KEYS);
+    *values = p->values + (page - p->first) * sli_kv_page_bytes(s->engine->model, &s->engine->price.kv, SLI_KV_VALUES);
+    return SL_OK;
+}
+
+static sl_status save_pages(sl_session_file *f, sl_session *s, const sli_session_head *h, uint8_t *record, sl_error *err)
 {
     size_t bytes = sli_session_record_bytes(h) - sizeof(uint64_t);
     uint32_t pages = (h->tokens + SL_KV_PAGE - 1) / SL_KV_PAGE;
     uint64_t number = 0;
+    f->pages.count = 0; /* what came before was written since */
     for (uint32_t layer = 0; layer < h->layers; layer++)
         for (uint32_t head = 0; head < h->kv_heads; head++) {
-            SL_TRY(sli_kv_show_head(&s->kv, layer, head, pages, err));
-            const uint8_t *const *k = sli_kv_pages(&s->kv, layer, head, SLI_KV_KEYS), *const *v = sli_kv_pages(&s->kv, layer, head,
-                                                                                                               SLI_KV_VALUES);
+            if (s->engine->device == NULL)
+                SL_TRY(sli_kv_show_head(&s->kv, layer, head, pages, err));
             uint32_t page = sl_model_window(s->engine->model, layer) > 0 ? h->window_first : 0;
             for (; page < pages; page++) {
                 uint32_t left = h->tokens - page * SL_KV_PAGE;
-                page_as_stored(s, k[page], v[page], left < SL_KV_PAGE ? left : SL_KV_PAGE, record);
+                const uint8_t *k, *v;
+                SL_TRY(show_page(f, s, layer, head, page, pages, &k, &v, err));
+                page_as_stored(s, k, v, left < SL_KV_PAGE ? left : SL_KV_PAGE, record);
                 uint64_t sum = sli_session_page_sum(record, bytes, number++);
                 memcpy(record + bytes, &sum, sizeof sum);
                 SL_TRY(sl_file_writer_put(f->writer, record, bytes + sizeof sum, err));
@@ -340,7 +398,7 @@ static sl_status save_pages(const sl_session_file *f, sl_session *s, const sli_s
     return SL_OK;
 }
 
-static sl_status write_all(const sl_session_file *f, sl_session *s, const char *note, size_t note_length, uint32_t tokens, uint64_t *bytes,
+static sl_status write_all(sl_session_file *f, sl_session *s, const char *note, size_t note_length, uint32_t tokens, uint64_t *bytes,
                            sl_error *err)
 {
     uint8_t front[SLI_SESSION_HEAD_BYTES];

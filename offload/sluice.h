@@ -294,7 +294,7 @@ SL_MUST_USE sl_status sl_session_keep_path(sl_session *session, const uint32_t *
 
 /* A session's tokens with their keys and values in a file, so that what was evaluated in one process is not evaluated again in the next: a longer text that
  * begins with the same tokens computes only the rest, and gives the same bits. Kept is what was computed densely, up to the first row that something
- * approximated. Wants options.session_file. Not with a device, nor with coarse sparsity (SL_INVALID).
+ * approximated. Wants options.session_file. Not with coarse sparsity (SL_INVALID).
  *
  * A file goes with the model's file and the types of keys and values it was made with; every other option may change. It is replaced whole or not at
  * all, and no two processes have it open: until it is closed PATH.partial is there, and locked. */

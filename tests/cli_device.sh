@@ -38,6 +38,11 @@ same "or those of some layers" --device emulated --vram-budget 64M --kv-host 1
 [ "$(json "$TMP/out" memory.vram_kv_bytes)" -gt 0 ] && [ "$(json "$TMP/out" device.kv_host_layers)" = 1 ] &&
     ok "so many" || not_ok "so many" "$(cat "$TMP/out")"
 
+# A conversation's file: begun by the processor, gone on with on a device.
+run -n 6 --session "$TMP/kept" >"$TMP/out" 2>"$TMP/err" || not_ok "a session is kept" "$(cat "$TMP/err")"
+same "a session of the processor's goes on on a device" --session "$TMP/kept" --device emulated --vram-budget 64M --kv-host 1
+[ "$(json "$TMP/out" session.reused_tokens)" -gt 0 ] && ok "which computes the rest alone" || not_ok "which computes the rest alone" "$(cat "$TMP/out")"
+
 "$SLUICE" pack "$SMALL" "$TMP/packed.gguf" >/dev/null 2>"$TMP/err" || not_ok "packing" "$(cat "$TMP/err")"
 packed() { "$SLUICE" run -m "$TMP/packed.gguf" -p 'The old lighthouse keeper said' -n 12 -c 128 --temp 0 --ignore-eos --ram-budget 256M --json "$@"; }
 same_packed() { # sentence, flags
