@@ -105,6 +105,7 @@ typedef struct sli_device {
     sl_device_ptr *bundle_units; /* [units]: where those of the layer in hand lie */
     bool *reachable;             /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
     sli_device_graph graphs[2];  /* dense, sparse */
+    bool reads_host;             /* the device reads and writes page-locked memory in place */
     bool graphs_failed;          /* there are none */
     bool members_sent;           /* the coarse sets are those that the device has */
     double *host_share;          /* [layer] of its bundles, of a coarse set's where there is one, in host memory */
@@ -121,7 +122,6 @@ typedef struct sli_device {
     uint8_t *kv_host;        /* page-locked; NULL: none do */
     size_t kv_host_bytes;
     sl_device_ptr kv_host_at; /* where the device finds it */
-    bool reads_host;          /* the device reads and writes page-locked memory in place */
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
