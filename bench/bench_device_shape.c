@@ -258,7 +258,7 @@ static double share_between(const habit *h, uint32_t layer, double from, double 
 /* To be captured anew: what kernels take is in them. */
 static void forget_graphs(sl_engine *e)
 {
-    for (int i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof e->device->graphs / sizeof *e->device->graphs; i++)
         e->device->graphs[i].positions = 0;
 }
 

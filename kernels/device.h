@@ -55,6 +55,11 @@ typedef struct sl_device_kv_bring {
     uint32_t positions; /* as in sl_device_attention */
     sl_device_ptr pass; /* sl_device_pass */
 } sl_device_kv_bring;
+/* The keys of one layer once more, each in one piece as kernels.h's kv_store_v lays values, for each KV head its pages; base 0: there are none. */
+typedef struct sl_device_key_rows {
+    sl_device_ptr base;
+    uint64_t head_stride, page_bytes; /* from a head's to the next head's, from page to page */
+} sl_device_key_rows;
 
 typedef struct sl_device_norm {
     uint32_t rows, cols;
@@ -80,6 +85,7 @@ typedef struct sl_device_heads {
     sl_device_ptr rope_cos, rope_sin; /* [rows][rope_dim / 2] */
     sl_device_ptr pass;               /* sl_device_pass */
     sl_device_kv kv;
+    sl_device_key_rows key_rows; /* where keys are stored, too */
 } sl_device_heads;
 
 typedef struct sl_device_attention {
@@ -92,6 +98,22 @@ typedef struct sl_device_attention {
     sl_device_kv kv;
     const sl_device_acts *acts; /* as in sl_device_norm, of out: cols is heads * head_dim */
 } sl_device_attention;
+
+/* Attention of each row to a part of the cache (SparQ, offload/sparq_attention.h): the query heads of a KV head take the `r` components with the largest sums
+ * of |q|, score all positions by them (D10), and attend (D5) to the `k` best of them, the last `local` always among those; equal ones by the lower index first. A row that sees
+ * no more than k positions attends to all. */
+typedef struct sl_device_sparq {
+    sl_device_attention all; /* as if all were attended to; a window is larger than k; scratch: sl_device_kernels.sparq_scratch() bytes */
+    sl_device_key_rows key_rows;
+    uint32_t k, r, local;
+    bool alike; /* there is but one row, or every row sees more than k positions */
+    sl_device_ptr
+        value_sums; /* 0: nothing stands for what is left out; else [KV head][sums_pages][head_dim] floats, see the call that fills them; they */
+    uint32_t sums_pages; /* hold those before the page of each row, or of the tree's root */
+    sl_device_ptr
+        blocks_read; /* uint64_t, to which is added, for each row and KV head that chooses: blocks of 32 with a component among the r, times
+                                  positions that are scored */
+} sl_device_sparq;
 
 /* A layer's feed-forward over a list of its neurons, each of which lies as a bundle (pager/packed.h): gate row, up row and down column, as in the
  * packed file, anywhere the device can read. */
@@ -126,11 +148,17 @@ typedef struct sl_device_kernels {
     sl_status (*heads)(sl_device *dev, const sl_device_heads *job, sl_error *err);
     sl_status (*attention)(sl_device *dev, const sl_device_attention *job, sl_error *err);
     uint64_t (*attention_scratch)(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions); /* bytes; pure */
-    /* One position's keys and values of all heads to another slot, as they are stored. */
-    sl_status (*kv_copy)(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
-                         sl_error *err);
+    /* One position's keys and values of all heads to another slot, as they are stored, and the same of `rows`. */
+    sl_status (*kv_copy)(sl_device *dev, const sl_device_kv *kv, const sl_device_key_rows *rows, uint32_t kv_heads, uint32_t head_dim,
+                         uint32_t from, uint32_t to, sl_error *err);
     /* Once for a pass, from host memory, whatever its rows and heads. */
     sl_status (*kv_bring)(sl_device *dev, const sl_device_kv_bring *job, sl_error *err);
+    sl_status (*sparq)(sl_device *dev, const sl_device_sparq *job, sl_error *err);
+    uint64_t (*sparq_scratch)(const sl_device_sparq *job); /* bytes, for as many rows and positions; reads sizes alone; pure */
+    /* For pages [from, to), in order: sums[KV head][page][head_dim] (sums_pages of them a head) is the sum of all values before the page: those of the page before it, added up in
+     * order from +0, then the sum before that page. */
+    sl_status (*value_sums)(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, sl_device_ptr sums,
+                            uint32_t sums_pages, uint32_t from, uint32_t to, sl_error *err);
 
     /* `rows` rows that lie `stride` bytes apart, as in the file, any alignment, to panels; a last panel is filled up with zero bytes. */
     sl_status (*pack)(sl_device *dev, uint32_t type, sl_device_ptr from, uint64_t stride, uint32_t rows, uint32_t cols,

@@ -188,7 +188,7 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     out->kv_bytes_written = kv.bytes_written;
     out->kv_kept_bytes = kv.kept_bytes;
     out->kv_wait_s = (double)kv.wait_ns * 1e-9;
-    out->sparq_bytes_moved = atomic_load(&e->sparq.bytes_moved);
+    out->sparq_bytes_moved = atomic_load(&e->sparq.bytes_moved) + (e->device != NULL ? sli_device_sparq_bytes(e) : 0);
     out->sparq_dense_bytes = atomic_load(&e->sparq.dense_bytes);
     if (e->early != NULL)
         out->early_exit = e->early->stats;

@@ -38,8 +38,8 @@ static const char *undone(const sl_engine *e)
             return "sparse decoding (--sparsity) of a file of which a layer is not packed";
     if (e->options.late_drop)
         return "leaving out what is late (--late drop)";
-    if (e->options.sparq_k > 0)
-        return "SparQ attention (--sparq-k)";
+    if (e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES && e->options.kv_spill == NULL)
+        return "SparQ attention to whole pages (--sparq-select pages; single keys, --sparq-select keys, are)";
     if (e->options.kv_spill != NULL)
         return "a KV cache that spills (--kv-spill)";
     if (e->options.early_exit != SL_EARLY_EXIT_OFF)
@@ -295,6 +295,7 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     SL_TRY(sli_beside_plan(e, err));
     SL_TRY(place_units(e, err));
     SL_TRY(sli_device_kv_open(e, err));
+    SL_TRY(sli_device_sparq_open(e, err));
     SL_TRY(sli_device_upload(e, d->memory.vectors, e->vectors, vector_bytes, err));
     return e->packed != NULL ? sli_device_ffn_open(e, err) : SL_OK;
 }
@@ -311,7 +312,7 @@ void sli_device_close(sl_engine *e)
     for (uint32_t i = 0; i < d->locked_count; i++)
         ops->host_unregister(d->device, d->locked[i]);
     sli_device_kv_close(e);
-    for (int i = 0; i < 2; i++)
+    for (size_t i = 0; i < sizeof d->graphs / sizeof *d->graphs; i++)
         ops->graph_destroy(d->device, d->graphs[i].is);
     ops->event_destroy(d->device, d->inputs);
     ops->event_destroy(d->device, d->source);

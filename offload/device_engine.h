@@ -8,6 +8,7 @@
  *   device_follow.c   coarse sets, which the neurons that stay follow
  *   device_beside.c   what the processor computes meanwhile
  *   device_pass.c     runs the programs of a pass
+ *   device_sparq.c    attention to a part of the cache
  *
  *        disk ──▶ staging ─────────────┐ page-locked
  *                    └──▶ home (RAM) ──┴──▶ ring (VRAM) ──pack──▶ place (VRAM), for good
@@ -20,6 +21,7 @@
 #ifndef SL_OFFLOAD_DEVICE_ENGINE_H
 #define SL_OFFLOAD_DEVICE_ENGINE_H
 
+#include "core/layout.h"
 #include "kernels/device.h"
 #include "offload/engine.h"
 #include "pager/vram.h"
@@ -39,6 +41,9 @@ typedef struct sli_device_memory {
     sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_projected, scores, top;
     sl_device_ptr kv;     /* of the layers whose keys and values do not lie in host memory */
     sl_device_ptr window; /* what attention sees of the layer in hand, of the others; 0: there are none */
+    /* Of rows that attend to a part of the cache: all layers' keys in one piece, sums of values, the device's part of the account, two counters (device_sparq.c),
+     * and scratch. */
+    sl_device_ptr key_rows, value_sums, blocks_read, sparq;
 } sli_device_memory;
 
 typedef struct sli_device_shape {
@@ -53,6 +58,7 @@ typedef struct sli_device_shape {
 uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out);
 uint64_t sli_device_kv_layer_bytes(const sl_model *model, const sli_kv_shape *shape);
 sl_device_kv sli_device_kv_shape(const sl_model *model, const sli_kv_shape *shape, sl_device_ptr base); /* of one layer */
+uint32_t sli_device_kv_pages(const sli_kv_shape *shape);
 /* A unit as it lies in its place: whole panels, or bundles. */
 uint64_t sli_device_unit_bytes(const sli_matrix *matrix, uint32_t index);
 uint64_t sli_device_meta_at(const sl_packed *packed,
@@ -104,11 +110,13 @@ typedef struct sli_device {
     sl_ticket *bundle_tickets;   /* [units]: of the layer in hand */
     sl_device_ptr *bundle_units; /* [units]: where those of the layer in hand lie */
     bool *reachable;             /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
-    sli_device_graph graphs[2];  /* dense, sparse */
+    sli_device_graph graphs[4];  /* dense, sparse; both with rows that attend to a part of the cache */
     bool reads_host;             /* the device reads and writes page-locked memory in place */
     bool graphs_failed;          /* there are none */
     bool members_sent;           /* the coarse sets are those that the device has */
     double *host_share;          /* [layer] of its bundles, of a coarse set's where there is one, in host memory */
+    uint32_t summed_pages;       /* of memory.value_sums, the first ones: they end before what was written last */
+    uint64_t blocks_read;        /* of memory.blocks_read, as it was read last */
     /* device_follow.c: */
     bool *followed;          /* [layer] its places are slots of single neurons */
     bool unsettled;          /* slots may not hold what they should: a pass failed while they were filled */
@@ -148,6 +156,7 @@ SL_MUST_USE sl_status sli_device_lock(sli_device *d, void *pages, size_t bytes, 
 typedef struct sli_device_rows {
     uint32_t rows, pos0, first, logits_rows;
     bool sparse;          /* each has a set of neurons */
+    bool sparq;           /* each attends to a part of the cache */
     const sli_tree *tree; /* NULL: the rows follow each other */
 } sli_device_rows;
 
@@ -196,6 +205,26 @@ SL_MUST_USE sl_status sli_device_upload(sl_engine *e, sl_device_ptr to, const vo
 
 /* Before a sparse pass is listed, and any when slots are unsettled: coarse sets that changed go to the device, and the neurons that it holds follow them. */
 SL_MUST_USE sl_status sli_device_follow(sl_engine *e, sl_error *err);
+
+/* ---- device_sparq.c ---- */
+
+/* Places what SparQ takes, but for what it shares with all passes. */
+void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out);
+uint64_t sli_device_sparq_kv_bytes(const sl_model *model, const sli_kv_shape *shape); /* keys once more, and sums, of all layers */
+sl_device_key_rows sli_device_key_rows_of(const sl_engine *e, uint32_t layer);        /* base 0: there are none */
+SL_MUST_USE sl_status sli_device_sparq_open(sl_engine *e, sl_error *err);
+/* Whether the rows of a pass attend to a part of the cache in some layer, where none sees more than so many positions. */
+bool sli_device_sparq_takes_part(const sl_engine *e, const sli_device_rows *rows, uint32_t positions);
+/* Whether a pass of such rows has sums of values to complete first. */
+bool sli_device_sparq_wants_sums(const sl_engine *e, const sli_device_rows *rows);
+/* Before a pass; behind one that failed; behind one that was given to the device. */
+SL_MUST_USE sl_status sli_device_sparq_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err);
+void sli_device_sparq_undo(sl_engine *e, const sli_device_rows *rows);
+void sli_device_sparq_end(sl_engine *e, const sli_device_rows *rows);
+/* Attention of a layer, which is `all` for rows that attend to everything; its kv is found here. */
+SL_MUST_USE sl_status sli_device_attend(sl_engine *e, const sli_device_rows *rows, uint32_t layer, sl_device_attention *all, sl_error *err);
+/* What the device counted of the bytes that were moved; waits for it. */
+uint64_t sli_device_sparq_bytes(const sl_engine *e);
 
 /* ---- device_beside.c ---- */
 

@@ -57,7 +57,7 @@ sl_status sli_device_kv_open(sl_engine *e, sl_error *err)
         *next += layer_bytes;
     }
     /* A slot that is read before it is written is finite; in host memory it is zero from the beginning. */
-    return d->device->ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, e->price.vram.kv_bytes, err);
+    return d->device->ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, (m->layers - in_host) * layer_bytes, err);
 }
 
 void sli_device_kv_close(sl_engine *e)
@@ -96,7 +96,8 @@ sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error 
     const sl_model *m = e->model;
     for (uint32_t layer = 0; layer < m->layers; layer++) {
         sl_device_kv kv = sli_device_kv_at(e, layer);
-        SL_TRY(e->device->device->kernels->kv_copy(e->device->device, &kv, m->kv_heads, m->head_dim, from, to, err));
+        sl_device_key_rows rows = sli_device_key_rows_of(e, layer);
+        SL_TRY(e->device->device->kernels->kv_copy(e->device->device, &kv, &rows, m->kv_heads, m->head_dim, from, to, err));
     }
     return SL_OK;
 }

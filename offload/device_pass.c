@@ -153,7 +153,8 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                              .rope_cos = memory->rope_cos + table,
                              .rope_sin = memory->rope_sin + table,
                              .pass = memory->pass,
-                             .kv = sli_device_kv_at(p->engine, layer)};
+                             .kv = sli_device_kv_at(p->engine, layer),
+                             .key_rows = sli_device_key_rows_of(p->engine, layer)};
     sl_device_attention attention = {.rows = p->row_count,
                                      .heads = m->heads,
                                      .kv_heads = m->kv_heads,
@@ -166,10 +167,8 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                                      .pass = memory->pass,
                                      .scratch = memory->attention,
                                      .acts = acts};
-    sli_device_sight sight = {layer, p->row_count, p->positions};
     SL_TRY(kernels->heads(p->device->device, &heads, err));
-    SL_TRY(sli_device_kv_see(p->engine, &sight, &attention.kv, err));
-    return kernels->attention(p->device->device, &attention, err);
+    return sli_device_attend(p->engine, p->rows, layer, &attention, err);
 }
 
 /* ---- the program ---- */
@@ -329,7 +328,7 @@ static bool may_be_captured(const device_pass *p)
     const sli_device *d = p->device;
     const sli_device_rows *r = p->rows;
     bool alone = (d->order_count == 0 || d->ahead) && d->by_cpu_count == 0 && r->rows == 1 && r->logits_rows == 1 && r->tree == NULL;
-    if (!alone || !d->device->attrs.graphs || d->graphs_failed)
+    if (!alone || !d->device->attrs.graphs || d->graphs_failed || sli_device_sparq_wants_sums(p->engine, r))
         return false;
     for (uint32_t layer = 0; r->sparse && layer < p->engine->model->layers; layer++)
         if (!d->reachable[layer])
@@ -361,7 +360,7 @@ static sl_status give_graph(device_pass *p, sl_error *err)
 {
     sli_device *d = p->device;
     sl_device *device = d->device;
-    sli_device_graph *g = &d->graphs[p->rows->sparse];
+    sli_device_graph *g = &d->graphs[p->rows->sparse + 2 * p->rows->sparq];
     uint32_t context = p->engine->context, positions = (p->positions + GRAPH_POSITIONS - 1) / GRAPH_POSITIONS * GRAPH_POSITIONS;
     p->positions = positions < context ? positions : context;
     if (g->is == NULL || g->positions != p->positions) {
@@ -391,6 +390,8 @@ static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *e
     sl_status status = rows->sparse || d->unsettled ? sli_device_follow(e, err) : SL_OK;
     if (status == SL_OK)
         status = sli_device_list(e, rows->logits_rows > 0, rows->sparse, err);
+    if (status == SL_OK)
+        status = sli_device_sparq_begin(e, rows, err);
     write_inputs(&p);
     if (status == SL_OK)
         status = may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err);
@@ -402,6 +403,8 @@ static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *e
     }
     if (status != SL_OK)
         sli_device_settle(e);
+    if (status != SL_OK)
+        sli_device_sparq_undo(e, rows);
     return status;
 }
 
@@ -423,6 +426,8 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
     for (uint32_t layer = 0; status == SL_OK && rows->sparse && layer < e->model->layers; layer++)
         for (uint32_t row = 0; row < rows->rows; row++)
             sli_sparsity_count(&e->sparsity, e->keep[layer]);
+    if (status == SL_OK)
+        sli_device_sparq_end(e, rows);
     if (status != SL_OK && err != NULL)
         *err = reason;
     if (status == SL_DEVICE_LOST)

@@ -25,7 +25,7 @@ static uint64_t max64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static uint64_t pages_of(const sli_kv_shape *shape)
+uint32_t sli_device_kv_pages(const sli_kv_shape *shape)
 {
     return (shape->context + SL_KV_PAGE - 1) / SL_KV_PAGE;
 }
@@ -37,8 +37,8 @@ sl_device_kv sli_device_kv_shape(const sl_model *model, const sli_kv_shape *shap
                        .v_type = shape->v_type,
                        .k_page_bytes = sli_kv_page_bytes(model, shape, SLI_KV_KEYS),
                        .v_page_bytes = sli_kv_page_bytes(model, shape, SLI_KV_VALUES)};
-    kv.v_offset = pages_of(shape) * kv.k_page_bytes;
-    kv.head_stride = pages_of(shape) * (kv.k_page_bytes + kv.v_page_bytes);
+    kv.v_offset = sli_device_kv_pages(shape) * kv.k_page_bytes;
+    kv.head_stride = sli_device_kv_pages(shape) * (kv.k_page_bytes + kv.v_page_bytes);
     return kv;
 }
 
@@ -110,6 +110,8 @@ uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl
     out->vectors = room(&l, base, shape->wishes->vector_bytes);
     if (shape->wishes->packed != NULL)
         lay_bundles(&l, model, shape, base, out);
+    if (shape->wishes->sparq_k > 0)
+        sli_device_lay_sparq(&l, model, shape, base, out);
     uint64_t layer_bytes = sli_device_kv_layer_bytes(model, shape->kv);
     out->window = shape->kv_host_layers > 0 ? room(&l, base, layer_bytes) : 0;
     out->kv = room(&l, base, (model->layers - shape->kv_host_layers) * layer_bytes);
@@ -280,7 +282,7 @@ static sl_status price_with(const sl_model *model, const sli_device_wishes *wish
     out->kv_host_layers = shape.kv_host_layers;
     out->kv_host_bytes = shape.kv_host_layers > 0 ? sl_pages_round(shape.kv_host_layers * layer_kv) : 0;
     out->window_bytes = shape.kv_host_layers > 0 ? layer_kv : 0;
-    out->kv_bytes = (model->layers - shape.kv_host_layers) * layer_kv;
+    out->kv_bytes = (model->layers - shape.kv_host_layers) * layer_kv + sli_device_sparq_kv_bytes(model, given->kv);
     out->block_bytes = sli_device_lay(model, &shape, 0, &unused);
 
     empty.ring_bytes = out->ring_bytes = out->block_bytes + ring <= budget ? ring : least;

@@ -108,7 +108,9 @@ sli_device_wishes sli_device_wishes_of(const sl_engine *e)
                                .kv_host = e->device->reads_host ? e->options.kv_host : SL_KV_HOST_NONE,
                                .kv_host_layers = e->options.kv_host_layers,
                                .cpu_share_given = e->options.cpu_share_given,
-                               .cpu_share = e->options.cpu_share};
+                               .cpu_share = e->options.cpu_share,
+                               .sparq_k = e->options.sparq_k,
+                               .sparq_r = e->options.sparq_r};
 }
 
 static sl_status price(sl_engine *e, sl_error *err)

@@ -128,12 +128,13 @@ typedef struct sli_device_wishes {
     /* With SL_KV_HOST_AUTO: more layers than must, where then less crosses for a token, as far as host memory has so much room. */
     bool kv_least_crossing;
     uint64_t kv_host_room_bytes;
+    uint32_t sparq_k, sparq_r; /* 0: no rows attend to a part of the cache */
 } sli_device_wishes;
 /* Of the engine's options and file. */
 sli_device_wishes sli_device_wishes_of(const sl_engine *engine);
 typedef struct sli_vram_price {
     uint64_t block_bytes;    /* activations, vectors, keys and values */
-    uint64_t kv_bytes;       /* part of that */
+    uint64_t kv_bytes;       /* part of that: with keys that are there twice, and sums of values */
     uint32_t kv_host_layers; /* whose keys and values lie in host memory; page-locked, */
     uint64_t kv_host_bytes;  /* they take so much of it, as allocated, */
     uint64_t window_bytes;   /* and, all together, so much of block_bytes */

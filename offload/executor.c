@@ -578,7 +578,7 @@ static sl_status run(const pass *p, sli_probe *probe, uint32_t logits_rows, sl_e
 
 static sl_status run_on_device(const pass *p, uint32_t logits_rows, sl_error *err)
 {
-    sli_device_rows rows = {p->rows, p->pos0, p->first, logits_rows, p->sparse, p->tree};
+    sli_device_rows rows = {p->rows, p->pos0, p->first, logits_rows, p->sparse, p->sparq, p->tree};
     return sli_device_execute(p->session, &rows, err);
 }
 

@@ -37,13 +37,18 @@ void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, u
     }
 }
 
-uint64_t sli_sparq_scored_bytes(uint32_t type, const uint32_t *component, uint32_t count)
+uint32_t sli_sparq_blocks(const uint32_t *component, uint32_t count)
 {
     uint32_t blocks = 0, last = UINT32_MAX;
     for (uint32_t n = 0; n < count; n++) {
         blocks += component[n] / SL_ACT_BLOCK != last;
         last = component[n] / SL_ACT_BLOCK;
     }
+    return blocks;
+}
+
+uint64_t sli_sparq_scored_bytes(uint32_t type, uint32_t count, uint32_t blocks)
+{
     switch (type) {
     case SL_TYPE_F32: return (uint64_t)count * 4;
     case SL_TYPE_F16:
@@ -51,6 +56,44 @@ uint64_t sli_sparq_scored_bytes(uint32_t type, const uint32_t *component, uint32
     case SL_TYPE_Q8_0: return count + 2 * (uint64_t)blocks;
     default: return (count + 1) / 2 + 2 * (uint64_t)blocks;
     }
+}
+
+/* ---- the account ---- */
+
+void sli_sparq_see(sli_sparq_row *row, uint32_t pos0, uint32_t depth, uint32_t window)
+{
+    uint32_t position = pos0 + depth;
+    row->begin = window != 0 && position >= window ? position - window + 1 : 0;
+    row->end = position + 1;
+    row->summed = pos0 / SL_KV_PAGE;
+}
+
+static uint64_t vectors_bytes(const sli_sparq_row *row)
+{
+    return sl_row_bytes(row->k_type, row->head_dim) + sl_row_bytes(row->v_type, row->head_dim);
+}
+
+uint64_t sli_sparq_dense_bytes(const sli_sparq_row *row)
+{
+    return (row->end - row->begin) * vectors_bytes(row);
+}
+
+/* The values that only the mean needs: those behind the known sums and before the window that is attended to anyway. */
+static uint64_t mean_bytes(const sli_sparq_row *row)
+{
+    uint32_t from = row->summed * SL_KV_PAGE, attended = row->end - row->local;
+    uint64_t vector = sl_row_bytes(row->v_type, row->head_dim), bytes = row->head_dim * sizeof(float);
+    if (from < row->begin)
+        from = row->begin;
+    else if (row->begin % SL_KV_PAGE != 0)
+        bytes += (SL_KV_PAGE - row->begin % SL_KV_PAGE) * vector + row->head_dim * sizeof(float);
+    return bytes + (attended > from ? attended - from : 0) * vector;
+}
+
+uint64_t sli_sparq_moved_bytes(const sli_sparq_row *row, uint32_t blocks)
+{
+    uint64_t scored = (row->end - row->begin) * sli_sparq_scored_bytes(row->k_type, row->r, blocks);
+    return scored + row->k * vectors_bytes(row) + (row->reallocates ? mean_bytes(row) : 0);
 }
 
 void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, uint32_t pages, float *weights)

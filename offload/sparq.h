@@ -23,8 +23,29 @@ float sli_sparq_factor(const float *q, uint32_t head_dim, const uint32_t *compon
 void sli_sparq_scaled_query(const float *q, uint32_t group, uint32_t head_dim, uint32_t count, float scale, float *sums,
                             uint32_t *component, float *q_part);
 
-/* Bytes of a key that scores by these components read: theirs, and the scales of the blocks that they lie in. */
-uint64_t sli_sparq_scored_bytes(uint32_t type, const uint32_t *component, uint32_t count);
+/* Blocks of SL_ACT_BLOCK components in which these lie. */
+uint32_t sli_sparq_blocks(const uint32_t *component, uint32_t count);
+/* Bytes of a key that scores by `count` components in `blocks` blocks read: theirs, and the scales of the blocks. */
+uint64_t sli_sparq_scored_bytes(uint32_t type, uint32_t count, uint32_t blocks);
+
+/* What a row sees, and what it reads of it. */
+typedef struct sli_sparq_row {
+    uint32_t begin, end; /* positions that it sees */
+    uint32_t summed;     /* the page before which sums of values are known */
+    uint32_t k, r, local;
+    uint32_t k_type, v_type, head_dim;
+    bool reallocates;
+} sli_sparq_row;
+
+/* Of the `depth`-th row behind the root of a tree at pos0, or of a row at pos0 (depth 0); the other fields stay. */
+void sli_sparq_see(sli_sparq_row *row, uint32_t pos0, uint32_t depth, uint32_t window);
+/* Bytes of a KV head's keys and values: of all that the row sees; and of what is read where it chooses, with scores whose components lie in so many blocks. */
+uint64_t sli_sparq_dense_bytes(const sli_sparq_row *row);
+uint64_t sli_sparq_moved_bytes(const sli_sparq_row *row, uint32_t blocks);
+static inline bool sli_sparq_chooses(const sli_sparq_row *row)
+{
+    return row->end - row->begin > row->k;
+}
 
 /* weights[p] = the sum over heads h < group and the positions i of page p < pages of shares[h * stride + i], in 16 lanes that are folded as in D4. */
 void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, uint32_t pages, float *weights);

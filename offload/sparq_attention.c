@@ -252,18 +252,6 @@ void sli_sparq_summed(sl_session *session, uint32_t layer, uint32_t position)
 
 /* ---- the account ---- */
 
-/* The values that only the mean needs: those behind the known sums and before the window that is attended to anyway. */
-static uint64_t mean_bytes(const sparq *s)
-{
-    uint32_t from = s->summed * SL_KV_PAGE, attended = s->end - s->local;
-    uint64_t vector = sl_row_bytes(s->row->v_type, s->row->head_dim), bytes = s->row->head_dim * sizeof(float);
-    if (from < s->begin)
-        from = s->begin;
-    else if (s->begin % SL_KV_PAGE != 0)
-        bytes += (SL_KV_PAGE - s->begin % SL_KV_PAGE) * vector + s->row->head_dim * sizeof(float);
-    return bytes + (attended > from ? attended - from : 0) * vector;
-}
-
 static void count_bytes(sl_engine *e, uint64_t moved, uint64_t dense)
 {
     atomic_fetch_add_explicit(&e->sparq.bytes_moved, moved, memory_order_relaxed);
@@ -273,36 +261,39 @@ static void count_bytes(sl_engine *e, uint64_t moved, uint64_t dense)
 void sli_sparq_attend(sl_session *session, uint32_t layer, uint32_t head, const sl_attention *row)
 {
     sl_engine *e = session->engine;
-    uint32_t position = row->pos0 + (row->tree != NULL ? row->tree->depth[0] : 0);
+    sli_sparq_row seen = {.k = e->options.sparq_k,
+                          .r = e->options.sparq_r,
+                          .local = e->options.sparq_local,
+                          .k_type = row->k_type,
+                          .v_type = row->v_type,
+                          .head_dim = row->head_dim,
+                          .reallocates = session->kv.value_sums != NULL};
+    sli_sparq_see(&seen, row->pos0, row->tree != NULL ? row->tree->depth[0] : 0, row->window);
+    uint64_t dense = sli_sparq_dense_bytes(&seen);
+    if (!sli_sparq_chooses(&seen)) { /* nothing is left out */
+        e->kernels->attention(row);
+        count_bytes(e, dense, dense);
+        return;
+    }
     sparq s = {.engine = e,
                .kv = &session->kv,
                .layer = layer,
                .head = head,
                .row = row,
-               .begin = row->window != 0 && position >= row->window ? position - row->window + 1 : 0,
-               .end = position + 1,
-               .base = row->tree != NULL ? row->pos0 : position + 1,
-               .summed = row->pos0 / SL_KV_PAGE,
-               .k = e->options.sparq_k,
-               .r = e->options.sparq_r,
-               .local = e->options.sparq_local};
-    uint64_t vectors = sl_row_bytes(row->k_type, row->head_dim) + sl_row_bytes(row->v_type, row->head_dim);
-    uint64_t dense = (s.end - s.begin) * vectors;
-    if (s.k >= s.end - s.begin) { /* nothing is left out */
-        e->kernels->attention(row);
-        count_bytes(e, dense, dense);
-        return;
-    }
+               .begin = seen.begin,
+               .end = seen.end,
+               .base = row->tree != NULL ? row->pos0 : seen.end,
+               .summed = seen.summed,
+               .k = seen.k,
+               .r = seen.r,
+               .local = seen.local};
     sl_layout l = {.base = (uint8_t *)row->scratch + sl_attention_scratch_bytes(row->head_dim, row->group)};
     lay_out(e, &l, &s.w);
     score_positions(&s);
     choose_positions(&s);
     gather(&s);
     attend_chosen(&s);
-    if (s.kv->value_sums != NULL)
+    if (seen.reallocates)
         reallocate(&s);
-    count_bytes(e,
-                (s.end - s.begin) * sli_sparq_scored_bytes(row->k_type, s.w.component, s.r) + s.k * vectors +
-                    (s.kv->value_sums != NULL ? mean_bytes(&s) : 0),
-                dense);
+    count_bytes(e, sli_sparq_moved_bytes(&seen, sli_sparq_blocks(s.w.component, s.r)), dense);
 }

@@ -94,7 +94,8 @@ static void weigh_pages(const sl_session *s, uint32_t layer, uint32_t head, cons
                          .out = w->scores,
                          .out_stride = w->positions};
     e->kernels->key_scores(&job);
-    count_bytes(e, (uint64_t)pages * SL_KV_PAGE * sli_sparq_scored_bytes(s->kv.index_type, w->component, e->options.sparq_r), 0);
+    uint32_t blocks = sli_sparq_blocks(w->component, e->options.sparq_r);
+    count_bytes(e, (uint64_t)pages * SL_KV_PAGE * sli_sparq_scored_bytes(s->kv.index_type, e->options.sparq_r, blocks), 0);
     for (uint32_t h = 0; h < row->group; h++)
         e->kernels->softmax(w->scores + h * w->positions, 0, pages * SL_KV_PAGE);
     sli_sparq_page_weights(w->scores, w->positions, row->group, pages, w->weights);

@@ -60,6 +60,17 @@ same_packed "also with keys and values in host memory" --sparsity coarse --draft
 packed --sparsity coarse --density 0.4 >"$TMP/want.json" 2>"$TMP/err"
 same_packed "a set of neurons is read where it lies" --sparsity coarse --density 0.4 -ngl 0
 
+# SparQ: the prompt is shorter than what follows, so that most tokens choose.
+part="--sparq-k 8 --sparq-r 8 --sparq-local 2 --sparq-reallocate on -n 24"
+run $part >"$TMP/plain.json" 2>"$TMP/err"
+same "rows attend to a part of the cache on a device" --device emulated --vram-budget 64M $part
+[ -n "$(json "$TMP/out" sparq)" ] && [ "$(json "$TMP/out" sparq)" = "$(json "$TMP/plain.json" sparq)" ] &&
+    ok "and read as much of it" || not_ok "and read as much of it" "$(json "$TMP/out" sparq)"
+packed --sparsity coarse --draft 4 --drafter model $part >"$TMP/want.json" 2>"$TMP/err"
+same_packed "drafts do, too" --sparsity coarse --draft 4 --drafter model $part
+[ -n "$(json "$TMP/out" sparq)" ] && [ "$(json "$TMP/out" sparq)" = "$(json "$TMP/want.json" sparq)" ] &&
+    ok "as much as the processor's" || not_ok "as much as the processor's" "$(json "$TMP/out" sparq)"
+
 fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64K
 fails "a number of layers is one" 2 '--kv-host some: it is a number of layers, all, none or auto' \
@@ -75,11 +86,11 @@ fails "which is a part" 2 'cpu-share' "$SLUICE" run -m "$SMALL" -p x --device em
 fails "a device that keeps time alone is not for users" 2 'timing_only' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated:timing_only=1
 fails "a device that is not there says what does without" 1 '^sluice: --device /none/there.so: .*; --device none computes on the processor$' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device /none/there.so
-fails "SparQ on a named device is refused" 2 '--device emulated: SparQ' \
-    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8
+fails "SparQ over whole pages on a named device is refused" 2 '--device emulated: SparQ attention to whole pages' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8 --sparq-select pages
 fails "sparse decoding of a stock file is" 2 'not packed' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
 fails "a cache that spills is" 2 '--kv-spill' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-spill "$TMP"
-works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8
+works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8 --sparq-select pages
 grep -q 'no GPU is used: SparQ' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"
 # A call of the device that finds no memory, anywhere in a run: the same text, or one line that says why not.
 run -n 3 >"$TMP/three" 2>"$TMP/err"

@@ -450,15 +450,16 @@ static void what_a_device_does_not_do_yet_is_refused_or_said(void **state)
     (void)state;
     options.sparq_k = 64;
     options.sparq_r = 8;
+    options.sparq_select = SL_SPARQ_PAGES;
     assert_int_equal(sl_engine_open(&options, &engine, &err), SL_INVALID);
-    assert_non_null(strstr(err.message, "--sparq-k"));
+    assert_non_null(strstr(err.message, "--sparq-select pages"));
     options.device = "auto";
     options.note = note_to;
     options.note_ctx = notes;
     engine = open_engine(&options);
     sl_engine_describe(engine, &info);
     assert_string_equal(info.backend, "cpu");
-    assert_non_null(strstr(notes, "no GPU is used: SparQ"));
+    assert_non_null(strstr(notes, "no GPU is used: SparQ attention to whole pages"));
     sl_engine_close(engine);
     options.device = NULL;
     assert_int_equal(sl_engine_open(&options, &engine, &err), SL_INVALID);

@@ -339,6 +339,10 @@ static void check_heads_case(device_bed *b, const heads_case *c, uint64_t seed)
                            .rope_sin = put(b, sin, angles * 4),
                            .pass = put(b, pass, sizeof *pass),
                            .kv = cache_put(b, &cache)};
+    size_t row_page = sl_kv_page_bytes(c->k_type, c->head_dim), rows_stride = cache.pages * row_page;
+    uint8_t *key_rows = allocate(c->kv_heads * rows_stride);
+    memset(key_rows, 0xff, c->kv_heads * rows_stride);
+    job.key_rows = (sl_device_key_rows){put(b, NULL, c->kv_heads * rows_stride), rows_stride, row_page};
     if (c->norms) {
         job.q_norm = put(b, q_norm, c->head_dim * sizeof *q_norm);
         job.k_norm = put(b, k_norm, c->head_dim * sizeof *k_norm);
@@ -351,11 +355,15 @@ static void check_heads_case(device_bed *b, const heads_case *c, uint64_t seed)
         for (uint32_t h = 0; h < c->kv_heads; h++) {
             size_t at = ((size_t)r * c->kv_heads + h) * c->head_dim;
             cache_store(&cache, h, c->pos0 + c->first + r, k + at, v + at);
+            uint32_t slot = c->pos0 + c->first + r;
+            reference()->kv_store_v(c->k_type, key_rows + h * rows_stride + slot / SL_KV_PAGE * row_page, slot % SL_KV_PAGE, k + at,
+                                    c->head_dim);
         }
     assert_on_device(b, job.q, q, q_count * 4, "queries");
     assert_on_device(b, job.kv.base, cache.host, cache.bytes, "keys and values");
+    assert_on_device(b, job.key_rows.base, key_rows, c->kv_heads * rows_stride, "keys in one piece");
     device_clear(b);
-    void *all[] = {q, k, v, cos, sin, q_norm, k_norm, pass, cache.host};
+    void *all[] = {q, k, v, cos, sin, q_norm, k_norm, pass, cache.host, key_rows};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
 }
@@ -389,17 +397,25 @@ static void check_copies(device_bed *b)
         kv_cache c = cache_make(3, 96, types[i][0], types[i][1], 192);
         cache_fill(&c, 150, 7 + i);
         sl_device_kv kv = cache_put(b, &c);
-        device_ok(b->kernels->kv_copy(b->device, &kv, c.heads, c.head_dim, 131, 63, E));
-        device_ok(b->kernels->kv_copy(b->device, &kv, c.heads, c.head_dim, 5, 4, E));
+        /* Values are laid as keys in one piece are, so those of the first type are checked with them. */
+        kv_cache once_more = cache_make(3, 96, SL_TYPE_F16, types[i][0], 192);
+        cache_fill(&once_more, 150, 77 + i);
+        sl_device_kv more = cache_put(b, &once_more);
+        sl_device_key_rows rows = {more.base + more.v_offset, more.head_stride, more.v_page_bytes}, none = {0};
+        device_ok(b->kernels->kv_copy(b->device, &kv, &rows, c.heads, c.head_dim, 131, 63, E));
+        device_ok(b->kernels->kv_copy(b->device, &kv, &none, c.heads, c.head_dim, 5, 4, E));
         for (uint32_t h = 0; h < c.heads; h++) {
             reference()->kv_copy_k(c.k_type, k_page_of(&c, h, 131), 3, k_page_of(&c, h, 63), 63, c.head_dim);
             reference()->kv_copy_v(c.v_type, v_page_of(&c, h, 131), 3, v_page_of(&c, h, 63), 63, c.head_dim);
+            reference()->kv_copy_v(c.k_type, v_page_of(&once_more, h, 131), 3, v_page_of(&once_more, h, 63), 63, c.head_dim);
             reference()->kv_copy_k(c.k_type, k_page_of(&c, h, 5), 5, k_page_of(&c, h, 4), 4, c.head_dim);
             reference()->kv_copy_v(c.v_type, v_page_of(&c, h, 5), 5, v_page_of(&c, h, 4), 4, c.head_dim);
         }
         assert_on_device(b, kv.base, c.host, c.bytes, "copied keys and values");
+        assert_on_device(b, more.base, once_more.host, once_more.bytes, "copied keys in one piece");
         device_clear(b);
         free(c.host);
+        free(once_more.host);
     }
 }
 

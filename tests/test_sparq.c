@@ -113,10 +113,12 @@ static void what_scores_read_of_a_key_is_its_components_and_their_scales(void **
 {
     const uint32_t component[] = {0, 5, 31, 64, 65};
     (void)unused;
-    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_F32, component, 5), 20);
-    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_F16, component, 5), 10);
-    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_Q8_0, component, 5), 5 + 2 * 2);
-    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_Q4_0, component, 5), 3 + 2 * 2);
+    uint32_t blocks = sli_sparq_blocks(component, 5);
+    assert_int_equal(blocks, 2);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_F32, 5, blocks), 20);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_F16, 5, blocks), 10);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_Q8_0, 5, blocks), 5 + 2 * 2);
+    assert_int_equal(sli_sparq_scored_bytes(SL_TYPE_Q4_0, 5, blocks), 3 + 2 * 2);
 }
 
 /* ---- engines ---- */

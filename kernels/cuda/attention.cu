@@ -16,6 +16,7 @@
 #include "kernels/cuda/kv.h"
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/sight.h"
 
 #include <assert.h>
 
@@ -37,27 +38,12 @@ struct attention_job {
     sli_quantised quantised;
 };
 
-/* What a row sees: positions [begin, end). */
-struct sight {
-    uint32_t begin, end, tree_begin; /* positions from tree_begin on lie where the path says */
-    const uint8_t *path;
-};
-
-SLI_DEVICE sight sight_of(const attention_job &job, uint32_t row)
+SLI_DEVICE sli_sight sight_of(const attention_job &job, uint32_t row)
 {
-    const sl_device_pass *pass = job.pass;
-    uint32_t in_pass = job.row0 + row, tree_row = pass->first + in_pass;
-    bool tree = pass->tree != 0;
-    uint32_t position = pass->pos0 + (tree ? pass->depth[tree_row] : tree_row);
-    uint32_t begin = job.window != 0 && position >= job.window ? position - job.window + 1 : 0;
-    return {begin, position + 1, tree ? pass->pos0 : UINT32_MAX, tree ? pass->path[tree_row] : NULL};
-}
-SLI_DEVICE uint32_t slot_of(const sight &see, uint32_t position)
-{
-    return position >= see.tree_begin ? see.tree_begin + see.path[position - see.tree_begin] : position;
+    return sli_sight_of(job.pass, job.window, job.row0 + row);
 }
 /* Slots that the row may need: of a tree all before its own and its own. */
-SLI_DEVICE uint32_t slots_end(const attention_job &job, const sight &see, uint32_t row)
+SLI_DEVICE uint32_t slots_end(const attention_job &job, const sli_sight &see, uint32_t row)
 {
     return see.path != NULL ? job.pass->pos0 + job.pass->first + job.row0 + row + 1 : see.end;
 }
@@ -106,7 +92,7 @@ template <uint32_t TYPE, uint32_t QUERIES> static __global__ void __launch_bound
 
     /* Rows follow each other, so what the block's first sees begins no later than the others', and its last's slots end no earlier. */
     uint32_t last_row = (first + count - 1) / group;
-    sight first_sees = sight_of(job, first / group), last_sees = sight_of(job, last_row);
+    sli_sight first_sees = sight_of(job, first / group), last_sees = sight_of(job, last_row);
     if (page * SL_KV_PAGE >= slots_end(job, last_sees, last_row))
         return;
     if (first_sees.path == NULL && (page + 1) * SL_KV_PAGE <= first_sees.begin)
@@ -145,7 +131,7 @@ template <uint32_t TYPE, uint32_t QUERIES> static __global__ void __launch_bound
 #pragma unroll
     for (uint32_t n = 0; n < QUERIES; n++) {
         uint32_t row = (first + min(n, count - 1)) / group;
-        sight see = sight_of(job, row);
+        sli_sight see = sight_of(job, row);
         float m = slot >= see.begin && slot < see.end ? acc[n] : -INFINITY; /* by position: of a tree's pages this is not used */
         for (int other = 16; other > 0; other /= 2)
             m = fmaxf(m, __shfl_xor_sync(SLI_FULL_WARP, m, other));
@@ -190,7 +176,7 @@ static __global__ void __launch_bounds__(SL_KV_PAGE) weights_kernel(attention_jo
 {
     __shared__ float shared[2], p_shared[SL_KV_PAGE];
     uint32_t page = blockIdx.x, query = blockIdx.y, position = page * SL_KV_PAGE + threadIdx.x;
-    sight see = sight_of(job, query / job.heads);
+    sli_sight see = sight_of(job, query / job.heads);
     if (page < see.begin / SL_KV_PAGE || page * SL_KV_PAGE >= see.end)
         return;
     uint32_t head = query % job.heads, group = job.heads / job.kv_heads;
@@ -205,9 +191,9 @@ static __global__ void __launch_bounds__(SL_KV_PAGE) weights_kernel(attention_jo
     for (uint32_t other = see.begin / SL_KV_PAGE + threadIdx.x; other < whole_end; other += SL_KV_PAGE)
         before = fmaxf(before, largest[other]);
     for (uint32_t other = max(whole_end * SL_KV_PAGE, see.begin) + threadIdx.x; other < page * SL_KV_PAGE; other += SL_KV_PAGE)
-        before = fmaxf(before, scores[slot_of(see, other)]);
+        before = fmaxf(before, scores[sli_slot_of(see, other)]);
     bool visible = position >= see.begin && position < see.end;
-    float s = visible ? scores[slot_of(see, position)] : -INFINITY;
+    float s = visible ? scores[sli_slot_of(see, position)] : -INFINITY;
     before = largest_of_block(before, shared);
     float m = fmaxf(before, largest_of_block(s, shared));
 
@@ -265,7 +251,7 @@ struct fetched {
 };
 
 template <uint32_t TYPE>
-SLI_DEVICE void fetch(const attention_job &job, const sight &see, uint32_t kv_head, const float *weights, uint32_t begin, uint32_t c,
+SLI_DEVICE void fetch(const attention_job &job, const sli_sight &see, uint32_t kv_head, const float *weights, uint32_t begin, uint32_t c,
                       fetched *to)
 {
 #pragma unroll
@@ -283,7 +269,7 @@ SLI_DEVICE void fetch(const attention_job &job, const sight &see, uint32_t kv_he
         uint32_t position = begin + i;
         to->v[i] = {0, 0}; /* zero in every type; what is not visible may not be a number */
         if (position >= see.begin && position < see.end) {
-            uint32_t slot = slot_of(see, position);
+            uint32_t slot = sli_slot_of(see, position);
             to->v[i] = load_value<TYPE>(sli_v_page(job.kv, kv_head, slot), slot % SL_KV_PAGE, c, job.head_dim);
         }
     }
@@ -299,7 +285,7 @@ template <uint32_t TYPE> static __global__ void __launch_bounds__(VALUES_WARPS *
     uint32_t row = n / group, head = kv_head * group + n % group, query = row * job.heads + head;
     bool there = c < job.head_dim;
     uint32_t component = there ? c : job.head_dim - 1;
-    sight see = sight_of(job, row);
+    sli_sight see = sight_of(job, row);
     const float *weights = job.weights + (size_t)query * job.pages * SL_KV_PAGE;
     const float *sums = job.sums + (size_t)query * job.pages, *corrections = job.corrections + (size_t)query * job.pages;
 
@@ -378,14 +364,6 @@ template <uint32_t TYPE> static sl_status launch_values(sl_device *dev, const at
     return sli_launch(dev, err, bytes, values_kernel<TYPE>, grid, VALUES_WARPS * 32, 0, job);
 }
 
-/* fn<TYPE>(...) for a type of the cache. */
-#define FOR_TYPE(type, fn, ...)                                                                                                            \
-    ((type) == SL_TYPE_F32    ? fn<SL_TYPE_F32>(__VA_ARGS__)                                                                               \
-     : (type) == SL_TYPE_F16  ? fn<SL_TYPE_F16>(__VA_ARGS__)                                                                               \
-     : (type) == SL_TYPE_BF16 ? fn<SL_TYPE_BF16>(__VA_ARGS__)                                                                              \
-     : (type) == SL_TYPE_Q8_0 ? fn<SL_TYPE_Q8_0>(__VA_ARGS__)                                                                              \
-                              : fn<SL_TYPE_Q4_0>(__VA_ARGS__))
-
 sl_status sli_device_attention(sl_device *dev, const sl_device_attention *job, sl_error *err)
 {
     assert(job->head_dim <= MAX_HEAD_DIM && job->head_dim % 16 == 0 && job->heads % job->kv_heads == 0);
@@ -418,9 +396,9 @@ sl_status sli_device_attention(sl_device *dev, const sl_device_attention *job, s
         j.row0 = row;
         j.rows = job->rows - row < at_once ? job->rows - row : at_once;
         uint64_t score_bytes = (uint64_t)j.rows * job->heads * job->positions * sizeof(float);
-        SL_TRY(FOR_TYPE(job->kv.k_type, launch_scores, dev, j, k_bytes + score_bytes, err));
+        SL_TRY(SLI_FOR_KV_TYPE(job->kv.k_type, launch_scores, dev, j, k_bytes + score_bytes, err));
         SL_TRY(sli_launch(dev, err, 2 * score_bytes, weights_kernel, dim3(pages, j.rows * job->heads), SL_KV_PAGE, 0, j));
-        SL_TRY(FOR_TYPE(job->kv.v_type, launch_values, dev, j, v_bytes + score_bytes, err));
+        SL_TRY(SLI_FOR_KV_TYPE(job->kv.v_type, launch_values, dev, j, v_bytes + score_bytes, err));
     }
     return job->acts != NULL && !quantise_here ? sli_device_quantize(dev, job->acts, err) : SL_OK;
 }

@@ -18,6 +18,7 @@ struct heads_job {
     const float *k, *v, *q_norm, *k_norm, *rope_cos, *rope_sin;
     const sl_device_pass *pass;
     sli_kv kv;
+    sli_key_rows key_rows;
 };
 
 /* ---- what a warp does to the head that lies in its shared memory ---- */
@@ -122,6 +123,8 @@ static __global__ void __launch_bounds__(WARPS * 32) heads_kernel(heads_job job)
     uint32_t slot = job.pass->pos0 + job.pass->first + row, type = is_key ? job.kv.k_type : job.kv.v_type;
     uint8_t *page = is_key ? sli_k_page(job.kv, own, slot) : sli_v_page(job.kv, own, slot);
     store_head(type, sli_kv_place_of(is_key, type, page, slot, dim), x, dim, lane);
+    if (is_key && job.key_rows.base != NULL)
+        store_head(type, sli_kv_place_of(false, type, sli_key_row_page(job.key_rows, own, slot), slot, dim), x, dim, lane);
 }
 
 /* Of the keys and values of so many positions, as they are stored, what crosses the link. */
@@ -149,7 +152,8 @@ sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error 
                    sli_at<float>(job->rope_cos),
                    sli_at<float>(job->rope_sin),
                    sli_at<sl_device_pass>(job->pass),
-                   sli_kv_of(&job->kv)};
+                   sli_kv_of(&job->kv),
+                   sli_key_rows_of(&job->key_rows)};
     uint32_t all = job->heads + 2 * job->kv_heads;
     sli_traffic bytes((uint64_t)job->rows * all * job->head_dim * 8, link_bytes(&job->kv, job->rows, job->kv_heads));
     return sli_launch(dev, err, bytes, heads_kernel, dim3((all + WARPS - 1) / WARPS, job->rows), WARPS * 32, 0, j);
@@ -157,30 +161,23 @@ sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error 
 
 /* ---- copies ---- */
 
-SLI_DEVICE void copy_vector(uint32_t type, const sli_kv_place &from, const sli_kv_place &to, uint32_t head_dim)
+/* A block has what a KV head holds of one kind: keys, values, keys in one piece. */
+static __global__ void __launch_bounds__(64)
+    kv_copy_kernel(sli_kv kv, sli_key_rows rows, uint32_t kinds, uint32_t head_dim, uint32_t from, uint32_t to)
 {
-    uint32_t bytes = sli_kv_unit_bytes(type), blocks = sli_kv_has_scales(type) ? head_dim / SL_ACT_BLOCK : 0;
-    for (uint32_t u = threadIdx.x; u < sli_kv_units(type, head_dim); u += blockDim.x)
-        for (uint32_t b = 0; b < bytes; b++)
-            to.page[(to.unit0 + u * to.unit_step) * bytes + b] = from.page[(from.unit0 + u * from.unit_step) * bytes + b];
-    for (uint32_t b = threadIdx.x; b < blocks; b += blockDim.x)
-        to.scales[to.scale0 + b * to.scale_step] = from.scales[from.scale0 + b * from.scale_step];
+    uint32_t head = blockIdx.x / kinds, kind = blockIdx.x % kinds, type = kind == 1 ? kv.v_type : kv.k_type;
+    uint8_t *source = kind == 0 ? sli_k_page(kv, head, from) : kind == 1 ? sli_v_page(kv, head, from) : sli_key_row_page(rows, head, from);
+    uint8_t *target = kind == 0 ? sli_k_page(kv, head, to) : kind == 1 ? sli_v_page(kv, head, to) : sli_key_row_page(rows, head, to);
+    sli_kv_copy_vector(type, sli_kv_place_of(kind == 0, type, source, from, head_dim),
+                       sli_kv_place_of(kind == 0, type, target, to, head_dim), head_dim, threadIdx.x, blockDim.x);
 }
 
-static __global__ void __launch_bounds__(64) kv_copy_kernel(sli_kv kv, uint32_t head_dim, uint32_t from, uint32_t to)
-{
-    uint32_t head = blockIdx.x / 2;
-    bool key = blockIdx.x % 2 == 0;
-    uint32_t type = key ? kv.k_type : kv.v_type;
-    uint8_t *source = key ? sli_k_page(kv, head, from) : sli_v_page(kv, head, from);
-    uint8_t *target = key ? sli_k_page(kv, head, to) : sli_v_page(kv, head, to);
-    copy_vector(type, sli_kv_place_of(key, type, source, from, head_dim), sli_kv_place_of(key, type, target, to, head_dim), head_dim);
-}
-
-sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
-                             sl_error *err)
+sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, const sl_device_key_rows *rows, uint32_t kv_heads, uint32_t head_dim,
+                             uint32_t from, uint32_t to, sl_error *err)
 {
     assert(from != to);
-    sli_traffic bytes((uint64_t)kv_heads * head_dim * 8, link_bytes(kv, 2, kv_heads));
-    return sli_launch(dev, err, bytes, kv_copy_kernel, 2 * kv_heads, 64, 0, sli_kv_of(kv), head_dim, from, to);
+    uint32_t kinds = rows->base != 0 ? 3 : 2;
+    sli_traffic bytes((uint64_t)kinds * kv_heads * head_dim * 4, link_bytes(kv, 2, kv_heads));
+    return sli_launch(dev, err, bytes, kv_copy_kernel, kinds * kv_heads, 64, 0, sli_kv_of(kv), sli_key_rows_of(rows), kinds, head_dim, from,
+                      to);
 }

@@ -16,13 +16,18 @@ sl_status sli_device_place(sl_device *dev, sl_device_ptr to, uint32_t to_stride,
                            uint32_t rows, sl_error *err);
 /* heads.cu */
 sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error *err);
-sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, uint32_t from, uint32_t to,
-                             sl_error *err);
+sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, const sl_device_key_rows *rows, uint32_t kv_heads, uint32_t head_dim,
+                             uint32_t from, uint32_t to, sl_error *err);
 /* kv_bring.cu */
 sl_status sli_device_kv_bring(sl_device *dev, const sl_device_kv_bring *job, sl_error *err);
 /* attention.cu */
 sl_status sli_device_attention(sl_device *dev, const sl_device_attention *job, sl_error *err);
 uint64_t sli_device_attention_scratch(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions);
+/* sparq.cu, sparq_mean.cu */
+sl_status sli_device_sparq(sl_device *dev, const sl_device_sparq *job, sl_error *err);
+uint64_t sli_device_sparq_scratch(const sl_device_sparq *job);
+sl_status sli_device_value_sums(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, sl_device_ptr sums,
+                                uint32_t sums_pages, uint32_t from, uint32_t to, sl_error *err);
 
 /* Products: pack.cu, matmul*.cu, bundles.cu, guess.cu, top.cu */
 sl_status sli_device_pack(sl_device *dev, uint32_t type, sl_device_ptr from, uint64_t stride, uint32_t rows, uint32_t cols,

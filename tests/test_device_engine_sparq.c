@@ -1,0 +1,301 @@
+/* tests/test_device_engine_sparq.c: rows that attend to a part of the cache, with a model computed on a device: the processor's logits and the processor's
+ * account, whatever was said, taken back, drafted and kept before. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "offload/device_engine.h"
+#include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/engine_runs.h"
+
+enum { CONTEXT = 192, LOGITS_MAX = 64 };
+
+static const tiny_model shapes[] = {
+    {.layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 387, .context = 256, .tied = true, .seed = 1},
+    {.arch = "gemma3",
+     .layers = 3,
+     .d = 64,
+     .ff = 96,
+     .heads = 4,
+     .kv_heads = 1,
+     .head_dim = 32,
+     .vocab = 387,
+     .context = 256,
+     .tied = true,
+     .window = 70, /* larger than what some choose, smaller than what others do */
+     .window_period = 2,
+     .seed = 2},
+    {.arch = "qwen2",
+     .layers = 2,
+     .d = 96,
+     .ff = 64,
+     .heads = 4,
+     .kv_heads = 4,
+     .head_dim = 16,
+     .vocab = 387,
+     .context = 256,
+     .biases = true,
+     .seed = 3},
+};
+
+typedef struct wish {
+    uint32_t k, r, local;
+    sl_sparq_reallocate reallocate;
+    sl_kv_type k_type, v_type;
+} wish;
+
+static sl_engine_options options_of(const char *path, const wish *w)
+{
+    sl_engine_options options = base_options(path);
+    options.context = CONTEXT;
+    options.draft_max = 8;
+    options.sparq_k = w->k;
+    options.sparq_r = w->r;
+    options.sparq_local = w->local;
+    options.sparq_reallocate = w->reallocate;
+    options.k_type = w->k_type;
+    options.v_type = w->v_type;
+    return options;
+}
+
+static sl_engine_options on_device(sl_engine_options options, const char *how)
+{
+    static char name[256];
+    bool plain = !device_is_emulated();
+    snprintf(name, sizeof name, "%s%s%s", device_wanted(), plain ? "" : ":memory=64M", plain ? "" : how);
+    options.device = name;
+    options.vram_budget_bytes = 32 * MIB;
+    return options;
+}
+
+/* What an engine said, to be compared. */
+typedef struct talk {
+    sl_engine *engine;
+    sl_session *session;
+    float *logits; /* [LOGITS_MAX][vocab] */
+    uint32_t count, vocab;
+} talk;
+
+static talk talk_open(const sl_engine_options *options)
+{
+    talk t = {.engine = open_engine(options)};
+    t.session = open_session(t.engine);
+    t.vocab = vocabulary(t.engine);
+    t.logits = malloc((size_t)LOGITS_MAX * t.vocab * sizeof *t.logits);
+    assert_non_null(t.logits);
+    return t;
+}
+
+static void talk_close(talk *t)
+{
+    sl_session_close(t->session);
+    sl_engine_close(t->engine);
+    free(t->logits);
+}
+
+static void keep(talk *t, const float *logits, uint32_t rows)
+{
+    assert_true(t->count + rows <= LOGITS_MAX);
+    memcpy(t->logits + (size_t)t->count * t->vocab, logits, (size_t)rows * t->vocab * sizeof *logits);
+    t->count += rows;
+}
+
+/* The text up to `end`, so many rows at a time; the last row's logits are kept, none of a pass without. */
+static void follow(talk *t, uint32_t end, uint32_t rows, unsigned flags)
+{
+    const float *logits = NULL;
+    sl_error err = {0};
+    for (uint32_t at = sl_session_position(t->session); at < end; at += rows) {
+        sl_token_id tokens[CONTEXT];
+        rows = rows < end - at ? rows : end - at;
+        for (uint32_t i = 0; i < rows; i++)
+            tokens[i] = (sl_token_id)(((at + i) * 53 + (at + i) * (at + i) * 7 + 7) % 384);
+        bool last = at + rows == end;
+        if (sl_session_eval(t->session, tokens, rows, flags | (last ? SL_EVAL_LOGITS : 0u), &logits, &err) != SL_OK)
+            fail_msg("%s", err.message);
+    }
+    keep(t, logits, 1);
+}
+
+static void go_back(talk *t, uint32_t position)
+{
+    sl_error err = {0};
+    if (sl_session_truncate(t->session, position, &err) != SL_OK)
+        fail_msg("%s", err.message);
+}
+
+/* Rows that branch, and a path of them that stays. */
+static void branch(talk *t)
+{
+    static const int32_t parents[] = {-1, 0, 0, 1, 2, 2};
+    static const uint32_t kept[] = {0, 2, 5};
+    const float *logits;
+    sl_error err = {0};
+    if (sl_session_eval_tree(t->session, some_tokens(), parents, 6, SL_EVAL_LOGITS | SL_EVAL_ALL_LOGITS | SL_EVAL_SPARQ, &logits, &err) !=
+        SL_OK)
+        fail_msg("%s", err.message);
+    keep(t, logits, 6);
+    if (sl_session_keep_path(t->session, kept, 3, &err) != SL_OK)
+        fail_msg("%s", err.message);
+}
+
+/* All that a conversation may do, over three pages. */
+static void converse(talk *t)
+{
+    follow(t, 1, 1, SL_EVAL_SPARQ);
+    follow(t, 20, 19, 0);
+    follow(t, 30, 1, SL_EVAL_SPARQ);
+    follow(t, 61, 31, SL_EVAL_SPARQ);
+    branch(t);
+    follow(t, 67, 1, SL_EVAL_SPARQ);
+    follow(t, 68, 1, 0);
+    go_back(t, 63);
+    follow(t, 70, 1, SL_EVAL_SPARQ);
+    follow(t, 125, 55, 0);
+    branch(t);
+    branch(t);
+    follow(t, 133, 1, SL_EVAL_SPARQ);
+    go_back(t, 130);
+    follow(t, 140, 5, SL_EVAL_SPARQ);
+    go_back(t, 0);
+    follow(t, 66, 66, 0);
+    follow(t, 68, 1, SL_EVAL_SPARQ);
+}
+
+static void check_talks(const talk *want, const talk *got, const char *what)
+{
+    sl_engine_stats wanted, found;
+    assert_int_equal(want->count, got->count);
+    for (uint32_t row = 0; row < want->count; row++)
+        if (memcmp(want->logits + (size_t)row * want->vocab, got->logits + (size_t)row * want->vocab, want->vocab * sizeof(float)) != 0)
+            fail_msg("%s: row %u of logits differs", what, row);
+    sl_engine_measure(want->engine, &wanted);
+    sl_engine_measure(got->engine, &found);
+    assert_true(wanted.sparq_bytes_moved < wanted.sparq_dense_bytes);
+    assert_int_equal(wanted.sparq_bytes_moved, found.sparq_bytes_moved);
+    assert_int_equal(wanted.sparq_dense_bytes, found.sparq_dense_bytes);
+}
+
+static void compare(const char *path, const wish *w, const char *how)
+{
+    sl_engine_options base = options_of(path, w), device = on_device(base, how);
+    sl_engine_info info;
+    talk want = talk_open(&base), got = talk_open(&device);
+    sl_engine_describe(got.engine, &info);
+    assert_string_not_equal(info.backend, "cpu");
+    converse(&want);
+    converse(&got);
+    check_talks(&want, &got, how);
+    talk_close(&want);
+    talk_close(&got);
+}
+
+static void a_conversation_with_sparq_is_the_processors(void **state)
+{
+    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16},
+                                  {64, 5, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F32, SL_KV_BF16},
+                                  {80, 12, 80, SL_SPARQ_REALLOCATE_ON, SL_KV_BF16, SL_KV_F32}};
+    static const char *const ways[] = {",lazy=1", ",lazy=1,seed=1,graphs=0", ",seed=2"};
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        char *path = write_tiny("sparq.gguf", &shapes[i]);
+        for (size_t w = 0; w < 3; w++)
+            compare(path, &wishes[w], ways[(i + w) % 3]);
+        forget(path);
+    }
+}
+
+/* Their blocks have scales, and only the device knows how many of those the scores read. */
+static void a_quantised_cache_is_counted_too(void **state)
+{
+    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q4_0},
+                                  {40, 20, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_Q4_0, SL_KV_Q8_0}};
+    tiny_model wide = {.layers = 2, .d = 64, .ff = 96, .heads = 2, .kv_heads = 1, .head_dim = 64, .vocab = 387, .context = 256, .seed = 4};
+    char *path = write_tiny("sparq.gguf", &wide);
+    (void)state;
+    for (size_t w = 0; w < 2; w++)
+        compare(path, &wishes[w], ",lazy=1,seed=3");
+    forget(path);
+}
+
+/* A prompt and rows with SparQ, on a device whose n-th call fails; what that comes to. */
+static sl_status try_with(const char *path, const char *how, unsigned n, talk *t, sl_error *err)
+{
+    static const wish w = {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q8_0};
+    char options[64];
+    snprintf(options, sizeof options, ",%s=%u", how, n);
+    sl_engine_options base = options_of(path, &w), device = on_device(base, options);
+    *t = (talk){0};
+    SL_TRY(sl_engine_open(n > 0 ? &device : &base, &t->engine, err));
+    SL_TRY(sl_session_open(t->engine, &t->session, err));
+    t->vocab = vocabulary(t->engine);
+    t->logits = malloc((size_t)LOGITS_MAX * t->vocab * sizeof *t->logits);
+    assert_non_null(t->logits);
+    for (int step = 0; step < 6; step++) { /* the last page is completed in the second step, so that sums are wanted in the third */
+        const float *logits;
+        SL_TRY(
+            sl_session_eval(t->session, some_tokens(), step == 0 ? 63 : 1, SL_EVAL_LOGITS | (step > 0 ? SL_EVAL_SPARQ : 0u), &logits, err));
+        keep(t, logits, 1);
+    }
+    return SL_OK;
+}
+
+static void a_call_that_fails_changes_neither_logits_nor_the_account(void **state)
+{
+    unsigned whole = 0, failed = 0;
+    talk want, got;
+    sl_error err = {0};
+    (void)state;
+    if (device_must_be_emulated("a call that is made to fail"))
+        return;
+    char *path = write_tiny("sparq.gguf", &shapes[0]);
+    assert_int_equal(try_with(path, "fail", 0, &want, &err), SL_OK);
+    for (unsigned n = 20; n < 600; n += 1 + n / 9) {
+        sl_status status = try_with(path, n % 4 == 0 ? "lost" : "fail", n, &got, &err);
+        if (status == SL_OK)
+            check_talks(&want, &got, "a call that failed");
+        else
+            assert_true(status == SL_NO_DEVICE_MEMORY || status == SL_NO_MEMORY || status == SL_DEVICE_LOST);
+        whole += status == SL_OK;
+        failed += status != SL_OK;
+        talk_close(&got);
+    }
+    assert_true(whole > 5 && failed > 2);
+    talk_close(&want);
+    forget(path);
+}
+
+static void memory_that_sparq_takes_of_the_device_is_priced(void **state)
+{
+    static const wish without = {0, 0, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F16, SL_KV_F16},
+                      some = {24, 8, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_F16, SL_KV_F16},
+                      means = {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16}, *const wishes[] = {&without, &some, &means};
+    uint64_t kv[3], keys = 2 * 2 * CONTEXT * 32 * 2, sums = 2 * 2 * CONTEXT / SL_KV_PAGE * 32 * 4; /* layers, KV heads, .. */
+    char *path = write_tiny("sparq.gguf", &shapes[0]);
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        sl_engine_options options = on_device(options_of(path, wishes[i]), "");
+        sl_engine *engine = open_engine(&options);
+        sl_engine_info info;
+        sl_engine_describe(engine, &info);
+        kv[i] = info.vram_kv_bytes;
+        assert_true(engine->price.vram.block_bytes >= kv[i] && info.vram_budget_bytes == 32 * MIB);
+        sl_engine_close(engine);
+    }
+    assert_int_equal(kv[1], kv[0] + keys);
+    assert_int_equal(kv[2], kv[1] + sums);
+    forget(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_conversation_with_sparq_is_the_processors),
+        cmocka_unit_test(a_quantised_cache_is_counted_too),
+        cmocka_unit_test(a_call_that_fails_changes_neither_logits_nor_the_account),
+        cmocka_unit_test(memory_that_sparq_takes_of_the_device_is_priced),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
