@@ -94,8 +94,8 @@ static void processor_open(processor *p, const sparq_case *c, uint64_t seed)
     p->out = allocate(floats * sizeof *p->out);
     fill(p->q, floats, seed + 1);
     for (size_t i = 0; i < floats; i++)
-        p->q[i] *= 5;
-    memset(p->q, 0, c->head_dim * sizeof *p->q); /* a head whose components all weigh nothing */
+        p->q[i] = seed % 200 == 0 ? roundf(p->q[i] * 3) : p->q[i] * 5; /* in every other case many components are alike */
+    memset(p->q, 0, c->head_dim * sizeof *p->q);                       /* a head whose components all weigh nothing */
     fill_cache(p, seed + 2);
 }
 
