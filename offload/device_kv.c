@@ -57,6 +57,8 @@ sl_status sli_device_kv_open(sl_engine *e, sl_error *err)
         *next += layer_bytes;
     }
     /* A slot that is read before it is written is finite; in host memory it is zero from the beginning. */
+    if (in_host == m->layers)
+        return SL_OK;
     return d->device->ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.kv, (m->layers - in_host) * layer_bytes, err);
 }
 

@@ -9,6 +9,7 @@
 
 #define WARPS        4 /* of a block */
 #define MAX_HEAD_DIM 512
+#define APART_BYTES  32 /* that a write of one number takes of the link */
 
 struct heads_job {
     uint32_t heads, kv_heads, head_dim, rope_dim;
@@ -127,10 +128,11 @@ static __global__ void __launch_bounds__(WARPS * 32) heads_kernel(heads_job job)
         store_head(type, sli_kv_place_of(false, type, sli_key_row_page(job.key_rows, own, slot), slot, dim), x, dim, lane);
 }
 
-/* Of the keys and values of so many positions, as they are stored, what crosses the link. */
+/* Of the keys and values of so many positions what crosses the link: values as they are stored; components of a key lie apart, and each is a write of its own. */
 static uint64_t link_bytes(const sl_device_kv *kv, uint64_t positions, uint32_t kv_heads)
 {
-    return kv->in_host ? positions * kv_heads * (kv->k_page_bytes + kv->v_page_bytes) / SL_KV_PAGE : 0;
+    uint64_t components = kv->k_page_bytes / SL_KV_PAGE / sli_kv_unit_bytes(kv->k_type);
+    return kv->in_host ? positions * kv_heads * (components * APART_BYTES + kv->v_page_bytes / SL_KV_PAGE) : 0;
 }
 
 sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error *err)
