@@ -305,6 +305,7 @@ fi
 
 # Slow enough to be caught in the middle. `timeout` sends the signal, because a shell makes its background jobs deaf to SIGINT.
 LOW=$(smallest_budget "$MODEL" -c 128)
+if sanitized; then LOW=$((LOW + 16777216)); fi
 long_run() { # seconds until Ctrl-C, flags
     after=$1
     shift
