@@ -162,6 +162,8 @@ static sl_status check_engine(const sl_engine *e, const char *path, sl_error *er
     if (e->options.sparsity == SL_SPARSITY_COARSE)
         return sl_fail(err, SL_INVALID,
                        "%s: sessions on disk do not go with --sparsity coarse: its sets come from activations of the whole prompt", path);
+    if (e->device != NULL && e->options.sparq_k > 0) /* keys lie there twice, and pages bring them once */
+        return sl_fail(err, SL_INVALID, "%s: sessions on disk do not go with --sparq-k on a device yet; --device none does both", path);
     return SL_OK;
 }
 

@@ -178,9 +178,12 @@ static void check_talks(const talk *want, const talk *got, const char *what)
     assert_int_equal(wanted.sparq_dense_bytes, found.sparq_dense_bytes);
 }
 
-static void compare(const char *path, const wish *w, const char *how)
+/* in_host: layers whose keys and values lie in host memory. */
+static void compare(const char *path, const wish *w, uint32_t in_host, const char *how)
 {
     sl_engine_options base = options_of(path, w), device = on_device(base, how);
+    device.kv_host = SL_KV_HOST_LAYERS;
+    device.kv_host_layers = in_host;
     sl_engine_info info;
     talk want = talk_open(&base), got = talk_open(&device);
     sl_engine_describe(got.engine, &info);
@@ -204,7 +207,7 @@ static void a_conversation_with_sparq_is_the_processors(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof talks / sizeof *talks; i++) {
         char *path = write_tiny("sparq.gguf", &shapes[talks[i].shape]);
-        compare(path, &wishes[talks[i].wish], talks[i].way);
+        compare(path, &wishes[talks[i].wish], 0, talks[i].way);
         forget(path);
     }
 }
@@ -218,8 +221,21 @@ static void a_quantised_cache_is_counted_too(void **state)
     char *path = write_tiny("sparq.gguf", &wide);
     (void)state;
     for (size_t w = 0; w < 2; w++)
-        compare(path, &wishes[w], ",lazy=1,seed=3");
+        compare(path, &wishes[w], 0, ",lazy=1,seed=3");
     forget(path);
+}
+
+/* Rows that choose read what they chose where it lies; for the others, and for prompts, it is brought. */
+static void caches_in_host_memory_are_read_in_place(void **state)
+{
+    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16},
+                                  {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q8_0}};
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        char *path = write_tiny("sparq.gguf", &shapes[i]);
+        compare(path, &wishes[i], shapes[i].layers - i, i == 0 ? ",lazy=1,seed=1" : ",lazy=1,seed=3");
+        forget(path);
+    }
 }
 
 /* A prompt, and rows with SparQ: the first completes a page, the second wants the sum of its values. */
@@ -341,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_conversation_with_sparq_is_the_processors),
         cmocka_unit_test(a_quantised_cache_is_counted_too),
+        cmocka_unit_test(caches_in_host_memory_are_read_in_place),
         cmocka_unit_test(a_call_that_fails_changes_neither_logits_nor_the_account),
         cmocka_unit_test(a_pass_that_is_run_again_is_counted_once),
         cmocka_unit_test(memory_that_sparq_takes_of_the_device_is_priced),

@@ -269,6 +269,24 @@ static void a_device_that_fails_leaves_the_file_as_it_was(void **state)
     forget(path);
 }
 
+static void sparq_on_a_device_has_no_file_yet(void **state)
+{
+    tiny_model model = model_with(false);
+    char *path = write_tiny("device.gguf", &model);
+    sl_engine_options options = options_of(path, SL_KV_F16, 0, "");
+    sl_session_file *file = NULL;
+    sl_error err = {0};
+    (void)state;
+    options.sparq_k = 64;
+    options.sparq_r = 8;
+    sl_engine *engine = open_engine(&options);
+    assert_int_equal(sl_session_file_open(engine, kept, &file, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "--sparq-k"));
+    assert_null(file);
+    sl_engine_close(engine);
+    forget(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +294,7 @@ int main(void)
         cmocka_unit_test(a_text_goes_on_on_either_with_the_same_bits),
         cmocka_unit_test(going_back_behind_what_a_file_has_is_refused),
         cmocka_unit_test(a_device_that_fails_leaves_the_file_as_it_was),
+        cmocka_unit_test(sparq_on_a_device_has_no_file_yet),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
