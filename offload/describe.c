@@ -107,6 +107,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
         out->vram_bytes = e->price.vram.total_bytes;
         out->device = e->device->device->attrs.name;
         out->vram_kv_bytes = e->price.vram.kv_bytes;
+        out->device_follows = e->price.follows;
         out->kv_host_layers = e->price.vram.kv_host_layers;
         for (uint32_t u = 0; u < e->units.count; u++)
             out->vram_weight_bytes += e->units.in_vram[u] ? e->units.units[u].bytes : 0;

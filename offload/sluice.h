@@ -176,6 +176,7 @@ typedef struct sl_engine_info {
      * "" and 0 where the processor computes. */
     const char *device;
     uint64_t vram_budget_bytes, vram_bytes, vram_weight_bytes, vram_kv_bytes;
+    bool device_follows;     /* which neurons stay there follows a text's coarse sets */
     uint32_t kv_host_layers; /* whose keys and values lie in host memory (kv_bytes), where it reads and writes them */
     /* Of what it does not hold: the processor's part, bytes that cross for a token and bytes that the processor computes with; and what that was decided by,
      * measured when the engine was opened: bytes per second of the link and of the processor (0: not measured, nothing was to be decided). */

@@ -46,7 +46,7 @@ SLI_DEVICE uint32_t sli_kv_units(uint32_t type, uint32_t head_dim)
 {
     return type == SL_TYPE_Q4_0 ? head_dim / 2 : head_dim;
 }
-SLI_DEVICE uint32_t sli_kv_unit_bytes(uint32_t type)
+__host__ __device__ constexpr uint32_t sli_kv_unit_bytes(uint32_t type)
 {
     return type == SL_TYPE_F32 ? 4 : type == SL_TYPE_F16 || type == SL_TYPE_BF16 ? 2 : 1;
 }

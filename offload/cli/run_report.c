@@ -42,7 +42,7 @@ static void print_device(const sl_engine_info *info)
         sl_format_size(info->kv_bytes, kv);
         fprintf(stderr, "; keys and values of %u of %u layers (%s) lie in host memory", info->kv_host_layers, info->layers, kv);
     }
-    fputc('\n', stderr);
+    fputs(info->device_follows ? "; the neurons that stay follow the text\n" : "\n", stderr);
     if (info->processor_Bps <= 0)
         return;
     sl_format_size(info->beside_bytes, beside);
@@ -179,10 +179,10 @@ static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *st
 
 static json_t *json_device(const sl_engine_info *info)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i}", "name", info->device, "weight_bytes", json_size(info->vram_weight_bytes),
-                     "token_link_bytes", json_size(info->crossing_bytes), "token_cpu_bytes", json_size(info->beside_bytes), "cpu_share",
-                     info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s", info->processor_Bps, "kv_host_layers",
-                     (int)info->kv_host_layers);
+    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i, s:b}", "name", info->device, "weight_bytes",
+                     json_size(info->vram_weight_bytes), "token_link_bytes", json_size(info->crossing_bytes), "token_cpu_bytes",
+                     json_size(info->beside_bytes), "cpu_share", info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s",
+                     info->processor_Bps, "kv_host_layers", (int)info->kv_host_layers, "neurons_follow", info->device_follows);
 }
 
 static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)
