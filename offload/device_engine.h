@@ -102,7 +102,6 @@ typedef struct sli_device {
     sl_unit_id *order;
     sl_ticket *ticket_of; /* of order[i] */
     uint32_t order_count, used, pushed;
-    bool ahead;         /* the order is that of a dense pass to come */
     uint32_t *entry_of; /* [unit]: whose it is in units.matrices */
     bool *by_cpu;       /* [unit]: the processor computes it in the pass in hand */
     uint32_t by_cpu_count;
@@ -111,15 +110,10 @@ typedef struct sli_device {
     sl_device_ptr *bundle_units; /* [units]: where those of the layer in hand lie */
     bool *reachable;             /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
     sli_device_graph graphs[4];  /* dense, sparse; both with rows that attend to a part of the cache */
-    bool reads_host;             /* the device reads and writes page-locked memory in place */
-    bool graphs_failed;          /* there are none */
-    bool members_sent;           /* the coarse sets are those that the device has */
     double *host_share;          /* [layer] of its bundles, of a coarse set's where there is one, in host memory */
-    uint32_t summed_pages;       /* of memory.value_sums, the first ones: they end before what was written last */
     uint64_t blocks_read;        /* of memory.blocks_read, as it was read last */
     /* device_follow.c: */
     bool *followed;          /* [layer] its places are slots of single neurons */
-    bool unsettled;          /* slots may not hold what they should: a pass failed while they were filled */
     uint32_t *far;           /* [unit] of such a layer: neurons that have none */
     uint8_t *marks;          /* [ff] */
     sl_event *gathered;      /* all that the copy stream had */
@@ -135,12 +129,18 @@ typedef struct sli_device {
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
     sl_event *source;                      /* what the processor multiplies has come */
     sl_event *inputs;                      /* the pass's inputs were copied */
-    bool inputs_wanted;                    /* and nobody has waited for that since */
     sli_held held[SLI_DEVICE_HELD];
     uint32_t first_held, held_count;
     uint64_t held_bytes;
     void *locked[4]; /* page-locked host memory that is ours */
     uint32_t locked_count;
+    uint32_t summed_pages; /* of memory.value_sums, the first ones: they end before what was written last */
+    bool ahead;            /* the order is that of a dense pass to come */
+    bool reads_host;       /* the device reads and writes page-locked memory in place */
+    bool graphs_failed;    /* there are none */
+    bool members_sent;     /* the coarse sets are those that the device has */
+    bool unsettled;        /* slots may not hold what they should: a pass failed while they were filled */
+    bool inputs_wanted;    /* nobody has waited for `inputs` since they were copied */
 } sli_device;
 
 /* Opens the device that the options name, if there is one that does what they ask for; e->device stays NULL where the processor computes. */

@@ -143,7 +143,7 @@ static sl_status follow_sets(sl_engine *e, sl_error *err)
     for (uint32_t layer = 0; layer < e->model->layers; layer++) {
         followed_layer f = layer_at(e, layer);
         const uint32_t *set = sli_coarse_set(&e->sparsity, layer);
-        if (f.m == NULL)
+        if (f.m == NULL || f.packed == NULL) /* no bundles */
             continue;
         if (d->followed[layer] || may_begin(e, &f))
             SL_TRY(follow_layer(e, &f, set, err));
