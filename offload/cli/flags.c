@@ -213,7 +213,8 @@ const cli_flag cli_flags[] = {
      "LAYERS",
      "with --device: keys and values of so many layers lie in page-locked host memory (of --ram-budget) and cross the link when their "
      "layer "
-     "attends: a number, all, none, or auto: as many as must, or more where then less crosses for a token (default auto)"},
+     "attends: a number, all, none, or auto: as many as must, or more where then less crosses for a token (default auto)",
+     .words = cli_kv_host_word},
     {{"-nkvo", "--no-kv-offload"}, FLAG, ENGINE, AT(no_kv_offload), 0, 0, NULL, "the same as --kv-host all (as llama.cpp)"},
     {{"--session"},
      PATH,

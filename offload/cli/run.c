@@ -32,12 +32,11 @@ static sl_status kv_type(const char *flag, const char *name, sl_kv_type *out, sl
 /* "auto", "none", "all" or a number of layers. */
 static sl_status kv_host_options(const cli_args *args, sl_engine_options *out, sl_error *err)
 {
-    static const char *const names[] = {[SL_KV_HOST_AUTO] = "auto", [SL_KV_HOST_NONE] = "none", [SL_KV_HOST_ALL] = "all"};
     const char *text = args->no_kv_offload ? "all" : args->kv_host;
     if (args->no_kv_offload && args->kv_host != NULL && strcmp(args->kv_host, text) != 0)
         return sl_fail(err, SL_INVALID, "-nkvo says --kv-host all, and --kv-host %s is given, too; one of them decides", args->kv_host);
-    for (int i = 0; text != NULL && i < (int)(sizeof names / sizeof *names); i++)
-        if (strcmp(text, names[i]) == 0) {
+    for (size_t i = 0; text != NULL && cli_kv_host_word(i) != NULL; i++)
+        if (strcmp(text, cli_kv_host_word(i)) == 0) {
             out->kv_host = (sl_kv_host)i;
             return SL_OK;
         }

@@ -44,6 +44,7 @@ LIST(cli_policy_word, [SL_REPLAY_RUN] = "run", [SL_REPLAY_STATIC] = "static", [S
 LIST(cli_draft_word, "auto")
 LIST(cli_tree_word, "best")
 LIST(cli_budget_word, "auto", "min")
+LIST(cli_kv_host_word, [SL_KV_HOST_AUTO] = "auto", [SL_KV_HOST_NONE] = "none", [SL_KV_HOST_ALL] = "all")
 LIST(cli_device_word, "auto", "none", "cuda", "emulated")
 LIST(cli_pattern_word, "2:4", "4:8", "3:4")
 

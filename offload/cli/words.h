@@ -38,6 +38,7 @@ const char *cli_plot_word(size_t index);      /* of report */
 const char *cli_policy_word(size_t index);    /* sl_replay_policy */
 /* Of flags that take other values, too. */
 const char *cli_draft_word(size_t index);
+const char *cli_kv_host_word(size_t index);
 const char *cli_tree_word(size_t index);
 const char *cli_budget_word(size_t index);  /* of plan */
 const char *cli_machine_word(size_t index); /* presets, and list */
