@@ -248,7 +248,8 @@ static sl_status place_caches(const sl_model *model, const sli_device_wishes *w,
     if (w->kv_host != SL_KV_HOST_AUTO)
         return SL_OK;
     uint32_t fewest = *in_host = sli_kv_place_fewest(&caches);
-    if (!w->kv_least_crossing)
+    /* A pass over sets reads a part of the weights and all of the caches, and drafts are several such passes for a token. */
+    if (!w->kv_least_crossing || w->sparsity != SL_SPARSITY_OFF)
         return SL_OK;
     if (sli_kv_place_bytes(model->layers, fewest, caches.layer_bytes) + extra_bytes <= room_bytes)
         caches.room_bytes -= extra_bytes;
