@@ -56,7 +56,7 @@ struct gate_up_job {
     sl_glu act;
 };
 
-/* What the block's threads copy together, in the largest pieces that the address allows; it is 2-byte aligned, and so is `bytes`. */
+/* What the block's threads copy together, in the largest pieces that both addresses allow; they are 2-byte aligned, and so is `bytes`. */
 template <typename T> SLI_DEVICE void copy_pieces(uint8_t *to, const uint8_t *from, uint32_t bytes)
 {
     uint32_t whole = bytes / sizeof(T);
@@ -69,9 +69,10 @@ template <typename T> SLI_DEVICE void copy_pieces(uint8_t *to, const uint8_t *fr
 
 SLI_DEVICE void copy_rows(uint8_t *to, const uint8_t *from, uint32_t bytes)
 {
-    if ((uintptr_t)from % 16 == 0)
+    uintptr_t both = (uintptr_t)from | (uintptr_t)to;
+    if (both % 16 == 0)
         copy_pieces<uint4>(to, from, bytes);
-    else if ((uintptr_t)from % 4 == 0)
+    else if (both % 4 == 0)
         copy_pieces<uint32_t>(to, from, bytes);
     else
         copy_pieces<uint16_t>(to, from, bytes);
