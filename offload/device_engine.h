@@ -54,6 +54,7 @@ typedef struct sli_device_shape {
     uint32_t kv_host_layers;
 } sli_device_shape;
 
+sl_device_ptr sli_device_room(sl_layout *l, sl_device_ptr base, uint64_t bytes); /* so many more of a block that begins at `base` */
 /* Lays the block out from `base` on; returns its bytes. Pure. */
 uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out);
 uint64_t sli_device_kv_layer_bytes(const sl_model *model, const sli_kv_shape *shape);

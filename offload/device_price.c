@@ -13,7 +13,7 @@
 #define RING_BYTES_MAX (32 * MIB)
 #define RING_SHARE     16 /* of a tight budget, one part in so many */
 
-static sl_device_ptr room(sl_layout *l, sl_device_ptr base, uint64_t bytes)
+sl_device_ptr sli_device_room(sl_layout *l, sl_device_ptr base, uint64_t bytes)
 {
     sl_device_ptr at = base + l->used;
     sl_layout_place(l, bytes);
@@ -61,31 +61,31 @@ uint64_t sli_device_meta_at(const sl_packed *packed, uint32_t layer)
 static void lay_predictor(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
 {
     uint64_t blocks = model->d / SL_ACT_BLOCK + 1, rows = sli_guess_rows(model->ff);
-    out->predictor = room(l, base, shape->wishes->predictor_bytes);
-    out->guess_f32 = room(l, base, model->d * sizeof(float));
-    out->guess_projected = room(l, base, model->d * sizeof(float));
-    out->guess_q = room(l, base, model->d);
-    out->guess_d = room(l, base, blocks * sizeof(float));
-    out->guess_sum = room(l, base, blocks * sizeof(int32_t));
-    out->scores = room(l, base, rows * sizeof(float));
-    out->top = room(l, base, shape->wishes->device->kernels->top_scratch(model->ff));
+    out->predictor = sli_device_room(l, base, shape->wishes->predictor_bytes);
+    out->guess_f32 = sli_device_room(l, base, model->d * sizeof(float));
+    out->guess_projected = sli_device_room(l, base, model->d * sizeof(float));
+    out->guess_q = sli_device_room(l, base, model->d);
+    out->guess_d = sli_device_room(l, base, blocks * sizeof(float));
+    out->guess_sum = sli_device_room(l, base, blocks * sizeof(int32_t));
+    out->scores = sli_device_room(l, base, rows * sizeof(float));
+    out->top = sli_device_room(l, base, shape->wishes->device->kernels->top_scratch(model->ff));
 }
 
 static void lay_bundles(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
 {
     uint64_t neurons = (uint64_t)model->layers * model->ff;
     sl_sparsity sparsity = shape->wishes->sparsity;
-    out->dense_at = room(l, base, neurons * sizeof(sl_device_ptr));
-    out->place_of = room(l, base, neurons * sizeof(uint32_t));
-    out->meta = room(l, base, sli_device_meta_at(shape->wishes->packed, model->layers));
+    out->dense_at = sli_device_room(l, base, neurons * sizeof(sl_device_ptr));
+    out->place_of = sli_device_room(l, base, neurons * sizeof(uint32_t));
+    out->meta = sli_device_room(l, base, sli_device_meta_at(shape->wishes->packed, model->layers));
     if (sparsity == SL_SPARSITY_OFF)
         return;
-    out->sparse_at = room(l, base, neurons * sizeof(sl_device_ptr));
+    out->sparse_at = sli_device_room(l, base, neurons * sizeof(sl_device_ptr));
     if (sparsity == SL_SPARSITY_COARSE) {
-        out->far = room(l, base, neurons * sizeof(uint32_t));
-        out->holders = room(l, base, neurons * sizeof(uint32_t));
+        out->far = sli_device_room(l, base, neurons * sizeof(uint32_t));
+        out->holders = sli_device_room(l, base, neurons * sizeof(uint32_t));
     }
-    out->members = room(l, base, (sparsity == SL_SPARSITY_COARSE ? neurons : model->ff) * sizeof(uint32_t));
+    out->members = sli_device_room(l, base, (sparsity == SL_SPARSITY_COARSE ? neurons : model->ff) * sizeof(uint32_t));
     if (shape->wishes->predictor_bytes > 0)
         lay_predictor(l, model, shape, base, out);
 }
@@ -96,25 +96,26 @@ uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl
     uint64_t rows = shape->batch;
     uint64_t widest = max64(max64(model->d, model->ff), sl_model_width(model, SL_BUF_Q));
     for (int b = 0; b < SL_BUF_COUNT; b++)
-        out->buffers[b] = room(&l, base, (b == SL_BUF_LOGITS ? shape->logits_rows : rows) * sl_model_width(model, b) * sizeof(float));
-    out->q = room(&l, base, rows * widest);
-    out->d = room(&l, base, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(float));
-    out->sum = room(&l, base, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(int32_t));
+        out->buffers[b] = sli_device_room(&l, base,
+                                          (b == SL_BUF_LOGITS ? shape->logits_rows : rows) * sl_model_width(model, b) * sizeof(float));
+    out->q = sli_device_room(&l, base, rows * widest);
+    out->d = sli_device_room(&l, base, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(float));
+    out->sum = sli_device_room(&l, base, rows * (widest / SL_ACT_BLOCK + 1) * sizeof(int32_t));
     uint64_t rope_bytes = sl_model_rope_tables(model) * rows * (model->rope_dim / 2) * sizeof(float);
-    out->rope_cos = room(&l, base, rope_bytes);
-    out->rope_sin = room(&l, base, rope_bytes);
-    out->pass = room(&l, base, sizeof(sl_device_pass));
-    out->attention = room(
+    out->rope_cos = sli_device_room(&l, base, rope_bytes);
+    out->rope_sin = sli_device_room(&l, base, rope_bytes);
+    out->pass = sli_device_room(&l, base, sizeof(sl_device_pass));
+    out->attention = sli_device_room(
         &l, base, shape->wishes->device->kernels->attention_scratch(shape->batch, model->heads, model->head_dim, shape->kv->context));
-    out->panels = room(&l, base, shape->panel_bytes);
-    out->vectors = room(&l, base, shape->wishes->vector_bytes);
+    out->panels = sli_device_room(&l, base, shape->panel_bytes);
+    out->vectors = sli_device_room(&l, base, shape->wishes->vector_bytes);
     if (shape->wishes->packed != NULL)
         lay_bundles(&l, model, shape, base, out);
     if (shape->wishes->sparq_k > 0)
         sli_device_lay_sparq(&l, model, shape, base, out);
     uint64_t layer_bytes = sli_device_kv_layer_bytes(model, shape->kv);
-    out->window = shape->kv_host_layers > 0 ? room(&l, base, layer_bytes) : 0;
-    out->kv = room(&l, base, (model->layers - shape->kv_host_layers) * layer_bytes);
+    out->window = shape->kv_host_layers > 0 ? sli_device_room(&l, base, layer_bytes) : 0;
+    out->kv = sli_device_room(&l, base, (model->layers - shape->kv_host_layers) * layer_bytes);
     return l.used;
 }
 

@@ -28,13 +28,6 @@ uint64_t sli_device_sparq_kv_bytes(const sl_model *model, const sli_kv_shape *sh
     return (uint64_t)model->layers * model->kv_heads * (key_row_bytes(model, shape) + sum_bytes(model, shape));
 }
 
-static sl_device_ptr room(sl_layout *l, sl_device_ptr base, uint64_t bytes)
-{
-    sl_device_ptr at = base + l->used;
-    sl_layout_place(l, bytes);
-    return at;
-}
-
 void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
 {
     uint64_t heads = (uint64_t)model->layers * model->kv_heads;
@@ -46,10 +39,10 @@ void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_
                                      .kv = sli_device_kv_shape(model, shape->kv, 0)},
                              .k = shape->wishes->sparq_k,
                              .r = shape->wishes->sparq_r};
-    out->key_rows = room(l, base, heads * key_row_bytes(model, shape->kv));
-    out->value_sums = shape->kv->value_sums ? room(l, base, heads * sum_bytes(model, shape->kv)) : 0;
-    out->blocks_read = room(l, base, 2 * sizeof(uint64_t)); /* and as it was before the pass in hand */
-    out->sparq = room(l, base, shape->wishes->device->kernels->sparq_scratch(&sizes));
+    out->key_rows = sli_device_room(l, base, heads * key_row_bytes(model, shape->kv));
+    out->value_sums = shape->kv->value_sums ? sli_device_room(l, base, heads * sum_bytes(model, shape->kv)) : 0;
+    out->blocks_read = sli_device_room(l, base, 2 * sizeof(uint64_t)); /* and as it was before the pass in hand */
+    out->sparq = sli_device_room(l, base, shape->wishes->device->kernels->sparq_scratch(&sizes));
 }
 
 sl_device_key_rows sli_device_key_rows_of(const sl_engine *e, uint32_t layer)
