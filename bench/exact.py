@@ -7,6 +7,7 @@ token is a failure (exit status 1). Scalar kernels are slow, so with them only t
     bench/exact.py --model smollm2.gguf                       # 20 prompts x 128 tokens, every setting
     bench/exact.py --model 7b-q4_0.gguf --prompts 1 -n 32     # a large model
     bench/exact.py --model smollm2.gguf --settings 1-6        # a part of it; the defaults run each time, to compare with
+    bench/exact.py --model smollm2.gguf --device cuda         # the processor's tokens, wherever a device's weights and caches lie
 """
 
 import argparse
@@ -26,6 +27,7 @@ def parse_args():
     parser.add_argument("--scalar-n", type=int, default=4, help="tokens compared with scalar kernels (default 4; 0: leave it out)")
     parser.add_argument("--scalar-prompts", type=int, default=3, help="prompts compared with scalar kernels (default 3)")
     parser.add_argument("--settings", metavar="FIRST-LAST", default="1-999", help="which lines of the table, 1 the first (default: all)")
+    parser.add_argument("--device", help="compare placements on this device with the processor's tokens, such as cuda or emulated")
     parser.add_argument("--json", metavar="FILE", help="results as JSON, - for stdout instead of the table")
     args = parser.parse_args()
     first, _, last = args.settings.partition("-")
@@ -41,18 +43,37 @@ def generate(program, args, prompt, n, flags):
     return value["tokens"]
 
 
-def smallest_budget(program, args):
+def smallest_budget(program, args, flags, key):
     """What a run that cannot fit says would do."""
-    value, result = h.sluice(program, ["run", "-m", args.model, "-p", "x", "-n", "1", "-c", str(args.c), "--ram-budget", "1M"],
-                             may_fail=True)
+    value, result = h.sluice(program, ["run", "-m", args.model, "-p", "x", "-n", "1", "-c", str(args.c)] + flags, may_fail=True)
     if result.status != 3:
-        raise h.BenchError(f"a budget of 1 MiB gave exit status {result.status}, not 3")
-    return value["error"]["ram_budget_min_bytes"]
+        raise h.BenchError(f"{' '.join(flags)} gave exit status {result.status}, not 3")
+    return value["error"][key]
+
+
+def placements(program, args):
+    """[(name, flags, tokens, prompts)] on a device: what it holds, from nothing to all, where the rest comes from, and who computes it."""
+    device = ["--device", args.device]
+    vram = smallest_budget(program, args, [*device, "--vram-budget", "64K"], "vram_budget_min_bytes")
+    high = os.path.getsize(args.model)
+    half = [*device, "--vram-budget", str(vram + max(0, high - vram) // 2)]
+    ram = smallest_budget(program, args, [*half, "--ram-budget", "1M"], "ram_budget_min_bytes")
+    low = ["--ram-budget", str(ram + max(0, high - ram) // 4)]
+    rows = [("all on the device", device)]
+    rows += [(f"--vram-budget {h.mib(vram)} (the minimum)", [*device, "--vram-budget", str(vram)])]
+    rows += [(f"--vram-budget {h.mib(int(half[-1]))}", half)]
+    rows += [("-ngl 0", [*half, "-ngl", "0"]), ("--cpu-share 1", [*half, "--cpu-share", "1"]), ("--kv-host all", [*half, "--kv-host", "all"])]
+    rows += [(f"--ram-budget {h.mib(int(low[-1]))}", [*half, *low]), ("-b 1", [*half, "-b", "1"])]
+    rows += [("--draft 4 --drafter lookup", [*half, "--draft", "4", "--drafter", "lookup"])]
+    rows += [("all at once", [*half, *low, "--kv-host", "1", "--cpu-share", "0.5", "-b", "7", "--draft", "4", "--drafter", "lookup"])]
+    return [(f"{name}, half of it there" if index > 2 else name, flags, args.n, args.prompts) for index, (name, flags) in enumerate(rows)]
 
 
 def settings(program, args):
     """[(name, flags, tokens, prompts)]: one thing changed at a time, then everything at once."""
-    low = smallest_budget(program, args)
+    if args.device:
+        return placements(program, args)
+    low = smallest_budget(program, args, ["--ram-budget", "1M"], "ram_budget_min_bytes")
     high = os.path.getsize(args.model)
     rows = [("default again", [])]
     # The minimum depends on the batch and the threads too; a little above it holds for the defaults.

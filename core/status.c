@@ -10,6 +10,7 @@ sl_status sl_fail(sl_error *err, sl_status status, const char *format, ...)
         return status;
     err->status = status;
     err->ram_budget_min_bytes = 0;
+    err->vram_budget_min_bytes = 0;
     va_list args;
     va_start(args, format);
     int written = vsnprintf(err->message, sizeof(err->message), format, args);

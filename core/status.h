@@ -25,7 +25,7 @@ typedef enum sl_status {
     SL_UNSUPPORTED,      /* a file is valid, but we do not know how to run it; or a device that was asked for is not there */
     SL_IO,               /* the operating system failed a read, a write or an open */
     SL_NO_MEMORY,        /* an allocation failed */
-    SL_NO_BUDGET,        /* it cannot fit the budget; ram_budget_min_bytes says what would */
+    SL_NO_BUDGET,        /* it cannot fit a budget; ram_budget_min_bytes or vram_budget_min_bytes says what would */
     SL_FULL,             /* the context is full */
     SL_INTERRUPTED,      /* the caller asked to stop */
     SL_NO_DEVICE_MEMORY, /* an allocation on a device failed; it stays usable */
@@ -37,12 +37,13 @@ typedef enum sl_status {
 
 typedef struct sl_error {
     sl_status status;
-    uint64_t ram_budget_min_bytes; /* with SL_NO_BUDGET: a budget that works, little above the least; else 0 */
+    uint64_t ram_budget_min_bytes;  /* with SL_NO_BUDGET: a budget of RAM that works, little above the least; else, and where VRAM is short, 0 */
+    uint64_t vram_budget_min_bytes; /* the same of VRAM */
     char message[SL_ERROR_MESSAGE_MAX];
 } sl_error;
 
 /* Fills `err` (may be NULL) and returns `status`, so that a failure is one statement: return sl_fail(err, SL_IO, "...", ...).
- * An over-long message is cut; control characters in it become "?". Keeps ram_budget_min_bytes at 0. */
+ * An over-long message is cut; control characters in it become "?". Keeps the budgets at 0. */
 sl_status sl_fail(sl_error *err, sl_status status, const char *format, ...) SL_PRINTF(3, 4);
 
 /* The machine-readable name of a status ("no_budget"), for --json; never NULL. */

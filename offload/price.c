@@ -401,13 +401,17 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
 {
     char asked[24], needed[24], kv[24];
     if (c->vram_short_bytes > 0) {
+        uint64_t least = (c->vram_short_bytes + MIB - 1) / MIB * MIB;
         sl_format_size(c->wishes->device->budget_bytes, asked);
-        sl_format_size((c->vram_short_bytes + MIB - 1) / MIB * MIB, needed);
+        sl_format_size(least, needed);
         sl_format_size(c->vram_short_kv_bytes, kv);
-        return sl_fail(err, SL_NO_BUDGET,
-                       "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less%s)", name,
-                       asked, needed, kv, c->wishes->kv.context,
-                       c->wishes->device->kv_host == SL_KV_HOST_AUTO ? "" : ", and so does --kv-host auto");
+        sl_status status =
+            sl_fail(err, SL_NO_BUDGET,
+                    "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less%s)", name, asked,
+                    needed, kv, c->wishes->kv.context, c->wishes->device->kv_host == SL_KV_HOST_AUTO ? "" : ", and so does --kv-host auto");
+        if (err != NULL)
+            err->vram_budget_min_bytes = least;
+        return status;
     }
     sl_format_size(c->wishes->budget_bytes, asked);
     if (c->neurons_short_bytes > 0) {

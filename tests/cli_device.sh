@@ -73,6 +73,9 @@ same_packed "drafts do, too" --sparsity coarse --draft 4 --drafter model $part
 
 fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64K
+"$SLUICE" run -m "$SMALL" -p x -n 1 -c 128 --device emulated --vram-budget 64K --json >"$TMP/refused.json" 2>"$TMP/err"
+least=$(json "$TMP/refused.json" error.vram_budget_min_bytes)
+same "which --json names in bytes, and which does" --device emulated --vram-budget "$least"
 fails "a number of layers is one" 2 '--kv-host some: it is a number of layers, all, none or auto' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-host some
 fails "that the model has" 2 '--kv-host 999: the model has' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64M --kv-host 999

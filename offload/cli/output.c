@@ -53,6 +53,8 @@ int cli_fail(const cli_args *args, const sl_error *err)
                                   cli_json_text(err->message, strlen(err->message)));
         if (err->ram_budget_min_bytes != 0)
             json_object_set_new(error, "ram_budget_min_bytes", json_integer((json_int_t)err->ram_budget_min_bytes));
+        if (err->vram_budget_min_bytes != 0)
+            json_object_set_new(error, "vram_budget_min_bytes", json_integer((json_int_t)err->vram_budget_min_bytes));
         if (cli_print_json(json_pack("{s:o}", "error", error)) != CLI_DONE)
             return CLI_FAILED;
     }
