@@ -98,8 +98,8 @@ template <uint32_t TYPE> SLI_DEVICE uint32_t column_word(const uint8_t *column, 
     switch (TYPE) {
     case SL_TYPE_Q4_0: return sli_less(word, 8);
     case SL_TYPE_Q5_0: return sli_less(word, 16);
-    case SL_TYPE_Q3_K: return sli_less(word, 4);
-    case SL_TYPE_Q6_K: return sli_less(word, 32);
+    case SL_TYPE_Q3_K:
+    case SL_TYPE_Q6_K: return sli_signed(word << sli_form_of(TYPE).shift, 0);
     case SL_TYPE_IQ4_NL:
     case SL_TYPE_IQ4_XS: return sli_iq4(word);
     default: return word;
@@ -203,9 +203,11 @@ SLI_DEVICE void down_quantized(const down_job &job, const sli_acts_view &x, uint
                 sli_block_terms(source[r], j, form.has_min, &terms[r]);
             lines[r].terms(source[r], (int)j, &terms[r]);
 #pragma unroll
-            for (int a = 0; a < A; a++)
-                sli_add_line<TYPE>(&s[a][r], terms[r], low[a][r], high[a][r], __ldg(x.d + (size_t)a * (x.cols / SLI_LINE_COLS) + line),
-                                   sum0[a] + sum1[a], sum0[a]);
+            for (int a = 0; a < A; a++) {
+                float d = __ldg(x.d + (size_t)a * (x.cols / SLI_LINE_COLS) + line);
+                const float share[2] = {d * (float)sum0[a], d * (float)sum1[a]};
+                sli_add_line<TYPE>(&s[a][r], terms[r], low[a][r], high[a][r], d, share);
+            }
         }
     }
     for (int a = 0; a < A; a++)

@@ -24,6 +24,7 @@ SLI_DEVICE uint16_t sli_f32_to_f16(float x)
     return sl_f32_to_f16(x);
 }
 SLI_DEVICE void sli_prefetch(const void *) {}
+#define sli_permute sli_emulated_permute
 #define sli_mma_s8(d, a, b) sli_emulated_mma_s8(__LINE__, d, a, b)
 
 #else
@@ -48,6 +49,14 @@ SLI_DEVICE uint16_t sli_f32_to_f16(float x)
 SLI_DEVICE void sli_prefetch(const void *p)
 {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* As __byte_perm, which first clears what is above an index's three bits: here those bits are clear already. */
+SLI_DEVICE uint32_t sli_permute(uint32_t a, uint32_t b, uint32_t selector)
+{
+    uint32_t out;
+    asm("prmt.b32 %0, %1, %2, %3;" : "=r"(out) : "r"(a), "r"(b), "r"(selector));
+    return out;
 }
 
 /* d += a * b of a warp: a is 16 x 32 bytes, b 32 x 8, d 16 x 8 sums. With g = lane / 4 and t = lane % 4 a lane holds of a: rows g, g + 8, g, g + 8 at

@@ -318,7 +318,8 @@ static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shi
 {
     return (unsigned)(((uint64_t)high << 32 | low) >> (shift & 31));
 }
-static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
+/* An index with its fourth bit set is eight times the sign of that byte; __byte_perm does not look at that bit. */
+static inline unsigned sli_emulated_permute(unsigned a, unsigned b, unsigned selector)
 {
     uint64_t bytes = (uint64_t)b << 32 | a;
     unsigned out = 0;
@@ -327,6 +328,10 @@ static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
         out |= (s & 8 ? (byte & 128u ? 255u : 0u) : byte) << 8 * i;
     }
     return out;
+}
+static inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector)
+{
+    return sli_emulated_permute(a, b, selector & 0x7777u);
 }
 static inline int __dp4a(int a, int b, int c)
 {

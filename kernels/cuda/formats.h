@@ -33,27 +33,28 @@ struct sli_form {
     bool has_min;
     uint8_t sub;    /* elements that share an integer scale in a block of 256 */
     uint8_t offset; /* what is still to be taken from each integer: a line's sum of products less offset times its sum of activations */
+    uint8_t shift;  /* integers are 2^shift times what they stand for: so much is cheaper, and exact */
 };
 
 __host__ __device__ constexpr sli_form sli_form_of(uint32_t type)
 {
     switch (type) {
-    case SL_TYPE_F32: return {1, 4, 0, 0, 0, {0, 0}, false, 0, 0};
+    case SL_TYPE_F32: return {1, 4, 0, 0, 0, {0, 0}, false, 0, 0, 0};
     case SL_TYPE_F16:
-    case SL_TYPE_BF16: return {1, 2, 0, 0, 0, {0, 0}, false, 0, 0};
-    case SL_TYPE_Q4_0: return {32, 18, 4, 2, 1, {0, 0}, false, 0, 8};
-    case SL_TYPE_Q4_1: return {32, 20, 4, 4, 2, {0, 2}, true, 0, 0};
-    case SL_TYPE_Q5_0: return {32, 22, 5, 2, 1, {0, 0}, false, 0, 16};
-    case SL_TYPE_Q5_1: return {32, 24, 5, 4, 2, {0, 2}, true, 0, 0};
-    case SL_TYPE_Q8_0: return {32, 34, 8, 2, 1, {0, 0}, false, 0, 0};
-    case SL_TYPE_IQ4_NL: return {32, 18, 4, 2, 1, {0, 0}, false, 0, 0};
-    case SL_TYPE_Q2_K: return {256, 84, 20, 0, 2, {80, 82}, true, 16, 0};
-    case SL_TYPE_Q3_K: return {256, 110, 27, 0, 1, {108, 0}, false, 16, 0};
-    case SL_TYPE_Q4_K: return {256, 144, 35, 4, 2, {0, 2}, true, 32, 0};
-    case SL_TYPE_Q5_K: return {256, 176, 43, 4, 2, {0, 2}, true, 32, 0};
-    case SL_TYPE_Q6_K: return {256, 210, 52, 0, 1, {208, 0}, false, 16, 0};
-    case SL_TYPE_IQ4_XS: return {256, 136, 33, 4, 2, {0, 2}, false, 32, 0};
-    default: return {0, 0, 0, 0, 0, {0, 0}, false, 0, 0};
+    case SL_TYPE_BF16: return {1, 2, 0, 0, 0, {0, 0}, false, 0, 0, 0};
+    case SL_TYPE_Q4_0: return {32, 18, 4, 2, 1, {0, 0}, false, 0, 8, 0};
+    case SL_TYPE_Q4_1: return {32, 20, 4, 4, 2, {0, 2}, true, 0, 0, 0};
+    case SL_TYPE_Q5_0: return {32, 22, 5, 2, 1, {0, 0}, false, 0, 16, 0};
+    case SL_TYPE_Q5_1: return {32, 24, 5, 4, 2, {0, 2}, true, 0, 0, 0};
+    case SL_TYPE_Q8_0: return {32, 34, 8, 2, 1, {0, 0}, false, 0, 0, 0};
+    case SL_TYPE_IQ4_NL: return {32, 18, 4, 2, 1, {0, 0}, false, 0, 0, 0};
+    case SL_TYPE_Q2_K: return {256, 84, 20, 0, 2, {80, 82}, true, 16, 0, 0};
+    case SL_TYPE_Q3_K: return {256, 110, 27, 0, 1, {108, 0}, false, 16, 0, 5};
+    case SL_TYPE_Q4_K: return {256, 144, 35, 4, 2, {0, 2}, true, 32, 0, 0};
+    case SL_TYPE_Q5_K: return {256, 176, 43, 4, 2, {0, 2}, true, 32, 0, 0};
+    case SL_TYPE_Q6_K: return {256, 210, 52, 0, 1, {208, 0}, false, 16, 0, 2};
+    case SL_TYPE_IQ4_XS: return {256, 136, 33, 4, 2, {0, 2}, false, 32, 0, 0};
+    default: return {0, 0, 0, 0, 0, {0, 0}, false, 0, 0, 0};
     }
 }
 
@@ -75,20 +76,52 @@ SLI_DEVICE uint32_t sli_spread(uint32_t bits)
     return (bits & 15u) * 0x00204081u & 0x01010101u;
 }
 
+/* The same to bit 4. */
+SLI_DEVICE uint32_t sli_spread_above(uint32_t bits)
+{
+    return (bits & 15u) * 0x02040810u & 0x10101010u;
+}
+
+/* Bits moved up by `by`, or down where it is below 0; of each byte `mask` counts. */
+SLI_DEVICE uint32_t sli_moved(uint32_t word, int by, uint32_t mask)
+{
+    return (by < 0 ? word >> -by : word << by) & mask * 0x01010101u;
+}
+
+/* Unsigned bytes less 128 of `high | low`, which have no bit in common, as signed ones: one operation of three inputs. */
+SLI_DEVICE uint32_t sli_signed(uint32_t high, uint32_t low)
+{
+    return high ^ low ^ 0x80808080u;
+}
+
 /* Each byte less `n`; both are below 128, so that no byte borrows from the next. */
 SLI_DEVICE uint32_t sli_less(uint32_t bytes, uint32_t n)
 {
     return ((bytes | 0x80808080u) - n * 0x01010101u) ^ 0x80808080u;
 }
 
-/* What nibbles of IQ4_NL and IQ4_XS stand for: sixteen bytes in four words, looked up for four nibbles by three byte permutations. */
-SLI_DEVICE uint32_t sli_iq4(uint32_t nibbles)
+/* What nibbles of IQ4_NL and IQ4_XS stand for: sixteen bytes in four words. A byte permutation looks four nibbles up in half of them, and a third one
+ * chooses between the halves. `index` has the lower three bits of nibbles 0 to 3 (what is above does not count), `choice` which byte of which half. */
+SLI_DEVICE uint32_t sli_iq4_four(uint32_t index, uint32_t choice)
 {
     const uint32_t table[4] = {0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u};
-    uint32_t index = nibbles & 0x07070707u, upper = (nibbles >> 3 & 0x01010101u) * 0xffu;
-    uint32_t selector = __byte_perm(index | index >> 4, 0, 0x4420);
-    uint32_t low = __byte_perm(table[0], table[1], selector), high = __byte_perm(table[2], table[3], selector);
-    return (low & ~upper) | (high & upper);
+    return sli_permute(sli_permute(table[0], table[1], index), sli_permute(table[2], table[3], index), choice);
+}
+
+/* Of eight nibbles, the even and the odd ones. */
+SLI_DEVICE void sli_iq4_pair(uint32_t word, uint32_t *low, uint32_t *high)
+{
+    uint32_t index = word & 0x77777777u, choice = (word >> 1 & 0x44444444u) | 0x32103210u;
+    uint32_t first = sli_iq4_four(index, choice), last = sli_iq4_four(index >> 16, choice >> 16);
+    *low = sli_permute(first, last, 0x6420);
+    *high = sli_permute(first, last, 0x7531);
+}
+
+/* Of four nibbles, a byte each. */
+SLI_DEVICE uint32_t sli_iq4(uint32_t nibbles)
+{
+    uint32_t packed = sli_permute(nibbles | nibbles >> 4, 0, 0x4420);
+    return sli_iq4_four(packed & 0x7777u, (packed >> 1 & 0x4444u) | 0x3210u);
 }
 
 SLI_DEVICE int sli_byte(uint32_t word, int i)
@@ -137,12 +170,7 @@ template <int N> struct sli_lines<SL_TYPE_Q4_0, N> : sli_plain_words<N> {
 template <int N> struct sli_lines<SL_TYPE_Q4_1, N> : sli_lines<SL_TYPE_Q4_0, N> {
 };
 template <int N> struct sli_lines<SL_TYPE_IQ4_NL, N> : sli_plain_words<N> {
-    SLI_METHOD void pair(int, int k, uint32_t *low, uint32_t *high) const
-    {
-        this->nibbles(k, low, high);
-        *low = sli_iq4(*low);
-        *high = sli_iq4(*high);
-    }
+    SLI_METHOD void pair(int, int k, uint32_t *low, uint32_t *high) const { sli_iq4_pair(this->quants[k], low, high); }
 };
 
 /* Word 0 has the fifth bits of all elements, in order. */
@@ -156,8 +184,8 @@ template <int N> struct sli_lines<SL_TYPE_Q5_0, N> : sli_plain_words<N> {
     SLI_METHOD void pair(int, int k, uint32_t *low, uint32_t *high) const
     {
         this->nibbles(k, low, high);
-        *low |= sli_spread(fifth >> 4 * k) << 4;
-        *high |= sli_spread(fifth >> (16 + 4 * k)) << 4;
+        *low |= sli_spread_above(fifth >> 4 * k);
+        *high |= sli_spread_above(fifth >> (16 + 4 * k));
     }
 };
 template <int N> struct sli_lines<SL_TYPE_Q5_1, N> : sli_lines<SL_TYPE_Q5_0, N> {
@@ -272,7 +300,7 @@ template <int N> struct sli_lines<SL_TYPE_Q2_K, N> {
     }
 };
 
-/* As Q2_K, with third bits before the pairs, and sixteen scales of six bits: the lower four are the nibbles of two words, the upper two the pairs of one. */
+/* As Q2_K, with third bits before the pairs (integers less 4, times 32), and sixteen scales of six bits: the lower four are the nibbles of two words, the upper two the pairs of one. */
 template <int N> struct sli_lines<SL_TYPE_Q3_K, N> {
     uint32_t scales[3];
     sli_line_words<N> third, quants;
@@ -289,8 +317,9 @@ template <int N> struct sli_lines<SL_TYPE_Q3_K, N> {
     }
     SLI_METHOD void pair(int j, int k, uint32_t *low, uint32_t *high) const
     {
-        *low = sli_less(sli_bit_pairs(quants.low[k], j % 4 * 2) | (third.low[k] >> j & 0x01010101u) << 2, 4);
-        *high = sli_less(sli_bit_pairs(quants.high[k], j % 4 * 2) | (third.high[k] >> j & 0x01010101u) << 2, 4);
+        int pair = 5 - j % 4 * 2, bit = 7 - j;
+        *low = sli_signed(sli_moved(third.low[k], bit, 0x80), sli_moved(quants.low[k], pair, 0x60));
+        *high = sli_signed(sli_moved(third.high[k], bit, 0x80), sli_moved(quants.high[k], pair, 0x60));
     }
     template <typename Source> SLI_METHOD void terms(const Source &, int j, sli_terms *terms) const
     {
@@ -302,7 +331,8 @@ template <int N> struct sli_lines<SL_TYPE_Q3_K, N> {
     }
 };
 
-/* Of each half super-block the lower four bits of lines 0 and 2 share eight words, and so do 1 and 3; the upper two of all four share eight. */
+/* Of each half super-block the lower four bits of lines 0 and 2 share eight words, and so do 1 and 3; the upper two of all four share eight.
+ * Integers less 32, times 4. */
 template <int N> struct sli_lines<SL_TYPE_Q6_K, N> {
     uint32_t scales[4];
     sli_line_words<N> nibbles[2], pairs;
@@ -320,9 +350,9 @@ template <int N> struct sli_lines<SL_TYPE_Q6_K, N> {
     }
     SLI_METHOD void pair(int j, int k, uint32_t *low, uint32_t *high) const
     {
-        int nibble = j % 4 / 2 * 4, upper = j % 4 * 2;
-        *low = sli_less(sli_nibbles(nibbles[j % 2].low[k], nibble) | sli_bit_pairs(pairs.low[k], upper) << 4, 32);
-        *high = sli_less(sli_nibbles(nibbles[j % 2].high[k], nibble) | sli_bit_pairs(pairs.high[k], upper) << 4, 32);
+        int nibble = 2 - j % 4 / 2 * 4, upper = 6 - j % 4 * 2;
+        *low = sli_signed(sli_moved(pairs.low[k], upper, 0xc0), sli_moved(nibbles[j % 2].low[k], nibble, 0x3c));
+        *high = sli_signed(sli_moved(pairs.high[k], upper, 0xc0), sli_moved(nibbles[j % 2].high[k], nibble, 0x3c));
     }
     template <typename Source> SLI_METHOD void terms(const Source &, int j, sli_terms *terms) const
     {
@@ -345,16 +375,29 @@ template <int N> struct sli_lines<SL_TYPE_IQ4_XS, N> {
         for (int k = 0; k < N; k++)
             quants[k] = source.word(0, 1 + (uint32_t)j * 4 + first + (uint32_t)k);
     }
-    SLI_METHOD void pair(int, int k, uint32_t *low, uint32_t *high) const
-    {
-        *low = sli_iq4(sli_nibbles(quants[k], 0));
-        *high = sli_iq4(sli_nibbles(quants[k], 4));
-    }
+    SLI_METHOD void pair(int, int k, uint32_t *low, uint32_t *high) const { sli_iq4_pair(quants[k], low, high); }
     template <typename Source> SLI_METHOD void terms(const Source &, int j, sli_terms *terms) const
     {
         terms->scale[0] = (int)((lower >> 4 * j & 15u) | (upper >> 2 * j & 3u) << 4) - 32;
     }
 };
+
+/* The sum of sixteen activations. */
+SLI_DEVICE int sli_sum_of(int4 q)
+{
+    return __dp4a(q.x, 0x01010101, __dp4a(q.y, 0x01010101, __dp4a(q.z, 0x01010101, __dp4a(q.w, 0x01010101, 0))));
+}
+
+/* What sli_add_line takes of a line whose first half is `first`: d, and the sum of all of it. */
+template <uint32_t TYPE> SLI_DEVICE void sli_shares(int4 first, float d, int sum, float share[2])
+{
+    constexpr sli_form form = sli_form_of(TYPE);
+    if constexpr (form.has_min) {
+        int sum0 = form.sub == 16 ? sli_sum_of(first) : sum;
+        share[0] = d * (float)sum0;
+        share[1] = d * (float)(sum - sum0);
+    }
+}
 
 /* ---- D2, for one row of weights and one of activations ---- */
 
@@ -362,21 +405,23 @@ struct sli_segment_sum {
     float acc, low;
 };
 
-/* Takes in line j's sums of products over its halves; with a minimum per sub-block of 16, sum0 is the sum of the first half's activations. */
-template <uint32_t TYPE> SLI_DEVICE void sli_add_line(sli_segment_sum *s, const sli_terms &w, int low, int high, float d, int sum, int sum0)
+/* Takes in line j's sums of products over its halves. share: of a format with minima, d times the sum of the line's activations; with one for each half, of
+ * the halves'. */
+template <uint32_t TYPE>
+SLI_DEVICE void sli_add_line(sli_segment_sum *s, const sli_terms &w, int low, int high, float d, const float share[2])
 {
     constexpr sli_form form = sli_form_of(TYPE);
     if constexpr (form.elements == 32) {
         s->acc = fmaf(w.d * d, (float)(low + high), s->acc);
         if constexpr (form.has_min)
-            s->acc = fmaf(w.m, d * (float)sum, s->acc);
+            s->acc = fmaf(w.m, share[0], s->acc);
     } else {
         int scaled = form.sub == 32 ? w.scale[0] * (low + high) : w.scale[0] * low + w.scale[1] * high;
-        s->acc = fmaf(d, (float)scaled, s->acc);
+        s->acc = fmaf(d, (float)(scaled >> form.shift), s->acc);
         if constexpr (form.has_min) {
-            s->low = fmaf((float)w.low[0], d * (float)(form.sub == 32 ? sum : sum0), s->low);
+            s->low = fmaf((float)w.low[0], share[0], s->low);
             if constexpr (form.sub == 16)
-                s->low = fmaf((float)w.low[1], d * (float)(sum - sum0), s->low);
+                s->low = fmaf((float)w.low[1], share[1], s->low);
         }
     }
 }

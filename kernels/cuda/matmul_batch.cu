@@ -15,15 +15,17 @@ template <uint32_t TYPE> struct tiles {
     static constexpr int count = sli_form_of(TYPE).elements == 256 ? 4 : 8;
 };
 
-/* A segment of 8 NT rows: of each line the words t and 4 + t side by side. */
-template <int NT> struct staged {
-    uint2 q[NT * SLI_TILE_COLS * PITCH];
-    float d[SLI_SEGMENT_LINES][NT * SLI_TILE_COLS];
-    int sum[SLI_SEGMENT_LINES][NT * SLI_TILE_COLS];
+/* A segment of 8 NT rows: of each line the words t and 4 + t side by side. Shares of a line's halves, or [0] of all of it. */
+template <uint32_t TYPE> struct staged {
+    static constexpr int columns = tiles<TYPE>::count * SLI_TILE_COLS, shares = !sli_form_of(TYPE).has_min    ? 0
+                                                                                : sli_form_of(TYPE).sub == 16 ? 2
+                                                                                                              : 1;
+    uint2 q[columns * PITCH];
+    float d[SLI_SEGMENT_LINES][columns], share[shares == 0 ? 1 : shares][SLI_SEGMENT_LINES][shares == 0 ? 1 : columns];
 };
 
-template <int NT> struct acts_staged {
-    const staged<NT> &s;
+template <uint32_t TYPE> struct acts_staged {
+    const staged<TYPE> &s;
 
     SLI_METHOD void pair(int n, int j, uint32_t word[2]) const
     {
@@ -38,32 +40,39 @@ template <int NT> struct acts_staged {
         d[0] = both.x;
         d[1] = both.y;
     }
-    SLI_METHOD void sums(int n, int j, int sum[2]) const
+    SLI_METHOD void shares(int n, int j, const float *, float share[2][2]) const
     {
-        int2 both = *(const int2 *)&s.sum[j][(uint32_t)n * SLI_TILE_COLS + threadIdx.x % 4 * 2];
-        sum[0] = both.x;
-        sum[1] = both.y;
+        for (int half = 0; half < staged<TYPE>::shares; half++) {
+            float2 both = *(const float2 *)&s.share[half][j][(uint32_t)n * SLI_TILE_COLS + threadIdx.x % 4 * 2];
+            share[0][half] = both.x;
+            share[1][half] = both.y;
+        }
     }
 };
 
 /* Columns that x does not have repeat the last one. */
-template <int NT> SLI_DEVICE void stage(const sli_acts_view &x, uint32_t first_row, uint32_t segment, staged<NT> *s)
+template <uint32_t TYPE> SLI_DEVICE void stage(const sli_acts_view &x, uint32_t first_row, uint32_t segment, staged<TYPE> *s)
 {
     uint32_t blocks = x.cols / SLI_LINE_COLS, lines = min(blocks - segment * SLI_SEGMENT_LINES, (uint32_t)SLI_SEGMENT_LINES);
-    for (uint32_t i = threadIdx.x; i < NT * SLI_TILE_COLS * SLI_SEGMENT_LINES; i += WARPS * 32) {
+    for (uint32_t i = threadIdx.x; i < s->columns * SLI_SEGMENT_LINES; i += WARPS * 32) {
         uint32_t column = i / SLI_SEGMENT_LINES, j = i % SLI_SEGMENT_LINES;
         if (j >= lines)
             continue;
         size_t block = (size_t)min(first_row + column, x.rows - 1) * blocks + segment * SLI_SEGMENT_LINES + j;
-        const uint4 *q = (const uint4 *)(x.q + block * SLI_LINE_COLS);
-        uint4 low = __ldg(q), high = __ldg(q + 1);
+        const int4 *q = (const int4 *)(x.q + block * SLI_LINE_COLS);
+        int4 low = __ldg(q), high = __ldg(q + 1);
         uint2 *to = s->q + column * PITCH + j * 4;
-        to[0] = make_uint2(low.x, high.x);
-        to[1] = make_uint2(low.y, high.y);
-        to[2] = make_uint2(low.z, high.z);
-        to[3] = make_uint2(low.w, high.w);
-        s->d[j][column] = __ldg(x.d + block);
-        s->sum[j][column] = __ldg(x.sum + block);
+        to[0] = make_uint2((uint32_t)low.x, (uint32_t)high.x);
+        to[1] = make_uint2((uint32_t)low.y, (uint32_t)high.y);
+        to[2] = make_uint2((uint32_t)low.z, (uint32_t)high.z);
+        to[3] = make_uint2((uint32_t)low.w, (uint32_t)high.w);
+        float d = __ldg(x.d + block), share[2];
+        s->d[j][column] = d;
+        if constexpr (staged<TYPE>::shares != 0) {
+            sli_shares<TYPE>(low, d, __ldg(x.sum + block), share);
+            for (int half = 0; half < staged<TYPE>::shares; half++)
+                s->share[half][j][column] = share[half];
+        }
     }
 }
 
@@ -71,7 +80,7 @@ template <int NT> SLI_DEVICE void stage(const sli_acts_view &x, uint32_t first_r
 template <uint32_t TYPE> __global__ void __launch_bounds__(WARPS * 32, 2) batch_kernel(sli_products products, sli_acts_view x)
 {
     constexpr int NT = tiles<TYPE>::count;
-    __shared__ staged<NT> s;
+    __shared__ staged<TYPE> s;
     uint32_t lane = threadIdx.x % 32, index = blockIdx.y * WARPS + threadIdx.x / 32, first_row = blockIdx.x * NT * SLI_TILE_COLS;
     bool has_panel = index < products.panels;
     sli_panel panel = sli_find_panel<TYPE>(products, x.cols, has_panel ? index : products.panels - 1);
@@ -82,7 +91,7 @@ template <uint32_t TYPE> __global__ void __launch_bounds__(WARPS * 32, 2) batch_
         stage(x, first_row, segment, &s);
         __syncthreads();
         float out[NT][4];
-        acts_staged<NT> acts = {s};
+        acts_staged<TYPE> acts = {s};
         sli_tile_segment<TYPE, NT>(panel.bytes, x.cols, segment, acts, out);
 #pragma unroll
         for (int n = 0; n < NT; n++)

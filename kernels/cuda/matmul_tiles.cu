@@ -7,32 +7,41 @@
 
 #define WARPS 8
 
+/* Part of activations. One operation finds what lies 32 bits behind a place that all threads share, two an address of 64. */
+template <typename T, typename Base> SLI_DEVICE T at(const Base *base, uint32_t offset_bytes)
+{
+    return __ldg((const T *)((const char *)base + offset_bytes));
+}
+
 /* Activations in place; columns that x does not have repeat the last one. */
-struct acts_in_place {
+template <uint32_t TYPE> struct acts_in_place {
     const sli_acts_view &x;
     uint32_t first_row, segment;
 
-    SLI_METHOD size_t block(uint32_t column, int j) const
+    SLI_METHOD uint32_t block(uint32_t column, int j) const
     {
         uint32_t row = min(first_row + column, x.rows - 1);
-        return (size_t)row * (x.cols / SLI_LINE_COLS) + segment * SLI_SEGMENT_LINES + (uint32_t)j;
+        return row * (x.cols / SLI_LINE_COLS) + segment * SLI_SEGMENT_LINES + (uint32_t)j;
     }
     SLI_METHOD void pair(int n, int j, uint32_t word[2]) const
     {
         uint32_t lane = threadIdx.x % 32, column = (uint32_t)n * SLI_TILE_COLS + lane / 4;
-        const uint32_t *at = (const uint32_t *)(x.q + block(column, j) * SLI_LINE_COLS) + lane % 4;
-        word[0] = __ldg(at);
-        word[1] = __ldg(at + 4);
+        uint32_t offset = block(column, j) * SLI_LINE_COLS + lane % 4 * 4;
+        word[0] = at<uint32_t>(x.q, offset);
+        word[1] = at<uint32_t>(x.q + 16, offset);
     }
     SLI_METHOD void scales(int n, int j, float d[2]) const
     {
         for (uint32_t i = 0; i < 2; i++)
-            d[i] = __ldg(x.d + block((uint32_t)n * SLI_TILE_COLS + threadIdx.x % 4 * 2 + i, j));
+            d[i] = at<float>(x.d, block((uint32_t)n * SLI_TILE_COLS + threadIdx.x % 4 * 2 + i, j) * 4);
     }
-    SLI_METHOD void sums(int n, int j, int sum[2]) const
+    SLI_METHOD void shares(int n, int j, const float d[2], float share[2][2]) const
     {
-        for (uint32_t i = 0; i < 2; i++)
-            sum[i] = __ldg(x.sum + block((uint32_t)n * SLI_TILE_COLS + threadIdx.x % 4 * 2 + i, j));
+        for (uint32_t i = 0; i < 2; i++) {
+            uint32_t block = this->block((uint32_t)n * SLI_TILE_COLS + threadIdx.x % 4 * 2 + i, j);
+            int4 first = sli_form_of(TYPE).sub == 16 ? at<int4>(x.q, block * SLI_LINE_COLS) : int4{};
+            sli_shares<TYPE>(first, d[i], at<int>(x.sum, block * 4), share[i]);
+        }
     }
 };
 
@@ -48,7 +57,7 @@ template <uint32_t TYPE, int NT> __global__ void __launch_bounds__(WARPS * 32, 2
     for (uint32_t first = 0; first < segments; first += WARPS) {
         if (first + warp < segments) {
             float out[NT][4];
-            acts_in_place acts = {x, first_row, first + warp};
+            acts_in_place<TYPE> acts = {x, first_row, first + warp};
             sli_tile_segment<TYPE, NT>(panel.bytes, x.cols, first + warp, acts, out);
 #pragma unroll
             for (int n = 0; n < NT; n++)

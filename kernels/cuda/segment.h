@@ -117,7 +117,8 @@ SLI_DEVICE void sli_dot_line(const Source &source, sli_lines<TYPE, 4> &lines, sl
         uint32_t block = row * blocks + segment * SLI_SEGMENT_LINES + (uint32_t)j;
         const int4 *q = (const int4 *)x.q + (size_t)block * 2;
         int4 q0 = __ldg(q), q1 = __ldg(q + 1);
-        int sum = form.offset != 0 || form.has_min ? __ldg(x.sum + block) : 0, sum0 = 0;
+        int sum = form.offset != 0 || form.has_min ? __ldg(x.sum + block) : 0;
+        float d = __ldg(x.d + block), share[2];
         int l = __dp4a((int)low[0], q0.x, -(int)form.offset * sum), h = __dp4a((int)high[0], q1.x, 0);
         l = __dp4a((int)low[1], q0.y, l);
         h = __dp4a((int)high[1], q1.y, h);
@@ -125,9 +126,8 @@ SLI_DEVICE void sli_dot_line(const Source &source, sli_lines<TYPE, 4> &lines, sl
         h = __dp4a((int)high[2], q1.z, h);
         l = __dp4a((int)low[3], q0.w, l);
         h = __dp4a((int)high[3], q1.w, h);
-        if constexpr (form.sub == 16 && form.has_min)
-            sum0 = __dp4a(q0.x, 0x01010101, __dp4a(q0.y, 0x01010101, __dp4a(q0.z, 0x01010101, __dp4a(q0.w, 0x01010101, 0))));
-        sli_add_line<TYPE>(&s[a], terms, l, h, __ldg(x.d + block), sum, sum0);
+        sli_shares<TYPE>(q0, d, sum, share);
+        sli_add_line<TYPE>(&s[a], terms, l, h, d, share);
     }
 }
 

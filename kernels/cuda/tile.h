@@ -5,8 +5,9 @@
  * of rows g and g + 8 (t = lane % 4, g = lane / 4), which is a word as it lies in the panel: nothing is exchanged between lanes. Halves of a line that
  * have scales of their own are two products, the other half's integers zero.
  *
- * Where the activations come from is the kernel's business: x.pair(n, j, word), x.scales(n, j, d) and x.sums(n, j, sum) give this lane's part of line j of
- * columns 8n..8n + 7: column g's words t and 4 + t; the scales and sums of columns 2t and 2t + 1. */
+ * Where the activations come from is the kernel's business: x.pair(n, j, word), x.scales(n, j, d) and x.shares(n, j, d, share) give this lane's part of line
+ * j of columns 8n..8n + 7: column g's words t and 4 + t; the scales of columns 2t and 2t + 1, and what sli_shares makes of them. An offset is taken from the
+ * weights, once for all columns. */
 #ifndef SL_KERNELS_CUDA_TILE_H
 #define SL_KERNELS_CUDA_TILE_H
 
@@ -24,29 +25,22 @@ SLI_DEVICE void sli_tile_line(const uint32_t w[4], const sli_terms terms[2], con
 {
     constexpr sli_form form = sli_form_of(TYPE);
     uint32_t q[2];
-    float d[2];
-    int sum[2] = {0, 0}, low[4] = {0, 0, 0, 0}, high[4] = {0, 0, 0, 0}, ones[4] = {0, 0, 0, 0};
+    float d[2], share[2][2] = {};
+    int low[4] = {0, 0, 0, 0}, high[4] = {0, 0, 0, 0};
     x.pair(n, j, q);
     x.scales(n, j, d);
-    if constexpr (form.offset != 0 || form.has_min)
-        x.sums(n, j, sum);
-    if constexpr (form.offset != 0)
-        for (int i = 0; i < 4; i++)
-            low[i] = -(int)form.offset * sum[i % 2];
+    if constexpr (form.has_min)
+        x.shares(n, j, d, share);
     if constexpr (form.sub == 16) {
         const uint32_t first[4] = {w[0], w[1], 0, 0}, second[4] = {0, 0, w[2], w[3]};
         sli_mma_s8(low, first, q);
         sli_mma_s8(high, second, q);
-        if constexpr (form.has_min) {
-            const uint32_t one[4] = {0x01010101u, 0x01010101u, 0, 0};
-            sli_mma_s8(ones, one, q);
-        }
     } else {
         sli_mma_s8(low, w, q);
     }
 #pragma unroll
     for (int i = 0; i < 4; i++)
-        sli_add_line<TYPE>(&s->of[i], terms[i / 2], low[i], high[i], d[i % 2], sum[i % 2], ones[i]);
+        sli_add_line<TYPE>(&s->of[i], terms[i / 2], low[i], high[i], d[i % 2], share[i % 2]);
 }
 
 /* out[n][i] as in sli_tile_sum. All lanes of the warp come here together. */
@@ -76,6 +70,10 @@ SLI_DEVICE void sli_tile_segment(const uint8_t *panel, uint32_t cols, uint32_t s
                 sli_block_terms(source[i], (uint32_t)j, form.has_min, &terms[i]);
             lines[i].terms(source[i], j, &terms[i]);
             lines[i].pair(j, 0, &w[i], &w[2 + i]);
+            if constexpr (form.offset != 0) {
+                w[i] = sli_less(w[i], form.offset);
+                w[2 + i] = sli_less(w[2 + i], form.offset);
+            }
         }
 #pragma unroll
         for (int n = 0; n < NT; n++)
