@@ -1,10 +1,10 @@
 /* kernels/cuda/matmul_batch.cu: products of many rows of activations: a prompt. Arithmetic decides here, so each weight is decoded once for 64 rows (32
  * of formats that need more registers), and a segment of those rows lies in shared memory for all warps of a block.
  *
- * Of one line a warp decodes its panel's words once (two loads a lane), then does eight (four) matrix products of 4096 multiply-adds; each is followed by some
- * 14 instructions of D2 a lane and fed by three shared loads. A multiprocessor of four schedulers needs 14 x 32 / 128 = 3.5 cycles for D2, about as long as
- * its tensor cores take on a consumer GPU (1024 multiply-adds a cycle): so half of their peak can be had there, about what cuBLAS has in fp16. On an
- * H200, whose tensor cores are twice as fast for these products, D2 is the limit: some 1170 multiply-adds a cycle, 500 tera-operations a second. */
+ * Of one line a warp decodes its panel's words once (two loads a lane), then does eight (four) matrix products of 4096 multiply-adds; each is followed by
+ * twelve instructions of D2 a lane and fed by two shared loads. With what decoding and addresses cost, Q4_0 takes 22 instructions for each product, K-quants
+ * of four bits 26: so a multiprocessor of four schedulers does at most 760 (630) multiply-adds a cycle. That is more than a consumer GPU's tensor cores do in
+ * fp16 (512), three quarters of what they do with bytes. An H200 does 2048 in fp16: there at most 37 % (31 %) of cuBLAS's peak can be had. */
 #include "kernels/cuda/tile.h"
 
 #define WARPS 8

@@ -6,9 +6,9 @@
  *
  * What this reaches. To keep memory busy, bandwidth x latency must be on its way: 250 GB/s x 0.6 us = 150 KB for a laptop's GPU (24 multiprocessors: 6 KB
  * each), 4.8 TB/s x 0.7 us = 3.4 MB for an H200 (132: 26 KB each). A thread's segment of Q4_0 is straight code with 40 loads (144 bytes) that depend on
- * nothing; at 64 registers 1024 threads are resident, which need 26 bytes each in flight: seven of the 40. Arithmetic is no limit for one row: a block
- * costs some 40 instructions for 18 bytes, 2.2 a byte, and while a byte arrives an H200's lanes have 6 to spend, the laptop's 29. Four rows cost about 100
- * instructions a block (5.6 a byte), eight 170 (9.4): there an H200 has 64 % of its bandwidth left, and the laptop all of it. */
+ * nothing; at 64 registers 1024 threads are resident, which need 26 bytes each in flight: seven of the 40. Arithmetic is no limit for one row: 2.2
+ * instructions a byte, and while a byte arrives an H200's schedulers have 7 to give, the laptop's 28. Four rows cost 7.7, eight 12.6: there an H200 has
+ * 55 % of its bandwidth left, and the laptop all of it. (Counted in what the compiler makes; other formats in bench/SPEED.md.) */
 #include "kernels/cuda/products.h"
 
 /* Segments of a block at once, and blocks that are to be resident: 64 registers for one row, 80 for several. */
