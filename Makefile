@@ -313,7 +313,7 @@ figures: $(BUILD)/sluice ## the README's pictures, from the measured figures in 
 # A folder of programs that need the C library alone, and a driver; see scripts/gpu-bundle and scripts/gpu-run. A program of tests or benchmarks belongs
 # to it when it asks which device to run on (SLUICE_TEST_DEVICE, tests/device_material.h).
 BUNDLE       := $(BUILD)/gpu-bundle
-BUNDLE_PROGS  = sluice $(notdir $(basename $(shell grep -lE 'tests/device_(material|memory)\.h|SLUICE_TEST_DEVICE' tests/test_*.c bench/bench_*.c)))
+BUNDLE_PROGS := $(notdir $(basename $(shell grep -lE 'tests/device_(material|memory)\.h|SLUICE_TEST_DEVICE' tests/test_*.c bench/bench_*.c)))
 # Static where there is a static one; what a static library needs in turn is found here, and left out where nothing needs it.
 lib_file      = $(findstring /,$(shell $(CC) -print-file-name=lib$(1)))
 static_of     = $(foreach l,$(1),$(if $(call lib_file,$(l).a),-l:lib$(l).a,$(if $(call lib_file,$(l).so),-l$(l))))
@@ -322,10 +322,17 @@ BUNDLE_LIBS   = $(call static_of,jansson edit tinfo bsd md uring hwloc pcre2-8 x
 $(BUNDLE)/sluice: $(CLI_OBJ) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(BUNDLE_LIBS)
-$(BUNDLE)/test_%: $(BUILD)/tests/test_%.o $(CLI_LIB) $(LIB)
+# Each test and benchmark has the whole engine in it, which the bundle has no room for a dozen times: so they are one program, which does what it is called.
+BUNDLE_MAINS := $(BUNDLE).mains
+$(BUNDLE_MAINS)/test_%.o: $(BUILD)/tests/test_%.o
 	@mkdir -p $(@D)
-	$(call say,LINK,$@) $(BUNDLE_LINK) $(call link_of,tests/$(@F).c) -o $@ $^ $(BUNDLE_LIBS)
-$(BUNDLE)/bench_%: $(BUILD)/bench/bench_%.o $(CLI_LIB) $(LIB)
+	@objcopy --redefine-sym main=$(*:%=test_%)_main $< $@
+$(BUNDLE_MAINS)/bench_%.o: $(BUILD)/bench/bench_%.o
+	@mkdir -p $(@D)
+	@objcopy --redefine-sym main=$(*:%=bench_%)_main $< $@
+$(BUNDLE_MAINS)/main.c: $(BUNDLE_PROGS:%=$(BUNDLE_MAINS)/%.o)
+	@scripts/one-program $(BUNDLE_PROGS) >$@
+$(BUNDLE)/programs: $(BUNDLE_MAINS)/main.c $(BUNDLE_PROGS:%=$(BUNDLE_MAINS)/%.o) $(CLI_LIB) $(LIB)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(BUNDLE_LINK) -o $@ $^ $(BUNDLE_LIBS)
 $(BUNDLE)/libsluice-emulated.so: $(EMULATED_OBJ) $(PLUGIN_OBJ)
@@ -337,7 +344,8 @@ release: ## build/release: the program, and where nvcc is the CUDA plug-in for a
 gpu-bundle: ## build/gpu-bundle.tar.gz: what test-gpu and bench-gpu need on a machine with a GPU and none of our packages
 	@[ -n "$(NVCC)" ] || { echo "sluice: no nvcc: the CUDA Toolkit is needed" >&2; exit 1; }
 	@rm -rf $(BUNDLE)
-	@$(SUBMAKE) $(addprefix $(BUNDLE)/,$(BUNDLE_PROGS) libsluice-emulated.so)
+	@$(SUBMAKE) $(addprefix $(BUNDLE)/,sluice programs libsluice-emulated.so)
+	@for name in $(BUNDLE_PROGS); do ln $(BUNDLE)/programs $(BUNDLE)/$$name; done; rm $(BUNDLE)/programs
 	@$(RELEASE) $(BUILD)/release/libsluice-cuda.so
 	@cp $(BUILD)/release/libsluice-cuda.so $(BUNDLE)/
 	@scripts/gpu-bundle $(BUNDLE) $(BUNDLE).tar.gz $(BUNDLE).rest "$$(scripts/fetch-model --path)"
