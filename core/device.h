@@ -94,7 +94,7 @@ struct sl_device { /* every device begins with this */
 /* ---- plug-ins ---- */
 
 /* What a plug-in exports, as a function named SL_DEVICE_ENTRY. `version` is SL_DEVICE_VERSION of the header that it was built with. */
-#define SL_DEVICE_VERSION 4u
+#define SL_DEVICE_VERSION 5u
 #define SL_DEVICE_ENTRY   "sl_device_plugin"
 typedef struct sl_device_plugin {
     uint32_t version;

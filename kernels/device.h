@@ -166,10 +166,13 @@ typedef struct sl_device_kernels {
     /* All products of one source, at most SL_DEVICE_PRODUCTS (D2, D3). */
     sl_status (*matmul)(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
 
-    /* Where each neuron's bundle lies: at[n] = units[place_of[n] / per_unit] + place_of[n] % per_unit * stride, for n in [0, ff). `units` ([count]) is the
-     * host's and read at once; place_of is uint32 [ff] and `at` sl_device_ptr [ff] on the device. */
+    /* Where each neuron's bundle lies: at[n] = units[place_of[n] / per_unit] + place_of[n] % per_unit * stride, for n in [0, ff); `nowhere` where that unit is 0.
+     * `units` ([count]) is the host's and read at once; place_of is uint32 [ff] and `at` sl_device_ptr [ff] on the device. */
     sl_status (*bundle_table)(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
-                              sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err);
+                              sl_device_ptr place_of, uint32_t ff, sl_device_ptr nowhere, sl_device_ptr at, sl_error *err);
+    /* Adds `times` to *sum (uint64_t, on the device) for each i in [0, count) whose at[neurons[i]] is `nowhere`. */
+    sl_status (*bundle_count)(sl_device *dev, sl_device_ptr at, sl_device_ptr nowhere, sl_device_ptr neurons, uint32_t count,
+                              uint32_t times, sl_device_ptr sum, sl_error *err);
     /* Slot s, of `slots`, lies at units[s / per_unit] + s % per_unit * stride, and holders[s] (uint32, on the device) is its neuron n: at[n] and also[n], of two
      * tables, become the slot's address. Where SL_DEVICE_FRESH is set in the holder, of `fresh` of them, its bundle is brought from where at[n] was. No neuron has two
      * slots; `units` as above. */

@@ -109,8 +109,10 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
         out->vram_kv_bytes = e->price.vram.kv_bytes;
         out->device_follows = e->price.follows;
         out->kv_host_layers = e->price.vram.kv_host_layers;
-        for (uint32_t u = 0; u < e->units.count; u++)
+        for (uint32_t u = 0; u < e->units.count; u++) {
             out->vram_weight_bytes += e->units.in_vram[u] ? e->units.units[u].bytes : 0;
+            out->late_bytes += sli_device_leaves_out(e, u) ? e->units.units[u].bytes : 0;
+        }
         const sli_device_rates *rates = &e->device->rates;
         sli_beside_bytes(e, &out->crossing_bytes, &out->beside_bytes);
         out->cpu_share = e->device->beside_rows > 0 ? e->device->cpu_share[1] : 0;
@@ -183,6 +185,10 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
         out->neurons_read = bundles.read;
         out->neurons_late = bundles.late;
         out->neurons_dropped = atomic_load(&sets->dropped);
+    }
+    if (e->device != NULL) {
+        out->neurons_dropped = sli_device_late(e);
+        out->neurons_needed -= out->neurons_dropped;
     }
     sl_spill_stats kv = sli_engine_kv_io(e);
     out->kv_bytes_read = kv.bytes_read;

@@ -311,7 +311,9 @@ void sli_beside_bytes(const sl_engine *e, uint64_t *streamed, uint64_t *computed
     for (uint32_t u = 0; u < e->units.count && d->rank != NULL; u++) {
         bool computes = d->beside_rows > 0 && d->rank[u] < d->cpu_share[1];
         bool in_part = e->options.sparsity != SL_SPARSITY_OFF && e->units.matrices[d->entry_of[u]].bundles;
-        double bytes = e->units.in_vram[u] ? 0 : (double)e->units.units[u].bytes * (in_part ? e->options.density : 1);
+        double bytes = e->units.in_vram[u] || sli_device_leaves_out(e, u)
+                           ? 0
+                           : (double)e->units.units[u].bytes * (in_part ? e->options.density : 1);
         *(computes ? computed : streamed) += (uint64_t)bytes;
     }
 }

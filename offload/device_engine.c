@@ -36,8 +36,6 @@ static const char *undone(const sl_engine *e)
     for (uint32_t layer = 0; sparse && layer < e->model->layers; layer++)
         if (sli_bundled_layer_at(e->packed, layer) == NULL)
             return "sparse decoding (--sparsity) of a file of which a layer is not packed";
-    if (e->options.late_drop)
-        return "leaving out what is late (--late drop)";
     if (e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES && e->options.kv_spill == NULL)
         return "SparQ attention to whole pages (--sparq-select pages; single keys, --sparq-select keys, are)";
     if (e->options.kv_spill != NULL)
@@ -296,6 +294,7 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     SL_TRY(place_units(e, err));
     SL_TRY(sli_device_kv_open(e, err));
     SL_TRY(sli_device_sparq_open(e, err));
+    SL_TRY(sli_device_late_open(e, err));
     SL_TRY(sli_device_upload(e, d->memory.vectors, e->vectors, vector_bytes, err));
     return e->packed != NULL ? sli_device_ffn_open(e, err) : SL_OK;
 }

@@ -6,6 +6,7 @@
  *   device_weights.c  brings weights to where they are multiplied, ahead of that
  *   device_ffn.c      feed-forwards of a packed file, over all neurons or a set of them
  *   device_follow.c   coarse sets, which the neurons that stay follow
+ *   device_late.c     neurons that neither the device nor host memory holds
  *   device_beside.c   what the processor computes meanwhile
  *   device_pass.c     runs the programs of a pass
  *   device_sparq.c    attention to a part of the cache
@@ -36,7 +37,8 @@ typedef struct sli_device_memory {
     /* Of a packed file: [layer][ff] addresses of bundles for sparse rows, and in a dense pass; [layer][ff] the place of each neuron, and what the down matrices'
      * blocks share. */
     sl_device_ptr sparse_at, dense_at, place_of, meta;
-    sl_device_ptr holders, far; /* [layer][ff] of slots that follow a coarse set, and the neurons that have none (device_follow.c) */
+    sl_device_ptr holders, far;  /* [layer][ff] of slots that follow a coarse set, and the neurons that have none (device_follow.c) */
+    sl_device_ptr nowhere, late; /* where late neurons may be left out: a bundle of zeros, and a count of those that were (device_late.c) */
     /* Of sets: the members, [layer][ff] of coarse ones, [ff] else; and the predictor with what it makes of a row. */
     sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_projected, scores, top;
     sl_device_ptr kv;     /* of the layers whose keys and values do not lie in host memory */
@@ -65,6 +67,7 @@ uint64_t sli_device_unit_bytes(const sli_matrix *matrix, uint32_t index);
 uint64_t sli_device_meta_at(const sl_packed *packed,
                             uint32_t layer); /* of a layer, in memory.meta; of the layer behind the last: all bytes */
 uint64_t sli_device_largest_unit(const sl_model *model, const sli_units *units);
+uint64_t sli_device_nowhere_bytes(const sl_model *model, const sl_packed *packed); /* the largest bundle */
 
 typedef struct sli_held { /* staged bytes that the copy stream reads */
     sl_unit_id unit;
@@ -113,6 +116,7 @@ typedef struct sli_device {
     sli_device_graph graphs[4];  /* dense, sparse; both with rows that attend to a part of the cache */
     double *host_share;          /* [layer] of its bundles, of a coarse set's where there is one, in host memory */
     uint64_t blocks_read;        /* of memory.blocks_read, as it was read last */
+    uint64_t late;               /* of memory.late, likewise */
     /* device_follow.c: */
     bool *followed;          /* [layer] its places are slots of single neurons */
     uint32_t *far;           /* [unit] of such a layer: neurons that have none */
@@ -167,7 +171,7 @@ typedef struct sli_device_rows {
 SL_MUST_USE sl_status sli_device_list(sl_engine *e, bool head, bool sparse, sl_error *err);
 /* Behind all work of a sparse pass: what crosses in the next dense one begins to. */
 SL_MUST_USE sl_status sli_device_list_ahead(sl_engine *e, sl_error *err);
-/* Sparse rows do not find the bundles of this unit yet. */
+/* Sparse rows do not find the bundles of this unit yet, but will: there is a place for it on the device or in host memory. */
 bool sli_device_comes(const sl_engine *e, sl_unit_id unit);
 SL_MUST_USE sl_status sli_device_forget_ahead(sl_engine *e, sl_error *err); /* of what began to cross, nothing is wanted */
 /* Pushes what can be pushed. *wait: fetching the unit will take a wait, or a place in the ring that must be given back first. */
@@ -206,6 +210,27 @@ SL_MUST_USE sl_status sli_device_upload(sl_engine *e, sl_device_ptr to, const vo
 
 /* Before a sparse pass is listed, and any when slots are unsettled: coarse sets that changed go to the device, and the neurons that it holds follow them. */
 SL_MUST_USE sl_status sli_device_follow(sl_engine *e, sl_error *err);
+
+/* ---- device_late.c ---- */
+
+/* Whether neither the device nor host memory has a place for the unit; and whether it is bundles, which sparse rows leave out then. */
+bool sli_device_is_late(const sl_engine *e, sl_unit_id unit);
+bool sli_device_leaves_out(const sl_engine *e, sl_unit_id unit);
+SL_MUST_USE sl_status sli_device_late_open(sl_engine *e, sl_error *err);
+/* Before a pass; behind one that failed. */
+SL_MUST_USE sl_status sli_device_late_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err);
+void sli_device_late_undo(sl_engine *e, const sli_device_rows *rows);
+/* `rows` rows are about to read the members ([count]) of a set: those that are late are counted. */
+SL_MUST_USE sl_status sli_device_late_see(sl_engine *e, sl_device_ptr at, sl_device_ptr members, uint32_t count, uint32_t rows,
+                                          sl_error *err);
+uint64_t sli_device_late(const sl_engine *e); /* members that were left out so far; waits for the device */
+
+/* A number that the device adds to, with what it was before the pass in hand behind it: uint64_t [2]. Kept before the pass, put back where that failed. */
+SL_MUST_USE sl_status sli_device_count_open(const sl_engine *e, sl_device_ptr count, sl_error *err);
+SL_MUST_USE sl_status sli_device_count_begin(const sl_engine *e, sl_device_ptr count, sl_error *err);
+void sli_device_count_undo(const sl_engine *e, sl_device_ptr count);
+/* Waits for the device. Where a call fails *known is what it was when it was read last. */
+void sli_device_count_read(const sl_engine *e, sl_device_ptr count, uint64_t *known);
 
 /* ---- device_sparq.c ---- */
 

@@ -46,12 +46,12 @@ static uint64_t first_neuron(const layer_job *j)
     return (uint64_t)j->ffn->layer * j->packed->ff;
 }
 
-/* A table of where bundles lie, from where their units do (bundle_units). A copy of one would wait behind the weights that come ahead. */
+/* A table of where bundles lie, from where their units do (bundle_units; 0: nowhere). A copy of one would wait behind the weights that come ahead. */
 static sl_status fill_table(const layer_job *j, sl_device_ptr at, sl_error *err)
 {
     const sli_matrix *m = j->ffn->bundles;
     return j->kernels->bundle_table(j->device, j->engine->device->bundle_units, m->unit_count, m->rows_per_unit, j->packed->stride,
-                                    j->memory->place_of + first_neuron(j) * sizeof(uint32_t), j->packed->ff, at, err);
+                                    j->memory->place_of + first_neuron(j) * sizeof(uint32_t), j->packed->ff, j->memory->nowhere, at, err);
 }
 
 static sl_device_bundles bundles_of(const layer_job *j, sl_device_ptr at, double host_share)
@@ -234,11 +234,11 @@ static sl_status reach_all(const layer_job *j, sl_error *err)
             if (fetched.in_ring)
                 SL_TRY(sl_vram_done(d->vram, fetched.ticket, err));
         }
-        sl_device_ptr from = d->loaded[unit] ? d->place[unit] : j->device->ops->host_address(j->device, sl_pager_resident(e->pager, unit));
-        if (from == 0)
+        const uint8_t *home = d->loaded[unit] ? NULL : sl_pager_resident(e->pager, unit);
+        d->bundle_units[u] = home != NULL ? j->device->ops->host_address(j->device, home) : d->place[unit];
+        if (home != NULL && d->bundle_units[u] == 0)
             return sli_device_cannot_reach(e, err);
-        in_host += d->loaded[unit] ? 0 : sli_unit_rows(m, u);
-        d->bundle_units[u] = from;
+        in_host += home != NULL ? sli_unit_rows(m, u) : 0;
     }
     SL_TRY(fill_table(j, j->memory->sparse_at + first_neuron(j) * sizeof(sl_device_ptr), err));
     if (e->sparsity.mode != SL_SPARSITY_COARSE) /* whose sets the host knows */
@@ -302,6 +302,7 @@ static sl_status run_rows(const layer_job *j, uint32_t row, uint32_t count, cons
         SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, (uint64_t)count * ff * sizeof(float), err));
     else
         SL_TRY(predict(j, &x, gate, err));
+    SL_TRY(sli_device_late_see(j->engine, b->at, members, keep, count, err));
     if (quantizes_input(j) && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
     SL_TRY(j->kernels->bundle_gate_up(j->device, b, j->ffn->act, members, keep, &x, gate, err));

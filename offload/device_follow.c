@@ -96,7 +96,7 @@ static sl_status settle(sl_engine *e, const followed_layer *f, uint32_t fresh, s
     SL_TRY(d->device->ops->copy_in(d->device, SL_STREAM_COMPUTE, d->memory.far + at, e->scratch.device_far + f->first,
                                    e->model->ff * sizeof(uint32_t), err));
     SL_TRY(kernels->bundle_table(d->device, d->bundle_units, f->m->unit_count, per_unit, f->packed->stride, d->memory.place_of + at,
-                                 e->model->ff, table, err));
+                                 e->model->ff, 0, table, err));
     for (uint32_t u = 0; u < f->m->rows / per_unit; u++)
         if (e->units.in_vram[f->m->first_unit + u])
             d->bundle_units[places++] = d->place[f->m->first_unit + u];
@@ -132,8 +132,10 @@ static double share_in_host(const sl_engine *e, const followed_layer *f, const u
 {
     const uint32_t *place_of = sli_bundled_of(&e->bundled, f->layer)->place_of;
     uint32_t in_host = 0;
-    for (uint32_t i = 0; i < e->keep[f->layer]; i++)
-        in_host += !e->units.in_vram[f->m->first_unit + place_of[set[i]] / f->m->rows_per_unit];
+    for (uint32_t i = 0; i < e->keep[f->layer]; i++) {
+        sl_unit_id unit = f->m->first_unit + place_of[set[i]] / f->m->rows_per_unit;
+        in_host += !e->units.in_vram[unit] && !sli_device_is_late(e, unit);
+    }
     return (double)in_host / e->keep[f->layer];
 }
 

@@ -392,6 +392,8 @@ static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *e
         status = sli_device_list(e, rows->logits_rows > 0, rows->sparse, err);
     if (status == SL_OK)
         status = sli_device_sparq_begin(e, rows, err);
+    if (status == SL_OK)
+        status = sli_device_late_begin(e, rows, err);
     write_inputs(&p);
     if (status == SL_OK)
         status = may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err);
@@ -401,10 +403,11 @@ static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *e
         status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, err);
         d->inputs_wanted = status != SL_OK;
     }
-    if (status != SL_OK)
+    if (status != SL_OK) {
         sli_device_settle(e);
-    if (status != SL_OK)
         sli_device_sparq_undo(e, rows);
+        sli_device_late_undo(e, rows);
+    }
     return status;
 }
 

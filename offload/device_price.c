@@ -57,6 +57,16 @@ uint64_t sli_device_meta_at(const sl_packed *packed, uint32_t layer)
     return at;
 }
 
+uint64_t sli_device_nowhere_bytes(const sl_model *model, const sl_packed *packed)
+{
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < model->layers; i++) {
+        const sl_packed_layer *l = sli_bundled_layer_at(packed, i);
+        largest = l != NULL && l->stride > largest ? l->stride : largest;
+    }
+    return largest;
+}
+
 /* What a predictor makes of a row. */
 static void lay_predictor(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
 {
@@ -84,6 +94,10 @@ static void lay_bundles(sl_layout *l, const sl_model *model, const sli_device_sh
     if (sparsity == SL_SPARSITY_COARSE) {
         out->far = sli_device_room(l, base, neurons * sizeof(uint32_t));
         out->holders = sli_device_room(l, base, neurons * sizeof(uint32_t));
+    }
+    if (shape->wishes->late_drop) {
+        out->nowhere = sli_device_room(l, base, sli_device_nowhere_bytes(model, shape->wishes->packed));
+        out->late = sli_device_room(l, base, 2 * sizeof(uint64_t));
     }
     out->members = sli_device_room(l, base, (sparsity == SL_SPARSITY_COARSE ? neurons : model->ff) * sizeof(uint32_t));
     if (shape->wishes->predictor_bytes > 0)

@@ -64,10 +64,7 @@ static sl_device_ptr sums_of(const sl_engine *e, uint32_t layer)
 
 sl_status sli_device_sparq_open(sl_engine *e, sl_error *err)
 {
-    sli_device *d = e->device;
-    if (e->options.sparq_k == 0)
-        return SL_OK;
-    return d->device->ops->zero(d->device, SL_STREAM_COMPUTE, d->memory.blocks_read, 2 * sizeof(uint64_t), err);
+    return e->options.sparq_k == 0 ? SL_OK : sli_device_count_open(e, e->device->memory.blocks_read, err);
 }
 
 /* ---- which rows ---- */
@@ -125,20 +122,13 @@ sl_status sli_device_sparq_begin(sl_engine *e, const sli_device_rows *rows, sl_e
     uint32_t page = (rows->pos0 + rows->first) / SL_KV_PAGE;
     if (d->summed_pages > page + 1) /* the sum before the first slot's page is without it */
         d->summed_pages = page + 1;
-    if (!rows->sparq || !counts_blocks(e))
-        return SL_OK;
-    return d->device->ops->copy_within(d->device, SL_STREAM_COMPUTE, d->memory.blocks_read + sizeof(uint64_t), d->memory.blocks_read,
-                                       sizeof(uint64_t), err);
+    return rows->sparq && counts_blocks(e) ? sli_device_count_begin(e, d->memory.blocks_read, err) : SL_OK;
 }
 
-/* Where the device is lost this fails, too, and nobody counts any more. */
 void sli_device_sparq_undo(sl_engine *e, const sli_device_rows *rows)
 {
-    sli_device *d = e->device;
-    sl_error ignored;
     if (rows->sparq && counts_blocks(e))
-        (void)(d->device->ops->copy_within(d->device, SL_STREAM_COMPUTE, d->memory.blocks_read, d->memory.blocks_read + sizeof(uint64_t),
-                                           sizeof(uint64_t), &ignored) == SL_OK);
+        sli_device_count_undo(e, e->device->memory.blocks_read);
 }
 
 /* What is attended to as a whole comes from host memory at once; rows that choose read what they chose where it lies. */
@@ -203,29 +193,11 @@ void sli_device_sparq_end(sl_engine *e, const sli_device_rows *rows)
     count_rows(e, rows);
 }
 
-/* Through what the last pass was copied from: the stream is past that. */
-static sl_status read_blocks(const sl_engine *e, uint64_t *out, sl_error *err)
-{
-    sl_device *device = e->device->device;
-    void *locked = e->scratch.device_pass;
-    SL_TRY(device->ops->copy_out(device, SL_STREAM_COMPUTE, locked, e->device->memory.blocks_read, sizeof *out, err));
-    SL_TRY(device->ops->synchronize(device, SL_STREAM_COMPUTE, err));
-    memcpy(out, locked, sizeof *out);
-    return SL_OK;
-}
-
 uint64_t sli_device_sparq_bytes(const sl_engine *e)
 {
     sli_device *d = e->device;
-    sl_error ignored;
-    uint64_t blocks;
     if (!counts_blocks(e))
         return 0;
-    for (int tries = 0; tries < 2;
-         tries++) /* a call may fail once; where both do the device is lost, which was said, and this is what was known before */
-        if (read_blocks(e, &blocks, &ignored) == SL_OK) {
-            d->blocks_read = blocks;
-            break;
-        }
+    sli_device_count_read(e, d->memory.blocks_read, &d->blocks_read);
     return d->blocks_read * (sli_sparq_scored_bytes(e->price.kv.k_type, 0, 1) - sli_sparq_scored_bytes(e->price.kv.k_type, 0, 0));
 }

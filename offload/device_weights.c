@@ -183,7 +183,7 @@ static sl_status push_ahead(sl_engine *e, sl_error *err)
 
 bool sli_device_comes(const sl_engine *e, sl_unit_id unit)
 {
-    return !e->device->loaded[unit] && sl_pager_resident(e->pager, unit) == NULL;
+    return !e->device->loaded[unit] && sl_pager_resident(e->pager, unit) == NULL && !sli_device_is_late(e, unit);
 }
 
 static bool crosses(const sl_engine *e, sl_unit_id unit, bool sparse)

@@ -105,12 +105,24 @@ sli_device_wishes sli_device_wishes_of(const sl_engine *e)
                                .sparsity = e->options.sparsity,
                                .density = e->options.density,
                                .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
+                               .late_drop = e->options.late_drop,
                                .kv_host = e->device->reads_host ? e->options.kv_host : SL_KV_HOST_NONE,
                                .kv_host_layers = e->options.kv_host_layers,
                                .cpu_share_given = e->options.cpu_share_given,
                                .cpu_share = e->options.cpu_share,
                                .sparq_k = e->options.sparq_k,
                                .sparq_r = e->options.sparq_r};
+}
+
+/* On a device late is what has no place, which is known beforehand. */
+static void note_late(const sl_engine *e)
+{
+    double share = (double)e->price.late_neurons / ((double)e->model->layers * e->model->ff);
+    if (e->price.late_neurons == 0)
+        sli_note(e, "nothing can be late here: the device and RAM hold all neurons");
+    else
+        sli_note(e, "%.1f %% of the neurons are neither on the device nor in RAM, and left out%s (--late drop)", 100 * share,
+                 e->options.draft_max > 0 ? " of drafts" : ": the text will depend on the budgets");
 }
 
 static sl_status price(sl_engine *e, sl_error *err)
@@ -140,7 +152,7 @@ static sl_status price(sl_engine *e, sl_error *err)
     }
     if (e->options.kv_spill != NULL)
         SL_TRY(sl_spill_alignment(e->options.kv_spill, e->options.buffered, &wishes.kv.alignment, err));
-    if (e->options.late_drop)
+    if (e->options.late_drop && e->device == NULL)
         sli_note(e, !sli_fetches_sets(e)       ? "nothing can be late here: all neurons are read in any case"
                     : e->options.draft_max > 0 ? "late neurons are left out of drafts (--late drop)"
                                                : "late neurons are left out (--late drop): the text will depend on the disk's speed");
@@ -160,6 +172,8 @@ static sl_status price(sl_engine *e, sl_error *err)
         wishes.process_bytes += e->options.vram_budget_bytes; /* its memory is ours */
     e->options.ram_budget_bytes = wishes.budget_bytes;
     SL_TRY(sli_price_model(e->model, e->path, &wishes, &e->price, &e->units, &e->price_min_bytes, err));
+    if (e->options.late_drop && e->device != NULL)
+        note_late(e);
     if (e->options.kv_spill != NULL && !e->price.kv.spill)
         sli_note(e, "--kv-spill is not used: the keys and values of %u positions stay in memory", e->context);
     if (wishes.draft_resident && e->price.draft_neurons == 0)

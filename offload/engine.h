@@ -121,6 +121,7 @@ typedef struct sli_device_wishes {
     sl_sparsity sparsity;
     double density;
     uint64_t predictor_bytes;
+    bool late_drop; /* sparse rows may leave neurons out that neither the device nor host memory holds */
     sl_kv_host kv_host;
     uint32_t kv_host_layers;
     bool cpu_share_given;
@@ -177,6 +178,7 @@ typedef struct sli_price {
     sli_kv_shape kv;        /* as it is paid for */
     sli_vram_price vram;    /* with a device */
     bool follows;           /* bundles that stay there have homes, too, and may leave */
+    uint64_t late_neurons;  /* with a device, of all layers: that neither it nor host memory holds, and sparse rows leave out */
     uint64_t draft_neurons; /* of all layers, that a draft computes with; 0: none can be made */
     uint64_t total_bytes;
 } sli_price;

@@ -480,10 +480,10 @@ static sl_status embed(const pass *p, sl_error *err)
 
 /* ---- the plan ---- */
 
-/* Whether a pass leaves bundles to sli_ffn_sparse. */
+/* Whether a pass leaves bundles to sli_ffn_sparse, or, on a device, those out that are late. */
 static bool without_bundles(const sl_engine *engine, bool sparse, bool singly)
 {
-    return sparse && singly && engine->bundles != NULL;
+    return sparse && ((singly && engine->bundles != NULL) || engine->price.late_neurons > 0);
 }
 
 sl_status sli_pass_plan(sl_engine *engine, sli_planned what, bool head, sl_unit_id from, sl_unit_id to, sl_unit_id covered, sl_error *err)

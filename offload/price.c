@@ -6,6 +6,7 @@
 #include "core/os.h"
 #include "offload/device_engine.h"
 #include "offload/kv_spill.h"
+#include "offload/matmul.h"
 #include "pager/policy.h"
 
 #include <stdlib.h>
@@ -156,12 +157,22 @@ static void widen_cache(const chooser *c, const sli_units *units, uint32_t batch
     price_fixed(c, units, batch, staging, p);
 }
 
+/* Units of a pass that a device does not hold. */
+static uint32_t units_to_place(const chooser *c, const sli_units *units, bool bundles, sl_unit_id *order)
+{
+    uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, bundles, true, order), wanting = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!units->in_vram[order[i]])
+            order[wanting++] = order[i];
+    return wanting;
+}
+
 /* Everything that is no bundle, then as much of each layer's first places as fits. How many neurons a draft has; 0 when the former, or any
  * of the latter, do not fit. */
 static uint64_t place_for_drafts(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room)
 {
     const sl_packed *packed = c->wishes->packed;
-    uint32_t count = sli_units_of_pass(c->model, packed, units, false, true, order), runs = 0;
+    uint32_t count = units_to_place(c, units, false, order), runs = 0;
     uint64_t given = sl_policy_spread(units->units, order, count, room), neurons = 0;
     for (uint32_t i = 0; i < count; i++)
         if (!units->units[order[i]].home)
@@ -191,6 +202,30 @@ static void place_for_exits(sli_units *units, uint64_t room)
     sl_policy_in_order(units->units, 0, units->body_count, room - given);
 }
 
+/* Where neurons that are late may be left out: what every row needs comes first, then the first places of each layer that a device does not hold. */
+static void place_without_late(const chooser *c, sli_units *units, sl_unit_id *order, uint64_t room, sli_price *p)
+{
+    uint32_t runs = 0;
+    uint64_t given = sl_policy_spread(units->units, order, units_to_place(c, units, false, order), room);
+    for (uint32_t layer = 0; layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
+        uint32_t held = 0; /* hot ones lie first, and that is what the device holds */
+        while (m != NULL && held < m->unit_count && units->in_vram[m->first_unit + held])
+            held++;
+        if (m != NULL)
+            c->runs[runs++] = (sl_policy_run){.first = m->first_unit + held, .count = m->unit_count - held};
+    }
+    sl_policy_prefixes(units->units, c->runs, runs, room - given);
+    for (uint32_t layer = 0; layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
+        for (uint32_t i = 0; m != NULL && i < m->unit_count; i++) {
+            sl_unit *unit = &units->units[m->first_unit + i];
+            unit->home = unit->home && !units->in_vram[m->first_unit + i];
+            p->late_neurons += unit->home || units->in_vram[m->first_unit + i] ? 0 : sli_unit_rows(m, i);
+        }
+    }
+}
+
 /* Sparse rows on a device reach single neurons there or in the host's memory, and nowhere else: those go first. Where there is room for everything, bundles that the
  * device holds have homes, too, so that coarse sets can be followed. Returns what they take; 0 where they do not fit, and c->neurons_short_bytes says by how much. */
 static uint64_t give_neurons(chooser *c, sli_units *units, uint64_t room, sli_price *p)
@@ -218,6 +253,7 @@ static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t
     for (uint32_t i = 0; i < units->count; i++)
         units->units[i].home = false;
     p->follows = false;
+    p->late_neurons = 0;
     p->draft_neurons = c->wishes->draft_resident ? place_for_drafts(c, units, order, room) : 0;
     if (p->draft_neurons > 0)
         return;
@@ -225,11 +261,15 @@ static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t
         place_for_exits(units, room);
         return;
     }
-    uint32_t count = sli_units_of_pass(c->model, c->wishes->packed, units, c->wishes->keep == NULL, true, order);
-    uint32_t wanting = 0;
     uint64_t neurons = c->wishes->device != NULL && c->wishes->sparsity != SL_SPARSITY_OFF ? give_neurons(c, units, room, p) : 0;
+    if (c->neurons_short_bytes > 0 && c->wishes->device->late_drop) {
+        c->neurons_short_bytes = 0;
+        place_without_late(c, units, order, room, p);
+        return;
+    }
+    uint32_t count = units_to_place(c, units, c->wishes->keep == NULL, order), wanting = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (!units->in_vram[order[i]] && !(neurons > 0 && units->units[order[i]].home))
+        if (!(neurons > 0 && units->units[order[i]].home))
             order[wanting++] = order[i];
     sl_policy_spread(units->units, order, wanting, room - neurons);
 }
@@ -405,10 +445,10 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
         sl_format_size(c->wishes->device->budget_bytes, asked);
         sl_format_size(least, needed);
         sl_format_size(c->vram_short_kv_bytes, kv);
-        sl_status status =
-            sl_fail(err, SL_NO_BUDGET,
-                    "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less%s)", name, asked,
-                    needed, kv, c->wishes->kv.context, c->wishes->device->kv_host == SL_KV_HOST_AUTO ? "" : ", and so does --kv-host auto");
+        sl_status status = sl_fail(
+            err, SL_NO_BUDGET, "%s: a VRAM budget of %s is too small; %s works (%s of it is the KV cache of %u positions: -c takes less%s)",
+            name, asked, needed, kv, c->wishes->kv.context,
+            c->wishes->device->kv_host == SL_KV_HOST_AUTO ? "" : ", and so does --kv-host auto");
         if (err != NULL)
             err->vram_budget_min_bytes = least;
         return status;
@@ -421,7 +461,7 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
         sl_status status = sl_fail(
             err, SL_NO_BUDGET,
             "%s: a RAM budget of %s is too small for sparse decoding on a device, which finds every neuron there or in RAM; %s "
-            "works, or a larger VRAM budget",
+            "works, or a larger VRAM budget, or --late drop, which leaves out those that neither holds",
             name, asked, needed);
         if (err != NULL)
             err->ram_budget_min_bytes = min_bytes;

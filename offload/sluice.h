@@ -129,7 +129,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     double density;         /* kept share of the neurons, over all layers, above 0 up to 1; default 0.5. Unused when sparsity is off */
     sl_predictor predictor; /* of SL_SPARSITY_FINE */
     bool uniform_density;   /* the same share in every layer, not the calibrated one */
-    bool late_drop;         /* neurons that are not there in time are left out: faster, worse, and not reproducible */
+    bool
+        late_drop; /* neurons that are not there in time are left out: faster, worse, and not reproducible; on a device, those that have no place in either memory */
     /* SparQ attention (arXiv 2312.04985) of rows with SL_EVAL_SPARQ: they score all positions by the sparq_r components of the keys that matter most to
      * the query, and attend to the sparq_k best alone, the last sparq_local of the text always among them. Approximates; rows that have no more than
      * sparq_k positions to see are exact. Keys are then held twice. */
@@ -177,6 +178,7 @@ typedef struct sl_engine_info {
     const char *device;
     uint64_t vram_budget_bytes, vram_bytes, vram_weight_bytes, vram_kv_bytes;
     bool device_follows;     /* which neurons stay there follows a text's coarse sets */
+    uint64_t late_bytes;     /* of neurons that neither it nor host memory holds: sparse rows leave them out (late_drop) */
     uint32_t kv_host_layers; /* whose keys and values lie in host memory (kv_bytes), where it reads and writes them */
     /* Of what it does not hold: the processor's part, bytes that cross for a token and bytes that the processor computes with; and what that was decided by,
      * measured when the engine was opened: bytes per second of the link and of the processor (0: not measured, nothing was to be decided). */

@@ -59,6 +59,9 @@ same_packed "trees too" --sparsity coarse --draft 4 --tree 2 --drafter model -ng
 same_packed "also with keys and values in host memory" --sparsity coarse --draft 4 --tree 2 --drafter model --kv-host all
 packed --sparsity coarse --density 0.4 >"$TMP/want.json" 2>"$TMP/err"
 same_packed "a set of neurons is read where it lies" --sparsity coarse --density 0.4 -ngl 0
+same_packed "nothing of it is late where RAM holds what the device does not" --sparsity coarse --density 0.4 -ngl 0 --late drop
+grep -q 'nothing can be late here: the device and RAM hold all neurons' "$TMP/err" && [ "$(json "$TMP/out" sparsity.rows_dropped)" = 0 ] &&
+    ok "which is said" || not_ok "which is said" "$(cat "$TMP/err")"
 
 # SparQ: the prompt is shorter than what follows, so that most tokens choose.
 part="--sparq-k 8 --sparq-r 8 --sparq-local 2 --sparq-reallocate on -n 24"

@@ -44,19 +44,24 @@ static inline char *some_text(size_t bytes)
     return text;
 }
 
-/* Calibrates in place. */
-static inline void calibrate(const char *path)
+/* Calibrates in place, with a text of so many bytes. */
+static inline void calibrate_with(const char *path, size_t bytes)
 {
     sli_calibration found;
     sl_error err = {0};
-    char *text = some_text(6000);
+    char *text = some_text(bytes);
     sli_calibrate_options options = {
-        .model_path = path, .text = text, .text_bytes = 6000, .out_path = path, .ram_budget_bytes = 1024 * MIB, .predictor_bytes = MIB};
+        .model_path = path, .text = text, .text_bytes = bytes, .out_path = path, .ram_budget_bytes = 1024 * MIB, .predictor_bytes = MIB};
     check(sli_calibrate(&options, &found, &err), &err);
     const sl_tool_watch unwatched = {0};
     check(sli_calibration_store(&found, path, path, &unwatched, NULL, &err), &err);
     sli_calibration_free(&found);
     free(text);
+}
+
+static inline void calibrate(const char *path)
+{
+    calibrate_with(path, 6000);
 }
 
 #endif

@@ -1,5 +1,6 @@
 /* tests/test_device_bundled.c: that a packed file on a device gives the processor's logits, bit for bit: dense, and over sets of neurons, wherever bundles lie;
- * that sparse rows move no more than their sets; and that drafts on the device, checked there, leave the text as it is. */
+ * that sparse rows move no more than their sets; that with --late drop they leave out what nobody holds; and that drafts on the device, checked there, leave the
+ * text as it is. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,6 +10,7 @@
 #include "offload/device_engine.h"
 #include "tests/blas.h"
 #include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/packed_material.h"
 #include "tests/packed_pair.h"
 
 #define VOCAB 387
@@ -292,6 +294,158 @@ static void rows_over_one_set_read_it_once(void **state)
     forget_pair(p);
 }
 
+/* ---- neurons that are late ---- */
+
+/* Some megabytes of bundles, so that a budget can hold a part of them. */
+static tiny_model wide_model(void)
+{
+    tiny_model model = model_of(SL_TYPE_F32, SL_TYPE_F32, SL_TYPE_Q4_0);
+    model.d = 256;
+    model.ff = 512;
+    return model;
+}
+
+/* The first budget above the least that holds some of the neurons that the device does not hold, and not all. */
+static sl_engine *open_with_late(sl_engine_options *options)
+{
+    sl_engine *engine;
+    sl_engine_info info;
+    sl_error err = {0};
+    options->late_drop = true;
+    check(sl_engine_open(options, &engine, &err), &err);
+    sl_engine_describe(engine, &info);
+    assert_int_equal(engine->price.late_neurons, 0);
+    sl_engine_close(engine);
+    for (options->ram_budget_bytes = info.ram_budget_min_bytes;; options->ram_budget_bytes += MIB / 4) {
+        check(sl_engine_open(options, &engine, &err), &err);
+        assert_true(engine->price.late_neurons > 0);
+        for (uint32_t u = 0; u < engine->units.count; u++)
+            if (engine->units.units[u].home && engine->units.matrices[engine->device->entry_of[u]].bundles)
+                return engine;
+        sl_engine_close(engine);
+    }
+}
+
+static bool is_late(const sl_engine *engine, uint32_t layer, uint32_t place)
+{
+    const sli_matrix *m = sli_units_bundles(engine->model, engine->packed, &engine->units, layer);
+    return sli_device_is_late(engine, m->first_unit + place / m->rows_per_unit);
+}
+
+/* The packed file with zeros for the gate rows of neurons that are late, whose activations are zero then. */
+static char *write_silenced(const pair *p, const sl_engine *engine)
+{
+    char *path = tiny_path("silenced.gguf");
+    blob b = blob_read(p->packed);
+    for (uint32_t layer = 0; layer < engine->model->layers; layer++) {
+        const sl_packed_layer *l = sl_packed_layer_at(engine->packed, layer);
+        for (uint32_t place = 0; place < l->ff; place++)
+            if (is_late(engine, layer, place))
+                memset(b.data + l->bundles_offset + (uint64_t)place * l->stride, 0, l->gate_bytes);
+    }
+    blob_write(path, &b);
+    free(b.data);
+    return path;
+}
+
+/* Sparse rows from an empty session on, which a prompt has prepared; how many members of sets were left out. */
+static float *rows_from_nothing(sl_engine *engine, uint64_t *dropped)
+{
+    sl_session *session;
+    sl_error err = {0};
+    sl_token_id tokens[STEPS];
+    float *all = malloc((size_t)STEPS * VOCAB * sizeof *all);
+    assert_non_null(all);
+    for (uint32_t i = 0; i < STEPS; i++)
+        tokens[i] = token_at(i);
+    check(sl_session_open(engine, &session, &err), &err);
+    check(sl_session_eval(session, tokens, STEPS, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
+    check(sl_session_truncate(session, 0, &err), &err);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        const float *logits;
+        check(sl_session_eval(session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE | SL_EVAL_MORE, &logits, &err), &err);
+        memcpy(all + (size_t)i * VOCAB, logits, VOCAB * sizeof *all);
+    }
+    sl_engine_stats stats;
+    sl_engine_measure(engine, &stats);
+    *dropped = stats.neurons_dropped;
+    assert_int_equal(stats.neurons_needed + stats.neurons_dropped, (uint64_t)STEPS * (engine->keep[0] + engine->keep[1] + engine->keep[2]));
+    sl_session_close(session);
+    return all;
+}
+
+/* Without evidence a coarse set is the first neurons. */
+static uint64_t late_of_coarse_sets(const sl_engine *engine)
+{
+    uint64_t late = 0;
+    for (uint32_t layer = 0; layer < engine->model->layers; layer++)
+        for (uint32_t place = 0; place < engine->model->ff; place++)
+            late += sl_packed_layer_at(engine->packed, layer)->order[place] < engine->keep[layer] && is_late(engine, layer, place);
+    return late;
+}
+
+static void check_late(const pair *p, sl_sparsity mode, double density, bool stays)
+{
+    sl_engine_options options = on_device(options_of(p->packed, mode, density), stays ? "lazy=1,seed=1" : "lazy=1,seed=3");
+    uint64_t dropped, unused;
+    options.gpu_layers_given = !stays;
+    options.vram_budget_bytes = least_vram(options) + (stays ? MIB : MIB / 4);
+    sl_engine *engine = open_with_late(&options);
+    char *silenced = write_silenced(p, engine);
+    float *got = rows_from_nothing(engine, &dropped);
+    assert_true(dropped > 0);
+    if (mode == SL_SPARSITY_COARSE)
+        assert_int_equal(dropped, STEPS * late_of_coarse_sets(engine));
+    sl_engine_close(engine);
+
+    sl_engine_options processor = options_of(silenced, mode, density);
+    sl_error err = {0};
+    check(sl_engine_open(&processor, &engine, &err), &err);
+    float *want = rows_from_nothing(engine, &unused);
+    for (size_t i = 0; i < (size_t)STEPS * VOCAB; i++)
+        if (memcmp(&want[i], &got[i], sizeof *want) != 0)
+            fail_msg("row %zu, logit %zu is %a, not %a", i / VOCAB, i % VOCAB, (double)got[i], (double)want[i]);
+    sl_engine_close(engine);
+    unlink(silenced);
+    free(silenced);
+    free(want);
+    free(got);
+}
+
+static void a_late_neuron_gives_nothing_and_is_counted(void **state)
+{
+    tiny_model model = wide_model();
+    pair p = write_pair(&model);
+    (void)state;
+    check_late(&p, SL_SPARSITY_COARSE, 0.4, true);
+    check_late(&p, SL_SPARSITY_COARSE, 1, false);
+    if (no_blas()) {
+        print_message("predicted sets are not looked at\n");
+    } else {
+        calibrate_with(p.packed, 1500); /* how well does not matter */
+        check_late(&p, SL_SPARSITY_FINE, 0.4, true);
+    }
+    forget_pair(p);
+}
+
+/* Checks are dense: what drafts leave out costs no more than drafts. */
+static void drafts_without_late_neurons_leave_the_text_as_it_is(void **state)
+{
+    tiny_model model = wide_model();
+    pair p = write_pair(&model);
+    sl_engine_options options = options_of(p.packed, SL_SPARSITY_OFF, 0);
+    text want = generate(&options, (sl_drafting){0});
+    (void)state;
+    options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.5), "lazy=1,seed=2");
+    options.draft_max = 4;
+    options.vram_budget_bytes = least_vram(options) + MIB;
+    sl_engine_close(open_with_late(&options));
+    text got = generate(&options, (sl_drafting){.tokens = 4, .drafter = SL_DRAFTER_MODEL});
+    assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
+    assert_true(got.drafts.drafted > 0);
+    forget_pair(p);
+}
+
 /* ---- what goes wrong ---- */
 
 static void neurons_that_nobody_holds_are_refused_with_a_budget_that_works(void **state)
@@ -427,6 +581,8 @@ int main(void)
         cmocka_unit_test(drafts_on_the_device_leave_the_text_as_it_is),
         cmocka_unit_test(sparse_rows_push_nothing_through_the_ring),
         cmocka_unit_test(rows_over_one_set_read_it_once),
+        cmocka_unit_test(a_late_neuron_gives_nothing_and_is_counted),
+        cmocka_unit_test(drafts_without_late_neurons_leave_the_text_as_it_is),
         cmocka_unit_test(neurons_that_nobody_holds_are_refused_with_a_budget_that_works),
         cmocka_unit_test(a_device_that_does_not_read_host_memory_says_so),
         cmocka_unit_test(the_n_th_call_may_fail),

@@ -221,6 +221,8 @@ static void a_down_product_of_many_segments_is_summed_in_order(void **state)
     device_clear(t);
 }
 
+#define NOWHERE ((sl_device_ptr)34)
+
 static void a_table_says_where_each_bundle_lies(void **state)
 {
     enum { FF = 1000, PER_UNIT = 3, STRIDE = 34, UNITS = (FF + PER_UNIT - 1) / PER_UNIT }; /* more units than go into one launch */
@@ -232,15 +234,41 @@ static void a_table_says_where_each_bundle_lies(void **state)
         units[u] = 4096 + (sl_device_ptr)next_random(&random) % 1000000 * 2;
     for (uint32_t n = 0; n < FF; n++)
         place_of[n] = n * 7 % FF; /* 7 and 1000 have no common divisor: each place once */
-    sl_device_ptr at = device_room(t, sizeof got);
-    device_ok(t->kernels->bundle_table(t->device, units, UNITS, PER_UNIT, STRIDE, device_put(t, place_of, sizeof place_of), FF, at, E));
+    units[0] = units[UNITS - 2] = 0;
+    sl_device_ptr at = device_room(t, sizeof got), places = device_put(t, place_of, sizeof place_of);
+    device_ok(t->kernels->bundle_table(t->device, units, UNITS, PER_UNIT, STRIDE, places, FF, NOWHERE, at, E));
     memset(units, 0xff, sizeof units); /* they were read */
     random = 1;
     for (uint32_t u = 0; u < UNITS; u++)
         units[u] = 4096 + (sl_device_ptr)next_random(&random) % 1000000 * 2;
     device_read(t, got, at, sizeof got);
+    for (uint32_t n = 0; n < FF; n++) {
+        uint32_t unit = place_of[n] / PER_UNIT;
+        bool nowhere = unit == 0 || unit == UNITS - 2;
+        assert_true(got[n] == (nowhere ? NOWHERE : units[unit] + place_of[n] % PER_UNIT * STRIDE));
+    }
+    device_clear(t);
+}
+
+static void members_whose_bundles_are_nowhere_are_counted(void **state)
+{
+    enum { FF = 1500, COUNT = 700 };
+    device_bed *t = *state;
+    uint64_t sum[2] = {((uint64_t)1 << 32) - 1, 5}, want = sum[0];
+    uint32_t neurons[COUNT];
+    sl_device_ptr where[FF];
     for (uint32_t n = 0; n < FF; n++)
-        assert_true(got[n] == units[place_of[n] / PER_UNIT] + place_of[n] % PER_UNIT * STRIDE);
+        where[n] = n % 3 == 1 ? NOWHERE : 64 + n;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        neurons[i] = 2 * i + i % 2;
+        want += where[neurons[i]] == NOWHERE ? 4 : 0;
+    }
+    sl_device_ptr at = device_put(t, where, sizeof where), list = device_put(t, neurons, sizeof neurons);
+    sl_device_ptr count = device_put(t, sum, sizeof sum);
+    device_ok(t->kernels->bundle_count(t->device, at, NOWHERE, list, COUNT, 4, count, E));
+    device_ok(t->kernels->bundle_count(t->device, at, NOWHERE, list, 0, 4, count, E));
+    device_read(t, sum, count, sizeof sum);
+    assert_true(sum[0] == want && sum[1] == 5);
     device_clear(t);
 }
 
@@ -495,6 +523,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_down_product_over_listed_bundles_is_the_dense_one_with_zeros, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_down_product_of_many_segments_is_summed_in_order, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(a_table_says_where_each_bundle_lies, open_bed, close_bed),
+        cmocka_unit_test_setup_teardown(members_whose_bundles_are_nowhere_are_counted, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(slots_are_filled_and_their_addresses_entered, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(bundles_are_gathered_on_the_copy_stream, open_bed, close_bed),
         cmocka_unit_test_setup_teardown(rows_of_bundles_become_panels, open_bed, close_bed),

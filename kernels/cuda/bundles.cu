@@ -149,7 +149,7 @@ sl_status sli_device_bundle_gate_up(sl_device *dev, const sl_device_bundles *b, 
 struct table_job {
     uint32_t ff, per_unit, stride, first, count; /* of units */
     const uint32_t *place_of;
-    const uint8_t **at;
+    const uint8_t *nowhere, **at;
     const uint8_t *unit[UNITS_AT_ONCE];
 };
 
@@ -160,11 +160,11 @@ static __global__ void __launch_bounds__(THREADS) table_kernel(table_job job)
         return;
     uint32_t place = job.place_of[neuron], unit = place / job.per_unit - job.first; /* wraps below the first */
     if (unit < job.count)
-        job.at[neuron] = job.unit[unit] + (size_t)(place % job.per_unit) * job.stride;
+        job.at[neuron] = job.unit[unit] == NULL ? job.nowhere : job.unit[unit] + (size_t)(place % job.per_unit) * job.stride;
 }
 
 sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
-                                  sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err)
+                                  sl_device_ptr place_of, uint32_t ff, sl_device_ptr nowhere, sl_device_ptr at, sl_error *err)
 {
     assert(per_unit > 0 && (uint64_t)count * per_unit >= ff);
     for (uint32_t first = 0; first < count; first += UNITS_AT_ONCE) {
@@ -174,6 +174,7 @@ sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, ui
                          first,
                          count - first < UNITS_AT_ONCE ? count - first : UNITS_AT_ONCE,
                          sli_at<const uint32_t>(place_of),
+                         sli_at<const uint8_t>(nowhere),
                          sli_at<const uint8_t *>(at),
                          {}};
         for (uint32_t i = 0; i < job.count; i++)
@@ -182,6 +183,31 @@ sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, ui
                           dim3((ff + THREADS - 1) / THREADS), dim3(THREADS), 0, job));
     }
     return SL_OK;
+}
+
+/* One block: some thousand neurons are a few a thread. */
+static __global__ void __launch_bounds__(THREADS)
+    count_kernel(const uint8_t *const *at, const uint8_t *nowhere, const uint32_t *neurons, uint32_t count, uint32_t times, uint64_t *sum)
+{
+    __shared__ uint32_t found;
+    uint32_t mine = 0;
+    if (threadIdx.x == 0)
+        found = 0;
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < count; i += THREADS)
+        mine += at[neurons[i]] == nowhere;
+    atomicAdd(&found, mine);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        *sum += (uint64_t)found * times;
+}
+
+sl_status sli_device_bundle_count(sl_device *dev, sl_device_ptr at, sl_device_ptr nowhere, sl_device_ptr neurons, uint32_t count,
+                                  uint32_t times, sl_device_ptr sum, sl_error *err)
+{
+    return sli_launch(dev, err, (uint64_t)count * (sizeof(uint32_t) + sizeof(sl_device_ptr)), count_kernel, dim3(1), dim3(THREADS), 0,
+                      sli_at<const uint8_t *const>(at), sli_at<const uint8_t>(nowhere), sli_at<const uint32_t>(neurons), count, times,
+                      sli_at<uint64_t>(sum));
 }
 
 /* ---- their ways ---- */

@@ -34,7 +34,9 @@ sl_status sli_device_pack(sl_device *dev, uint32_t type, sl_device_ptr from, uin
                           sl_device_ptr panels, sl_error *err);
 sl_status sli_device_matmul(sl_device *dev, const sl_device_product *products, uint32_t count, const sl_device_acts *x, sl_error *err);
 sl_status sli_device_bundle_table(sl_device *dev, const sl_device_ptr *units, uint32_t count, uint32_t per_unit, uint32_t stride,
-                                  sl_device_ptr place_of, uint32_t ff, sl_device_ptr at, sl_error *err);
+                                  sl_device_ptr place_of, uint32_t ff, sl_device_ptr nowhere, sl_device_ptr at, sl_error *err);
+sl_status sli_device_bundle_count(sl_device *dev, sl_device_ptr at, sl_device_ptr nowhere, sl_device_ptr neurons, uint32_t count,
+                                  uint32_t times, sl_device_ptr sum, sl_error *err);
 sl_status sli_device_bundle_settle(sl_device *dev, sl_device_ptr holders, uint32_t slots, uint32_t fresh, const sl_device_ptr *units,
                                    uint32_t per_unit, uint32_t stride, sl_device_ptr at, sl_device_ptr also, sl_error *err);
 sl_status sli_device_bundle_gather(sl_device *dev, sl_device_ptr neurons, uint32_t count, uint32_t stride, sl_device_ptr from,

@@ -474,7 +474,8 @@ const cli_flag cli_flags[] = {
      0,
      0,
      "WHAT",
-     "neurons that are not read in time: wait, or drop: faster, worse, and not reproducible (default wait)",
+     "neurons that are not read in time: wait, or drop: faster, worse, and not reproducible; with a device, those that neither it nor RAM "
+     "holds (default wait)",
      .words = cli_late_word},
     {{"--uniform-density"},
      FLAG,

@@ -25,14 +25,14 @@ static void print_memory(const sl_engine_info *info, const sl_engine_stats *stat
 /* Where weights lie with a device: there, in host memory, on the disk. */
 static void print_device(const sl_engine_info *info)
 {
-    char taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24], kv[24];
+    char taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24], kv[24], late[24];
     if (info->device[0] == '\0')
         return;
     sl_format_size(info->vram_bytes, taken);
     sl_format_size(info->vram_budget_bytes, budget);
     sl_format_size(info->vram_weight_bytes, there);
     sl_format_size(info->crossing_bytes, crossing);
-    sl_format_size(info->streamed_bytes, disk);
+    sl_format_size(info->streamed_bytes - info->late_bytes, disk);
     fprintf(stderr,
             "gpu     %s (%s): %s of the %s budget; %.0f %% of the weights stay there (%s); %s cross to it for a token, %s of that from "
             "the disk",
@@ -41,6 +41,10 @@ static void print_device(const sl_engine_info *info)
     if (info->kv_host_layers > 0) {
         sl_format_size(info->kv_bytes, kv);
         fprintf(stderr, "; keys and values of %u of %u layers (%s) lie in host memory", info->kv_host_layers, info->layers, kv);
+    }
+    if (info->late_bytes > 0) {
+        sl_format_size(info->late_bytes, late);
+        fprintf(stderr, "; neurons of %s are in neither memory and left out", late);
     }
     fputs(info->device_follows ? "; the neurons that stay follow the text\n" : "\n", stderr);
     if (info->processor_Bps <= 0)

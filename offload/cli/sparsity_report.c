@@ -45,6 +45,8 @@ void cli_print_sparsity(const sl_engine *engine)
                 100.0 * (double)stats.neurons_resident / (double)(stats.neurons_resident + stats.neurons_read));
     if (stats.neurons_dropped > 0)
         fprintf(stderr, "; %llu were late and left out%s", (unsigned long long)stats.neurons_dropped,
-                info.draft_max > 0 ? " of drafts" : ": this text cannot be reproduced");
+                info.draft_max > 0       ? " of drafts"
+                : info.device[0] == '\0' ? ": this text cannot be reproduced"
+                                         : ": this text depends on the budgets");
     fputc('\n', stderr);
 }
