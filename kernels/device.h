@@ -21,6 +21,7 @@ typedef struct sl_device_pass {
     uint8_t depth[SL_TREE_ROWS];              /* [row of the tree] */
     uint8_t path[SL_TREE_ROWS][SL_TREE_ROWS]; /* as sl_attention_tree */
 } sl_device_pass;
+#define SL_DEVICE_PASS_BYTES 16 /* of a pass that is no tree: what comes before its depths; others are not read */
 
 /* Activations of `rows` rows (sl_acts, on the device). */
 typedef struct sl_device_acts {

@@ -131,7 +131,7 @@ void sl_engine_describe(const sl_engine *e, sl_engine_info *out)
 sli_io sli_engine_io(const sl_engine *e)
 {
     sl_pager_stats pager = sl_pager_statistics(e->pager);
-    sli_io io = {pager.bytes_read, pager.requests, pager.wait_ns};
+    sli_io io = {.bytes_read = pager.bytes_read, .requests = pager.requests, .wait_ns = pager.wait_ns};
     if (e->bundles != NULL) {
         sl_bundles_stats bundles = sl_bundles_statistics(e->bundles);
         io.bytes_read += bundles.bytes_read;
@@ -142,6 +142,7 @@ sli_io sli_engine_io(const sl_engine *e)
     io.bytes_read += kv.bytes_read;
     io.requests += kv.requests;
     io.wait_ns += kv.wait_ns;
+    io.link_bytes = e->device != NULL && e->device->vram != NULL ? sl_vram_statistics(e->device->vram).pushed_bytes : 0;
     return io;
 }
 

@@ -40,8 +40,6 @@ static const char *undone(const sl_engine *e)
         return "SparQ attention to whole pages (--sparq-select pages; single keys, --sparq-select keys, are)";
     if (e->options.kv_spill != NULL)
         return "a KV cache that spills (--kv-spill)";
-    if (e->options.early_exit != SL_EARLY_EXIT_OFF)
-        return "early exit (--early-exit)";
     if (e->options.draft_resident)
         return "drafts from what is in memory (--drafter model)";
     if (leaves_zeros_out(e))
@@ -296,6 +294,8 @@ sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err)
     SL_TRY(sli_device_sparq_open(e, err));
     SL_TRY(sli_device_late_open(e, err));
     SL_TRY(sli_device_upload(e, d->memory.vectors, e->vectors, vector_bytes, err));
+    if (e->early != NULL)
+        SL_TRY(sli_device_exit_open(e, err));
     return e->packed != NULL ? sli_device_ffn_open(e, err) : SL_OK;
 }
 
@@ -317,6 +317,8 @@ void sli_device_close(sl_engine *e)
     ops->event_destroy(d->device, d->source);
     ops->event_destroy(d->device, d->gathered);
     ops->event_destroy(d->device, d->settled);
+    ops->event_destroy(d->device, d->look_begins);
+    ops->event_destroy(d->device, d->look_ends);
     ops->free(d->device, d->block);
     sl_device_close(d->device);
     free(d->place);

@@ -10,6 +10,7 @@
  *   device_beside.c   what the processor computes meanwhile
  *   device_pass.c     runs the programs of a pass
  *   device_sparq.c    attention to a part of the cache
+ *   device_exit.c     tokens that leave the layers early
  *
  *        disk ──▶ staging ─────────────┐ page-locked
  *                    └──▶ home (RAM) ──┴──▶ ring (VRAM) ──pack──▶ place (VRAM), for good
@@ -46,6 +47,7 @@ typedef struct sli_device_memory {
     /* Of rows that attend to a part of the cache: all layers' keys in one piece, sums of values, the device's part of the account, two counters (device_sparq.c),
      * and scratch. */
     sl_device_ptr key_rows, value_sums, blocks_read, sparq;
+    sl_device_ptr waiting, shortlist; /* of early exits: residuals of tokens that wait, and rows of the head, as panels */
 } sli_device_memory;
 
 typedef struct sli_device_shape {
@@ -95,6 +97,14 @@ typedef struct sli_device_graph { /* of a token's pass */
     uint32_t positions;
 } sli_device_graph;
 
+/* Rows of a pass. */
+typedef struct sli_device_rows {
+    uint32_t rows, pos0, first, logits_rows;
+    bool sparse;          /* each has a set of neurons */
+    bool sparq;           /* each attends to a part of the cache */
+    const sli_tree *tree; /* NULL: the rows follow each other */
+} sli_device_rows;
+
 typedef struct sli_device {
     sl_device *device;
     sl_vram *vram;
@@ -134,6 +144,8 @@ typedef struct sli_device {
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
     sl_event *source;                      /* what the processor multiplies has come */
     sl_event *inputs;                      /* the pass's inputs were copied */
+    sli_device_rows exit_rows;             /* of a pass with probes: all that may come */
+    sl_event *look_begins, *look_ends;     /* its last probe */
     sli_held held[SLI_DEVICE_HELD];
     uint32_t first_held, held_count;
     uint64_t held_bytes;
@@ -158,17 +170,14 @@ void sli_device_close(sl_engine *e);
 /* Page-locks memory for the device until it is closed. `less`: what takes less of it. */
 SL_MUST_USE sl_status sli_device_lock(sli_device *d, void *pages, size_t bytes, const char *what, const char *less, sl_error *err);
 
-typedef struct sli_device_rows {
-    uint32_t rows, pos0, first, logits_rows;
-    bool sparse;          /* each has a set of neurons */
-    bool sparq;           /* each attends to a part of the cache */
-    const sli_tree *tree; /* NULL: the rows follow each other */
-} sli_device_rows;
-
 /* ---- device_weights.c ---- */
 
 /* What crosses in a pass, in its order; by_cpu is decided. Of a sparse one no bundles that rows find where they are. */
 SL_MUST_USE sl_status sli_device_list(sl_engine *e, bool head, bool sparse, sl_error *err);
+/* Of these units, which come next; by_cpu is decided, and all that was listed before was used. */
+void sli_device_list_range(sl_engine *e, sl_unit_id from, sl_unit_id to);
+/* Of these units, what would cross in a dense pass as by_cpu is. */
+uint64_t sli_device_crossing_bytes(const sl_engine *e, sl_unit_id from, sl_unit_id to);
 /* Behind all work of a sparse pass: what crosses in the next dense one begins to. */
 SL_MUST_USE sl_status sli_device_list_ahead(sl_engine *e, sl_error *err);
 /* Sparse rows do not find the bundles of this unit yet, but will: there is a place for it on the device or in host memory. */
@@ -252,6 +261,12 @@ SL_MUST_USE sl_status sli_device_attend(sl_engine *e, const sli_device_rows *row
 /* What the device counted of the bytes that were moved; waits for it. */
 uint64_t sli_device_sparq_bytes(const sl_engine *e);
 
+/* ---- device_exit.c ---- */
+
+uint64_t sli_device_exit_panels_bytes(const sl_engine *e); /* of the shortlist */
+void sli_device_lay_exits(sl_layout *l, const sl_model *model, const sli_device_wishes *wishes, sl_device_ptr base, sli_device_memory *out);
+SL_MUST_USE sl_status sli_device_exit_open(sl_engine *e, sl_error *err); /* uploads it */
+
 /* ---- device_beside.c ---- */
 
 /* Measures, and decides which units are the processor's. Nothing lies in homes or on the device yet. */
@@ -271,10 +286,21 @@ typedef struct sli_beside {
 SL_MUST_USE sl_status sli_beside_begin(sl_engine *e, sli_beside *b, sl_error *err);
 SL_MUST_USE sl_status sli_beside_finish(sl_engine *e, const sli_beside *b, sl_error *err);
 
+/* ---- device_pass.c ---- */
+
 /* Before the pass's inputs are written (the last pass's were read). */
 SL_MUST_USE sl_status sli_device_begin(sl_engine *e, sl_error *err);
 /* From the residual and the rotary tables, in scratch, to the logits, in scratch. */
 SL_MUST_USE sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err);
+/* Runs a pass, and settles what one that fails leaves behind; one that fails for want of memory is run once more, if it may be. */
+typedef sl_status (*sli_device_pass_fn)(void *ctx, sl_error *err);
+SL_MUST_USE sl_status sli_device_try(sl_engine *e, sli_device_pass_fn pass, void *ctx, bool may_run_again, sl_error *err);
+/* Of a pass that runs in parts: its rotary tables and so many bytes of scratch.device_pass; a layer, for its rows from first_row on; logits of its last
+ * rows, to scratch. Nobody waits. */
+SL_MUST_USE sl_status sli_device_send_tables(sl_engine *e, uint32_t rows, size_t pass_bytes, sl_error *err);
+SL_MUST_USE sl_status sli_device_run_layer(sl_engine *e, const sli_device_rows *rows, uint32_t first_row, uint32_t layer, sl_error *err);
+SL_MUST_USE sl_status sli_device_run_head(sl_engine *e, const sli_device_rows *rows, sl_error *err);
+sl_device_ptr sli_device_vector(const sl_engine *e, uint32_t entry, bool bias); /* a norm's weights, or a bias; 0: there is none */
 
 /* ---- device_kv.c ---- */
 
@@ -288,6 +314,7 @@ sl_device_kv sli_device_kv_at(const sl_engine *e, uint32_t layer);
 /* Where attention finds them: there, or in the window, to which what the pass sees is brought. After they were stored. */
 typedef struct sli_device_sight {
     uint32_t layer, rows, positions;
+    sl_device_ptr pass;
 } sli_device_sight;
 SL_MUST_USE sl_status sli_device_kv_see(sl_engine *e, const sli_device_sight *sight, sl_device_kv *out, sl_error *err);
 /* Pages of a head in host memory, between passes, for who keeps them elsewhere (session_file.c): keys and values, sli_kv_page_bytes from page to page. */

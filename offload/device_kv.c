@@ -88,7 +88,7 @@ sl_status sli_device_kv_see(sl_engine *e, const sli_device_sight *sight, sl_devi
                                 .kv_heads = e->model->kv_heads,
                                 .window = sl_model_window(e->model, sight->layer),
                                 .positions = sight->positions,
-                                .pass = d->memory.pass};
+                                .pass = sight->pass};
     *out = bring.to;
     return d->device->kernels->kv_bring(d->device, &bring, err);
 }

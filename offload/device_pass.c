@@ -13,7 +13,7 @@ typedef struct device_pass {
     sli_device *device;
     const sli_device_rows *rows;
     uint32_t row_count;           /* of the program that runs */
-    uint64_t residual_offset;     /* its first row */
+    uint32_t first_row;           /* of them, in the residual */
     sl_device_ptr q_norm, k_norm; /* of this layer; 0: none */
     uint32_t positions;           /* no row sees more */
     bool captured;                /* what is given goes into a graph */
@@ -24,13 +24,19 @@ typedef struct device_pass {
 
 static sl_device_ptr buffer_of(const device_pass *p, sl_buffer b)
 {
-    return p->device->memory.buffers[b] + (b == SL_BUF_RESIDUAL ? p->residual_offset : 0);
+    uint64_t offset = (uint64_t)p->first_row * p->engine->model->d * sizeof(float);
+    return p->device->memory.buffers[b] + (b == SL_BUF_RESIDUAL ? offset : 0);
+}
+
+sl_device_ptr sli_device_vector(const sl_engine *e, uint32_t entry, bool bias)
+{
+    const float *at = e->vector_at[entry * 2 + bias];
+    return at == NULL ? 0 : e->device->memory.vectors + (uint64_t)((const uint8_t *)at - (const uint8_t *)e->vectors);
 }
 
 static sl_device_ptr vector_of(const device_pass *p, uint32_t entry, bool bias)
 {
-    const float *at = p->engine->vector_at[entry * 2 + bias];
-    return at == NULL ? 0 : p->device->memory.vectors + (uint64_t)((const uint8_t *)at - (const uint8_t *)p->engine->vectors);
+    return sli_device_vector(p->engine, entry, bias);
 }
 
 /* Products that were gathered, and the places in the ring that they read. */
@@ -137,7 +143,8 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
     const sl_model *m = p->engine->model;
     const sli_device_memory *memory = &p->device->memory;
     const sl_device_kernels *kernels = p->device->device->kernels;
-    uint64_t table = (uint64_t)sl_model_rope_table(m, layer) * p->rows->rows * (m->rope_dim / 2) * sizeof(float);
+    uint64_t turns = ((uint64_t)sl_model_rope_table(m, layer) * p->rows->rows + p->first_row) * (m->rope_dim / 2) * sizeof(float);
+    sl_device_ptr pass = memory->pass + p->first_row * SL_DEVICE_PASS_BYTES; /* of a tree first_row is 0 */
     sl_device_heads heads = {.rows = p->row_count,
                              .heads = m->heads,
                              .kv_heads = m->kv_heads,
@@ -150,9 +157,9 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                              .v = memory->buffers[SL_BUF_V],
                              .q_norm = p->q_norm,
                              .k_norm = p->k_norm,
-                             .rope_cos = memory->rope_cos + table,
-                             .rope_sin = memory->rope_sin + table,
-                             .pass = memory->pass,
+                             .rope_cos = memory->rope_cos + turns,
+                             .rope_sin = memory->rope_sin + turns,
+                             .pass = pass,
                              .kv = sli_device_kv_at(p->engine, layer),
                              .key_rows = sli_device_key_rows_of(p->engine, layer)};
     sl_device_attention attention = {.rows = p->row_count,
@@ -164,7 +171,7 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                                      .scale = m->attention_scale,
                                      .q = buffer_of(p, op->src),
                                      .out = buffer_of(p, op->dst),
-                                     .pass = memory->pass,
+                                     .pass = pass,
                                      .scratch = memory->attention,
                                      .acts = acts};
     SL_TRY(kernels->heads(p->device->device, &heads, err));
@@ -275,21 +282,34 @@ static void write_inputs(const device_pass *p)
     }
 }
 
-static sl_status copy_inputs(const device_pass *p, sl_error *err)
+sl_status sli_device_send_tables(sl_engine *e, uint32_t rows, size_t pass_bytes, sl_error *err)
 {
-    const sl_model *m = p->engine->model;
-    const sli_scratch *s = &p->engine->scratch;
-    const sli_device_memory *memory = &p->device->memory;
-    sl_device *device = p->device->device;
-    sl_device_pass *pass = s->device_pass;
-    size_t rope = (size_t)sl_model_rope_tables(m) * p->rows->rows * (m->rope_dim / 2) * sizeof(float);
-    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->buffers[SL_BUF_RESIDUAL], s->buffers[SL_BUF_RESIDUAL],
-                                (size_t)p->rows->rows * m->d * sizeof(float), err));
+    const sl_model *m = e->model;
+    const sli_scratch *s = &e->scratch;
+    const sli_device_memory *memory = &e->device->memory;
+    sl_device *device = e->device->device;
+    size_t rope = (size_t)sl_model_rope_tables(m) * rows * (m->rope_dim / 2) * sizeof(float);
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_cos, s->rope_cos, rope, err));
     SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->rope_sin, s->rope_sin, rope, err));
-    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->pass, pass, sizeof *pass, err));
-    p->device->inputs_wanted = true;
+    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, memory->pass, s->device_pass, pass_bytes, err));
+    e->device->inputs_wanted = true;
+    return SL_OK;
+}
+
+static sl_status copy_inputs(const device_pass *p, sl_error *err)
+{
+    sl_device *device = p->device->device;
+    size_t bytes = (size_t)p->rows->rows * p->engine->model->d * sizeof(float);
+    SL_TRY(device->ops->copy_in(device, SL_STREAM_COMPUTE, p->device->memory.buffers[SL_BUF_RESIDUAL],
+                                p->engine->scratch.buffers[SL_BUF_RESIDUAL], bytes, err));
+    SL_TRY(sli_device_send_tables(p->engine, p->rows->rows, sizeof(sl_device_pass), err));
     return p->captured ? SL_OK : device->ops->event_record(device, p->device->inputs, SL_STREAM_COMPUTE, err);
+}
+
+static sl_status run_layer(device_pass *p, uint32_t layer, sl_error *err)
+{
+    const sl_engine *e = p->engine;
+    return run_program(p, e->model->arch->layer, layer, layer * e->units.layer_ops, err);
 }
 
 static sl_status run_head(device_pass *p, sl_error *err)
@@ -297,7 +317,7 @@ static sl_status run_head(device_pass *p, sl_error *err)
     const sl_model *m = p->engine->model;
     sl_device *device = p->device->device;
     p->row_count = p->rows->logits_rows;
-    p->residual_offset = (uint64_t)(p->rows->rows - p->rows->logits_rows) * m->d * sizeof(float);
+    p->first_row = p->rows->rows - p->rows->logits_rows;
     SL_TRY(run_program(p, m->arch->head, 0, m->layers * p->engine->units.layer_ops, err));
     return device->ops->copy_out(device, SL_STREAM_COMPUTE, p->engine->scratch.buffers[SL_BUF_LOGITS],
                                  p->device->memory.buffers[SL_BUF_LOGITS], (size_t)p->row_count * m->vocab * sizeof(float), err);
@@ -310,7 +330,7 @@ static sl_status give_all(device_pass *p, sl_error *err)
     sl_device *device = p->device->device;
     SL_TRY(copy_inputs(p, err));
     for (uint32_t layer = 0; layer < e->model->layers; layer++)
-        SL_TRY(run_program(p, e->model->arch->layer, layer, layer * e->units.layer_ops, err));
+        SL_TRY(run_layer(p, layer, err));
     if (p->rows->logits_rows > 0)
         return run_head(p, err);
     /* Tables of bundles were copied, too. */
@@ -382,32 +402,91 @@ sl_status sli_device_begin(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
-static sl_status run_pass(sl_engine *e, const sli_device_rows *rows, sl_error *err)
+/* ---- passes ---- */
+
+static device_pass pass_of(sl_engine *e, const sli_device_rows *rows, uint32_t first_row)
 {
+    return (device_pass){.engine = e,
+                         .device = e->device,
+                         .rows = rows,
+                         .row_count = rows->rows - first_row,
+                         .first_row = first_row,
+                         .positions = slots_of(rows)};
+}
+
+sl_status sli_device_run_layer(sl_engine *e, const sli_device_rows *rows, uint32_t first_row, uint32_t layer, sl_error *err)
+{
+    device_pass p = pass_of(e, rows, first_row);
+    return run_layer(&p, layer, err);
+}
+
+sl_status sli_device_run_head(sl_engine *e, const sli_device_rows *rows, sl_error *err)
+{
+    device_pass p = pass_of(e, rows, 0);
+    return run_head(&p, err);
+}
+
+typedef struct pass_job {
+    sl_engine *engine;
+    const sli_device_rows *rows;
+} pass_job;
+
+static sl_status give_pass(void *ctx, sl_error *err)
+{
+    const pass_job *j = ctx;
+    sl_engine *e = j->engine;
     sli_device *d = e->device;
-    device_pass p = {.engine = e, .device = d, .rows = rows, .row_count = rows->rows, .positions = slots_of(rows)};
+    const sli_device_rows *rows = j->rows;
+    device_pass p = pass_of(e, rows, 0);
     sli_beside_choose(e, rows->rows);
-    sl_status status = rows->sparse || d->unsettled ? sli_device_follow(e, err) : SL_OK;
-    if (status == SL_OK)
-        status = sli_device_list(e, rows->logits_rows > 0, rows->sparse, err);
-    if (status == SL_OK)
-        status = sli_device_sparq_begin(e, rows, err);
-    if (status == SL_OK)
-        status = sli_device_late_begin(e, rows, err);
+    if (rows->sparse || d->unsettled)
+        SL_TRY(sli_device_follow(e, err));
+    SL_TRY(sli_device_list(e, rows->logits_rows > 0, rows->sparse, err));
+    SL_TRY(sli_device_sparq_begin(e, rows, err));
+    SL_TRY(sli_device_late_begin(e, rows, err));
     write_inputs(&p);
-    if (status == SL_OK)
-        status = may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err);
-    if (status == SL_OK && rows->sparse)
-        status = sli_device_list_ahead(e, err);
-    if (status == SL_OK && rows->logits_rows > 0) { /* the only wait of a token, where all weights are at hand */
-        status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, err);
-        d->inputs_wanted = status != SL_OK;
-    }
+    SL_TRY(may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err));
+    if (rows->sparse)
+        SL_TRY(sli_device_list_ahead(e, err));
+    if (rows->logits_rows == 0)
+        return SL_OK;
+    sl_status status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE,
+                                                   err); /* the only wait of a token, where all weights are at hand */
+    d->inputs_wanted = status != SL_OK;
+    return status;
+}
+
+static sl_status run_pass(void *ctx, sl_error *err)
+{
+    const pass_job *j = ctx;
+    sl_status status = give_pass(ctx, err);
     if (status != SL_OK) {
-        sli_device_settle(e);
-        sli_device_sparq_undo(e, rows);
-        sli_device_late_undo(e, rows);
+        sli_device_sparq_undo(j->engine, j->rows);
+        sli_device_late_undo(j->engine, j->rows);
     }
+    return status;
+}
+
+static sl_status try_once(sl_engine *e, sli_device_pass_fn pass, void *ctx, sl_error *err)
+{
+    sl_status status = pass(ctx, err);
+    if (status != SL_OK)
+        sli_device_settle(e);
+    return status;
+}
+
+sl_status sli_device_try(sl_engine *e, sli_device_pass_fn pass, void *ctx, bool may_run_again, sl_error *err)
+{
+    sl_error reason = {0};
+    sl_status status = try_once(e, pass, ctx, &reason);
+    if ((status == SL_NO_DEVICE_MEMORY || status == SL_NO_MEMORY) && may_run_again) {
+        sli_note(e, "%.300s: the pass is run again, now that the device is idle", reason.message);
+        status = try_once(e, pass, ctx, &reason);
+    }
+    if (status != SL_OK && err != NULL)
+        *err = reason;
+    if (status == SL_DEVICE_LOST)
+        return sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
     return status;
 }
 
@@ -420,20 +499,10 @@ static bool may_run_again(const sl_engine *e, const sli_device_rows *rows)
 sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, sl_error *err)
 {
     sl_engine *e = session->engine;
-    sl_error reason = {0};
-    sl_status status = run_pass(e, rows, &reason);
-    if ((status == SL_NO_DEVICE_MEMORY || status == SL_NO_MEMORY) && may_run_again(e, rows)) {
-        sli_note(e, "%.300s: the pass is run again, now that the device is idle", reason.message);
-        status = run_pass(e, rows, &reason);
-    }
-    for (uint32_t layer = 0; status == SL_OK && rows->sparse && layer < e->model->layers; layer++)
+    SL_TRY(sli_device_try(e, run_pass, &(pass_job){e, rows}, may_run_again(e, rows), err));
+    for (uint32_t layer = 0; rows->sparse && layer < e->model->layers; layer++)
         for (uint32_t row = 0; row < rows->rows; row++)
             sli_sparsity_count(&e->sparsity, e->keep[layer]);
-    if (status == SL_OK)
-        sli_device_sparq_end(e, rows);
-    if (status != SL_OK && err != NULL)
-        *err = reason;
-    if (status == SL_DEVICE_LOST)
-        return sl_fail(err, SL_DEVICE_LOST, "%s was lost: %.300s", e->device->device->attrs.name, reason.message);
-    return status;
+    sli_device_sparq_end(e, rows);
+    return SL_OK;
 }

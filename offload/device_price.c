@@ -127,6 +127,8 @@ uint64_t sli_device_lay(const sl_model *model, const sli_device_shape *shape, sl
         lay_bundles(&l, model, shape, base, out);
     if (shape->wishes->sparq_k > 0)
         sli_device_lay_sparq(&l, model, shape, base, out);
+    if (shape->wishes->exit_layers > 0)
+        sli_device_lay_exits(&l, model, shape->wishes, base, out);
     uint64_t layer_bytes = sli_device_kv_layer_bytes(model, shape->kv);
     out->window = shape->kv_host_layers > 0 ? sli_device_room(&l, base, layer_bytes) : 0;
     out->kv = sli_device_room(&l, base, (model->layers - shape->kv_host_layers) * layer_bytes);
@@ -171,9 +173,11 @@ static uint64_t largest_layer(const sl_model *model, const sli_device_wishes *w,
     return largest;
 }
 
-/* How often a unit is read for a token. */
-static double reads_of(const sli_device_wishes *w, const sli_matrix *m, uint32_t index)
+/* How often a unit is read for a token. Of layers that may be left out nobody knows it beforehand, but which of them more often: the earlier. */
+static double reads_of(const sli_device_wishes *w, const sli_matrix *m, uint32_t index, uint32_t layer, uint32_t layers)
 {
+    if (w->exit_layers > 0 && layer >= w->exit_layers && layer < layers)
+        return 1 - 0.5 * (layer - w->exit_layers + 1) / layers;
     if (!m->bundles || w->sparsity == SL_SPARSITY_OFF)
         return 1;
     return sl_placement_reads(w->density, (index + 0.5) / m->unit_count);
@@ -202,7 +206,8 @@ static uint32_t list_units(const sl_model *model, const sli_units *units, const 
         uint32_t layer = entry / units->layer_ops < model->layers ? entry / units->layer_ops : model->layers;
         for (uint32_t i = 0; i < m->unit_count && layer < w->layers; i++) {
             p->crossing[count] = crossing_of(w, m);
-            p->list[count++] = (sl_placement_unit){layer, sl_vram_round(sli_device_unit_bytes(m, i)), reads_of(w, m, i)};
+            p->list[count++] = (sl_placement_unit){layer, sl_vram_round(sli_device_unit_bytes(m, i)),
+                                                   reads_of(w, m, i, layer, model->layers)};
         }
     }
     return count;

@@ -137,7 +137,7 @@ sl_status sli_device_attend(sl_engine *e, const sli_device_rows *rows, uint32_t 
     sli_device *d = e->device;
     const sl_device_kernels *kernels = d->device->kernels;
     if (!rows->sparq || !chooses(e, layer, all->positions)) {
-        sli_device_sight sight = {layer, all->rows, all->positions};
+        sli_device_sight sight = {layer, all->rows, all->positions, all->pass};
         SL_TRY(sli_device_kv_see(e, &sight, &all->kv, err));
         return kernels->attention(d->device, all, err);
     }

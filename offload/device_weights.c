@@ -196,14 +196,32 @@ static bool crosses(const sl_engine *e, sl_unit_id unit, bool sparse)
     return !d->loaded[unit] && !d->by_cpu[unit];
 }
 
-static void list(sl_engine *e, bool head, bool sparse)
+static void list_units(sl_engine *e, sl_unit_id from, sl_unit_id to, bool sparse)
 {
     sli_device *d = e->device;
-    uint32_t count = head ? e->units.count : e->units.body_count;
     d->order_count = d->used = d->pushed = 0;
-    for (sl_unit_id unit = 0; unit < count; unit++)
+    for (sl_unit_id unit = from; unit < to; unit++)
         if (crosses(e, unit, sparse))
             d->order[d->order_count++] = unit;
+}
+
+static void list(sl_engine *e, bool head, bool sparse)
+{
+    list_units(e, 0, head ? e->units.count : e->units.body_count, sparse);
+}
+
+void sli_device_list_range(sl_engine *e, sl_unit_id from, sl_unit_id to)
+{
+    assert(e->device->used == e->device->pushed && !e->device->ahead);
+    list_units(e, from, to, false);
+}
+
+uint64_t sli_device_crossing_bytes(const sl_engine *e, sl_unit_id from, sl_unit_id to)
+{
+    uint64_t bytes = 0;
+    for (sl_unit_id unit = from; unit < to; unit++)
+        bytes += crosses(e, unit, false) ? e->units.units[unit].bytes : 0;
+    return bytes;
 }
 
 /* ---- what is pushed before its pass begins ---- */

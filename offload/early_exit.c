@@ -2,6 +2,7 @@
 #include "offload/early_exit.h"
 #include "offload/predictor.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -20,8 +21,7 @@ static sl_status check_options(const sl_engine *e, sl_error *err)
                         : o->kv_spill != NULL          ? "--kv-spill"
                         : o->session_file              ? "--session"
                         : o->draft_resident            ? "--drafter model of what is in memory"
-                        : o->device != NULL && strcmp(o->device, "none") != 0 && strcmp(o->device, "auto") != 0 ? "--device"
-                                                                                                                : NULL;
+                                                       : NULL;
     if (other != NULL)
         return sl_fail(err, SL_INVALID, "--early-exit does not go with %s", other);
     if ((unsigned)o->early_exit > SL_EARLY_EXIT_GAP)
@@ -108,25 +108,34 @@ uint64_t sli_early_exit_bytes(const sl_engine *e)
         return 0;
     uint64_t each = sl_row_bytes(head_of(e)->type, e->model->d) + sizeof(uint8_t *) + sizeof(float);
     const sl_gguf_tensor *t = sl_gguf_find_tensor(e->file, SLI_EXIT_TENSOR);
-    return sizeof *e->early + t->bytes + e->early->exits.shortlist_count * each + (e->model->layers + 1) * sizeof(sl_unit_id) +
-           (uint64_t)SLI_EXIT_WAITING * e->model->d * sizeof(float);
+    uint64_t bytes = sizeof *e->early + t->bytes + (e->model->layers + 1) * sizeof(sl_unit_id);
+    if (e->device != NULL)
+        return bytes;
+    return bytes + e->early->exits.shortlist_count * each + (uint64_t)SLI_EXIT_WAITING * e->model->d * sizeof(float);
 }
 
-static sl_status read_rows(sl_engine *e, sl_error *err)
+sl_status sli_early_exit_read_rows(sl_engine *e, uint32_t first, uint32_t count, uint8_t *to, sl_error *err)
 {
-    enum { AT_ONCE = 64 };
-    struct sli_early_exit *x = e->early;
     const sl_gguf_tensor *t = head_of(e);
-    uint32_t row_bytes = (uint32_t)sl_row_bytes(t->type, e->model->d), count = x->exits.shortlist_count;
-    uint64_t offsets[AT_ONCE];
-    for (uint32_t at = 0; at < count; at += AT_ONCE) {
-        uint32_t n = count - at < AT_ONCE ? count - at : AT_ONCE;
-        for (uint32_t i = 0; i < n; i++)
-            offsets[i] = sli_tensor_offset(e->packed, t) + (uint64_t)(uint32_t)x->exits.shortlist[at + i] * row_bytes;
-        SL_TRY(sl_pager_read_small(e->pager, t->file, offsets, n, row_bytes, x->rows + (size_t)at * row_bytes, err));
+    uint32_t row_bytes = (uint32_t)sl_row_bytes(t->type, e->model->d);
+    uint64_t offsets[SLI_EXIT_ROWS];
+    assert(count <= SLI_EXIT_ROWS);
+    for (uint32_t i = 0; i < count; i++)
+        offsets[i] = sli_tensor_offset(e->packed, t) + (uint64_t)(uint32_t)e->early->exits.shortlist[first + i] * row_bytes;
+    return sl_pager_read_small(e->pager, t->file, offsets, count, row_bytes, to, err);
+}
+
+static sl_status read_all_rows(sl_engine *e, sl_error *err)
+{
+    struct sli_early_exit *x = e->early;
+    size_t row_bytes = sl_row_bytes(head_of(e)->type, e->model->d);
+    uint32_t count = x->exits.shortlist_count;
+    for (uint32_t at = 0; at < count; at += SLI_EXIT_ROWS) {
+        uint32_t n = count - at < SLI_EXIT_ROWS ? count - at : SLI_EXIT_ROWS;
+        SL_TRY(sli_early_exit_read_rows(e, at, n, x->rows + at * row_bytes, err));
     }
     for (uint32_t i = 0; i < count; i++)
-        x->row_at[i] = x->rows + (size_t)i * row_bytes;
+        x->row_at[i] = x->rows + i * row_bytes;
     return SL_OK;
 }
 
@@ -144,8 +153,22 @@ uint64_t sli_early_exit_streamed(const sl_engine *e)
 {
     uint64_t bytes = 0;
     for (sl_unit_id u = first_unit_from(e, (uint32_t)e->early->exits.probes[0] + 1); u < e->units.body_count; u++)
-        bytes += e->units.units[u].home ? 0 : e->units.units[u].bytes;
+        bytes += e->units.in_vram[u] || (e->units.units[u].home && e->device == NULL) ? 0 : e->units.units[u].bytes;
     return bytes;
+}
+
+/* Of what a device has itself there is nothing here. */
+static sl_status open_on_processor(sl_engine *e, sl_error *err)
+{
+    struct sli_early_exit *x = e->early;
+    size_t count = x->exits.shortlist_count;
+    x->waiting = malloc((size_t)SLI_EXIT_WAITING * e->model->d * sizeof *x->waiting);
+    x->rows = malloc(count * sl_row_bytes(head_of(e)->type, e->model->d) + 1);
+    x->row_at = malloc((count + 1) * sizeof *x->row_at);
+    x->logits = malloc((count + 1) * sizeof *x->logits);
+    if (x->waiting == NULL || x->rows == NULL || x->row_at == NULL || x->logits == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for early exits");
+    return read_all_rows(e, err);
 }
 
 sl_status sli_early_exit_open(sl_engine *e, sl_error *err)
@@ -153,17 +176,12 @@ sl_status sli_early_exit_open(sl_engine *e, sl_error *err)
     struct sli_early_exit *x = e->early;
     if (x == NULL)
         return SL_OK;
-    size_t count = x->exits.shortlist_count;
     x->layer_begin = malloc((e->model->layers + 1) * sizeof *x->layer_begin);
-    x->waiting = malloc((size_t)SLI_EXIT_WAITING * e->model->d * sizeof *x->waiting);
-    x->rows = malloc(count * sl_row_bytes(head_of(e)->type, e->model->d) + 1);
-    x->row_at = malloc((count + 1) * sizeof *x->row_at);
-    x->logits = malloc((count + 1) * sizeof *x->logits);
-    if (x->layer_begin == NULL || x->waiting == NULL || x->rows == NULL || x->row_at == NULL || x->logits == NULL)
+    if (x->layer_begin == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for early exits");
     for (uint32_t layer = 0; layer <= e->model->layers; layer++)
         x->layer_begin[layer] = first_unit_from(e, layer);
-    return read_rows(e, err);
+    return e->device != NULL ? SL_OK : open_on_processor(e, err);
 }
 
 void sli_early_exit_close(sl_engine *e)

@@ -97,6 +97,7 @@ static sl_status open_observers(sl_engine *e, sl_error *err)
 
 sli_device_wishes sli_device_wishes_of(const sl_engine *e)
 {
+    const struct sli_early_exit *early = e->early;
     return (sli_device_wishes){.device = e->device->device,
                                .budget_bytes = e->options.vram_budget_bytes,
                                .vector_bytes = vector_bytes(e->gguf),
@@ -111,7 +112,9 @@ sli_device_wishes sli_device_wishes_of(const sl_engine *e)
                                .cpu_share_given = e->options.cpu_share_given,
                                .cpu_share = e->options.cpu_share,
                                .sparq_k = e->options.sparq_k,
-                               .sparq_r = e->options.sparq_r};
+                               .sparq_r = e->options.sparq_r,
+                               .exit_layers = early != NULL ? (uint32_t)early->exits.probes[0] + 1 : 0,
+                               .exit_panels_bytes = early != NULL ? sli_device_exit_panels_bytes(e) : 0};
 }
 
 /* On a device late is what has no place, which is known beforehand. */

@@ -130,6 +130,8 @@ typedef struct sli_device_wishes {
     bool kv_least_crossing;
     uint64_t kv_host_room_bytes;
     uint32_t sparq_k, sparq_r; /* 0: no rows attend to a part of the cache */
+    uint32_t exit_layers;      /* with early exits: the first ones, which no token leaves out; 0: there are none */
+    uint64_t exit_panels_bytes;
 } sli_device_wishes;
 /* Of the engine's options and file. */
 sli_device_wishes sli_device_wishes_of(const sl_engine *engine);
@@ -409,6 +411,7 @@ void sli_session_begin(sl_session *session, unsigned flags);
 /* What was read so far, by the pager and for sparse rows. */
 typedef struct sli_io {
     uint64_t bytes_read, requests, wait_ns;
+    uint64_t link_bytes; /* of weights, to a device */
 } sli_io;
 sli_io sli_engine_io(const sl_engine *engine);
 sl_spill_stats sli_engine_kv_io(const sl_engine *engine); /* of that, keys and values, of the open conversation and of earlier ones */

@@ -625,9 +625,9 @@ sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows
     sl_trace_end(engine->trace, first);
     sli_probe_part(engine, &probe, engine->model->layers);
     if (status == SL_OK)
-        status = engine->device != NULL      ? run_on_device(&p, kind.logits_rows, err)
-                 : kind.exit != SLI_EXIT_NOT ? sli_exit_run(&p, &kind, err)
-                                             : run(&p, &probe, kind.logits_rows, err);
+        status = kind.exit != SLI_EXIT_NOT ? sli_exit_run(&p, &kind, err)
+                 : engine->device != NULL  ? run_on_device(&p, kind.logits_rows, err)
+                                           : run(&p, &probe, kind.logits_rows, err);
     sli_probe_part(engine, &probe, engine->model->layers);
     sli_probe_end(engine, &probe, rows);
 

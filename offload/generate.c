@@ -313,6 +313,7 @@ static sl_status run(generation *g, sl_error *err)
     g->result->decode_s = (double)(sl_now_ns() - between) * 1e-9;
     g->result->prompt_bytes_read = middle.bytes_read - before.bytes_read;
     g->result->decode_bytes_read = after.bytes_read - middle.bytes_read;
+    g->result->decode_link_bytes = after.link_bytes - middle.link_bytes;
     g->result->decode_wait_s = (double)(after.wait_ns - middle.wait_ns) * 1e-9;
     g->result->decode_tokens = g->result->count > 0 ? g->result->count - 1 : 0;
     sl_pager_cancel(g->session->engine->pager);

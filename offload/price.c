@@ -195,11 +195,24 @@ static uint64_t place_for_drafts(const chooser *c, sli_units *units, sl_unit_id 
     return neurons;
 }
 
+/* Homes in order for what no device holds. */
+static uint64_t place_in_order(sli_units *units, sl_unit_id first, sl_unit_id end, uint64_t room)
+{
+    uint64_t given = 0;
+    for (sl_unit_id u = first, next; u < end; u = next) {
+        for (next = u; next < end && !units->in_vram[next]; next++)
+            ;
+        given += sl_policy_in_order(units->units, u, next, room - given);
+        next += next == u;
+    }
+    return given;
+}
+
 /* The head, which every token wants, then layers from the first one on: what is read is what may be left out. */
 static void place_for_exits(sli_units *units, uint64_t room)
 {
-    uint64_t given = sl_policy_in_order(units->units, units->body_count, units->count, room);
-    sl_policy_in_order(units->units, 0, units->body_count, room - given);
+    uint64_t given = place_in_order(units, units->body_count, units->count, room);
+    place_in_order(units, 0, units->body_count, room - given);
 }
 
 /* Where neurons that are late may be left out: what every row needs comes first, then the first places of each layer that a device does not hold. */

@@ -120,7 +120,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     uint32_t gpu_layers; /* if given: the first layers, whose weights may stay there; more than there are: the head's, too. Default: all */
     /* Decoded rows with SL_EVAL_EARLY leave the layers where their answer is settled (AdaInfer, arXiv 2403.02181). Wants a calibrated file. Approximates: the
      * share of tokens that are the last layer's is exit_agreement, on the text that was held out. Memory is given to the head and to the first layers. Not with
-     * sparsity, SparQ, kv_spill, session_file, draft_resident, a device. */
+     * sparsity, SparQ, kv_spill, session_file, draft_resident. */
     sl_early_exit early_exit;
     /* The processor's part, 0 to 1, of the weights that a device does not hold and host memory does, in passes of few rows; the rest crosses the link.
      * Default: whichever is faster, by rates that are measured when the engine is opened. Tokens do not depend on it. */
@@ -197,8 +197,9 @@ typedef struct sl_engine_info {
     double exit_agreement, exit_held_agreement,
         exit_held_layers;                             /* asked for; reached, and the mean of layers, on the text that was held out */
     uint32_t exit_probes, exit_first, exit_shortlist; /* layers that are probed, the first of them (from 1), tokens looked at (0: all) */
-    uint64_t exit_streamed_bytes;                     /* that are read for layers behind the first probe: what can be saved of a token */
-    double draft_density;                             /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
+    uint64_t
+        exit_streamed_bytes; /* that are read for layers behind the first probe, or that a device does not hold: what can be saved of a token */
+    double draft_density; /* share of the neurons that SL_EVAL_DRAFT computes with; 0: it cannot be done */
 } sl_engine_info;
 void sl_engine_describe(const sl_engine *engine, sl_engine_info *out);
 
@@ -209,6 +210,7 @@ typedef struct sl_early_exit_stats { /* of rows with SL_EVAL_EARLY, since open *
     double probe_s;                  /* that probes took */
     /* What was not read because tokens had left; what was read to bring them to the end before a prompt or a check, where no token went along. */
     uint64_t bytes_left_out, bytes_made_up;
+    uint64_t link_bytes_left_out, link_bytes_made_up; /* the same of what did not cross to a device, and what did */
     uint64_t catch_ups;
 } sl_early_exit_stats;
 
@@ -414,6 +416,7 @@ typedef struct sl_result {
     sl_stop_reason reason;
     double prompt_s, decode_s; /* decode: from the first generated token to the last */
     uint64_t prompt_bytes_read, decode_bytes_read;
+    uint64_t decode_link_bytes; /* of weights, that crossed to a device */
     double decode_wait_s;
     size_t decode_tokens;  /* that decode_s was spent on: count - 1 */
     sl_draft_stats drafts; /* all zero without drafting */

@@ -21,7 +21,7 @@ refuses "an agreement without early exit is refused" 'exit-agreement has no mean
 refuses "early exit and sparsity are refused" 'does not go with --sparsity' -m "$SMALL" --early-exit gap --sparsity coarse
 refuses "early exit and SparQ are refused" 'does not go with --sparq-k' -m "$SMALL" --early-exit gap --sparq-k 8 --sparq-r 8
 refuses "early exit and a cache that spills are refused" 'does not go with --kv-spill' -m "$SMALL" --early-exit gap --kv-spill .
-refuses "early exit on a device is refused" 'does not go with --device' -m "$SMALL" --early-exit gap --device emulated
+refuses "early exit on a device wants classifiers, too" 'holds no exit classifiers.*calibrate' -m "$SMALL" --early-exit gap --device emulated
 refuses "drafts of a length that is chosen are refused" 'draft auto.*1 to 7' -m "$SMALL" --early-exit gap --draft auto
 refuses "longer drafts are refused" 'draft 8.*1 to 7' -m "$SMALL" --early-exit gap --draft 8
 refuses "trees are refused" 'no --tree' -m "$SMALL" --early-exit gap --draft 3 --tree 2

@@ -2,9 +2,7 @@
  * does not leave has its bits, whatever left before. */
 #include "offload/early_exit.h"
 #include "offload/sirius.h"
-#include "offload/tools/pack.h"
 #include "offload/tools/task.h"
-#include "tests/tiny_model.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,31 +10,15 @@
 
 #include <cmocka.h>
 
-#include "tests/stage.h"
-
-#define MIB ((uint64_t)1 << 20)
-
-enum { LAYERS = 6, VOCAB = 387, D = 256, CONTEXT = 128, PROBES = 3, LISTED = 40, LENGTH = 60 };
-
-static const int32_t probes[PROBES] = {1, 2, 4};
-#define ALWAYS    (-1.0f)
-#define SOMETIMES 0.25f /* a lead that tokens of this model have or not */
+#include "tests/exit_files.h" /* needs cmocka's names */
 
 static char *stock_path;
 
 static int write_model(void **unused)
 {
-    tiny_model model = TINY_MODEL;
-    sl_error err = {0};
     (void)unused;
-    model.layers = LAYERS;
-    model.d = D; /* large enough that the least budget does not hold it */
-    model.ff = 1536;
-    model.head_dim = 64;
-    model.types[0] = SL_TYPE_Q8_0;
-    model.types[1] = SL_TYPE_Q4_0;
-    stock_path = tiny_path("early.gguf");
-    return tiny_write(&model, stock_path, &err) == SL_OK ? 0 : -1;
+    stock_path = exit_write_model(1536); /* large enough that the least budget does not hold it */
+    return 0;
 }
 
 static int forget_model(void **unused)
@@ -47,106 +29,17 @@ static int forget_model(void **unused)
     return 0;
 }
 
-/* ---- files with classifiers: the lead alone, at this threshold for an agreement of 0.99, and always for 0.5 ---- */
-
-static uint8_t *make_blob(float threshold, uint32_t shortlist, size_t *bytes)
-{
-    const uint32_t words[SLI_EXIT_WORDS] = {SLI_EXIT_VERSION_NUMBER, LAYERS, D, VOCAB, PROBES, shortlist, 2};
-    const float asked[] = {0.5f, 0.99f};
-    sli_exit_layout at = sli_exit_layout_of(words);
-    uint8_t *blob = calloc(1, at.offset[SLI_EXIT_PART_COUNT]);
-    assert_non_null(blob);
-    memcpy(blob, words, sizeof words);
-    memcpy(blob + at.offset[SLI_EXIT_PART_PROBES], probes, sizeof probes);
-    memcpy(blob + at.offset[SLI_EXIT_PART_ASKED], asked, sizeof asked);
-    for (uint32_t i = 0; i < shortlist; i++) {
-        int32_t token = (int32_t)(i * 9 + 3);
-        memcpy(blob + at.offset[SLI_EXIT_PART_SHORTLIST] + i * 4, &token, 4);
-    }
-    sli_exit_point points[SLI_EXIT_KINDS][2];
-    for (int kind = 0; kind < SLI_EXIT_KINDS; kind++) {
-        points[kind][0] = (sli_exit_point){ALWAYS, 0.5f, 2};
-        points[kind][1] = (sli_exit_point){threshold, 1, 3};
-    }
-    memcpy(blob + at.offset[SLI_EXIT_PART_POINTS], points, sizeof points);
-    *bytes = at.offset[SLI_EXIT_PART_COUNT];
-    return blob;
-}
-
-static char *pack_with(const void *blob, size_t bytes)
-{
-    sl_error err = {0};
-    char *path = tiny_path("early.packed.gguf");
-    sli_pack_tensor tensor = {.name = SLI_EXIT_TENSOR, .type = SL_TYPE_I8, .dims = 1, .shape = {bytes, 1, 1, 1}, .data = blob};
-    sli_pack_options options = {.in_path = stock_path,
-                                .out_path = path,
-                                .order = SLI_PACK_RANDOM_ORDER,
-                                .seed = 3,
-                                .tensors = &tensor,
-                                .tensor_count = blob != NULL};
-    check(sli_pack(&options, NULL, &err), &err);
-    return path;
-}
-
-static char *pack_threshold(float threshold, uint32_t shortlist)
-{
-    size_t bytes;
-    uint8_t *blob = make_blob(threshold, shortlist, &bytes);
-    char *path = pack_with(blob, bytes);
-    free(blob);
-    return path;
-}
-
-static void forget(char *path)
-{
-    unlink(path);
-    free(path);
-}
-
 static sl_engine_options options_of(const char *path, sl_early_exit kind)
 {
     return (sl_engine_options){
         .model_path = path, .ram_budget_bytes = 1024 * MIB, .context = CONTEXT, .threads = 1, .early_exit = kind, .draft_max = 8};
 }
 
-/* ---- logits of a given text, token by token ---- */
-
-static sl_token_id token_at(uint32_t i)
-{
-    return (sl_token_id)((i * 37 + 11) % VOCAB);
-}
-
-#define PROMPT 5
-
-/* [LENGTH - PROMPT][VOCAB]; left[i]: token i left early. */
-static float *walk_through(const sl_engine_options *options, unsigned flags, bool *left)
-{
-    stage s = open_stage(options);
-    sl_error err = {0};
-    float *all = malloc((LENGTH - PROMPT) * VOCAB * sizeof *all);
-    const float *logits;
-    sl_token_id tokens[LENGTH];
-    assert_non_null(all);
-    for (uint32_t i = 0; i < LENGTH; i++)
-        tokens[i] = token_at(i);
-    check(sl_session_eval(s.session, tokens, PROMPT, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
-    for (uint32_t i = PROMPT; i < LENGTH; i++) {
-        sl_engine_stats before, after;
-        sl_engine_measure(s.engine, &before);
-        check(sl_session_eval(s.session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_MORE | flags, &logits, &err), &err);
-        sl_engine_measure(s.engine, &after);
-        memcpy(all + (i - PROMPT) * VOCAB, logits, VOCAB * sizeof *all);
-        left[i - PROMPT] = after.early_exit.exits > before.early_exit.exits;
-    }
-    close_stage(&s);
-    return all;
-}
-
 static float *walk_densely(void)
 {
     bool left[LENGTH];
     sl_engine_options options = options_of(stock_path, SL_EARLY_EXIT_OFF);
-    return walk_through(&options, 0, left);
+    return walk_through(&options, LENGTH, 0, left, NULL);
 }
 
 static void check_those_that_stayed(const float *dense, const float *early, const bool *left, const char *what)
@@ -163,13 +56,13 @@ static void tokens_that_go_on_are_what_dense_decoding_makes_of_them(void **state
     const float thresholds[] = {SLI_EXIT_NEVER, SOMETIMES, ALWAYS};
     for (int t = 0; t < 3; t++)
         for (uint32_t listed = 0; listed <= LISTED; listed += LISTED) {
-            char *path = pack_threshold(thresholds[t], listed);
+            char *path = pack_threshold(stock_path, thresholds[t], listed);
             sl_engine_options options = options_of(path, SL_EARLY_EXIT_GAP);
             for (int b = 0; b < 2; b++) {
                 bool left[LENGTH];
                 uint32_t count = 0;
                 options.ram_budget_bytes = b == 0 ? 1024 * MIB : minimum_budget(options) + MIB; /* asked late: the process grows */
-                float *early = walk_through(&options, SL_EVAL_EARLY, left);
+                float *early = walk_through(&options, LENGTH, SL_EVAL_EARLY, left, NULL);
                 for (uint32_t i = 0; i < LENGTH - PROMPT; i++)
                     count += left[i];
                 check_those_that_stayed(dense, early, left, listed > 0 ? "shortlist" : "whole vocabulary");
@@ -193,7 +86,7 @@ static void going_back_and_on_densely_finds_nothing_missing(void **state)
 {
     (void)state;
     float *dense = walk_densely();
-    char *path = pack_threshold(SOMETIMES, LISTED);
+    char *path = pack_threshold(stock_path, SOMETIMES, LISTED);
     sl_engine_options options = options_of(path, SL_EARLY_EXIT_GAP);
     stage s = open_stage(&options);
     sl_error err = {0};
@@ -222,7 +115,7 @@ static void what_tokens_leave_out_is_not_read(void **state)
 {
     (void)state;
     uint64_t bytes[2];
-    char *path = pack_threshold(ALWAYS, LISTED);
+    char *path = pack_threshold(stock_path, ALWAYS, LISTED);
     for (int early = 0; early < 2; early++) {
         sl_engine_options options = options_of(path, SL_EARLY_EXIT_GAP);
         options.ram_budget_bytes = minimum_budget(options);
@@ -251,33 +144,6 @@ static void what_tokens_leave_out_is_not_read(void **state)
 
 /* ---- generating ---- */
 
-static const sl_token_id prompt[] = {5, 99, 200, 7, 5, 99, 200, 8, 31, 5, 99};
-
-static sl_result generate(const sl_engine_options *options, int32_t drafts, sl_drafter who, float temperature, bool all_layers)
-{
-    stage s = open_stage(options);
-    sl_error err = {0};
-    sl_result result;
-    sl_request request = {.prompt = prompt,
-                          .prompt_count = sizeof prompt / sizeof *prompt,
-                          .max_tokens = 24,
-                          .ignore_eos = true,
-                          .seed = 4,
-                          .temperature = temperature,
-                          .top_p = 1,
-                          .repeat_penalty = 1,
-                          .drafting = {.tokens = drafts, .drafter = who},
-                          .all_layers = all_layers};
-    check(sl_generate(s.session, &request, &result, &err), &err);
-    close_stage(&s);
-    return result;
-}
-
-static bool same(const sl_result *a, const sl_result *b)
-{
-    return a->count == b->count && memcmp(a->tokens, b->tokens, a->count * sizeof *a->tokens) == 0;
-}
-
 static void as_a_drafter_early_exit_changes_no_token(void **state)
 {
     (void)state;
@@ -288,7 +154,7 @@ static void as_a_drafter_early_exit_changes_no_token(void **state)
         float temperature = hot == 1 ? 0.9f : 0;
         sl_result dense = generate(&plain, 0, SL_DRAFTER_AUTO, temperature, false);
         for (int t = 0; t < 3; t++) {
-            char *path = pack_threshold(thresholds[t], t == 1 ? 0 : LISTED);
+            char *path = pack_threshold(stock_path, thresholds[t], t == 1 ? 0 : LISTED);
             sl_engine_options options = options_of(path, SL_EARLY_EXIT_GAP);
             for (int tight = 0; tight <= (t == 1); tight++) {
                 options.ram_budget_bytes = tight == 1 ? minimum_budget(options) + 2 * MIB : 1024 * MIB;
@@ -311,7 +177,7 @@ static void as_a_drafter_early_exit_changes_no_token(void **state)
 static void text_does_not_depend_on_budget_and_all_layers_are_dense(void **state)
 {
     (void)state;
-    char *path = pack_threshold(SOMETIMES, LISTED);
+    char *path = pack_threshold(stock_path, SOMETIMES, LISTED);
     sl_engine_options plain = options_of(stock_path, SL_EARLY_EXIT_OFF), options = options_of(path, SL_EARLY_EXIT_GAP);
     sl_result dense = generate(&plain, 0, SL_DRAFTER_AUTO, 0, false), early = generate(&options, 0, SL_DRAFTER_AUTO, 0, false);
     sl_result all = generate(&options, 0, SL_DRAFTER_AUTO, 0, true);
@@ -361,12 +227,12 @@ static void answers_of_one_token_may_leave_early_and_longer_ones_are_scored_dens
     (void)state;
     char *const single[2] = {(char[]){"!"}, (char[]){"?"}}, *const longer[2] = {(char[]){"!"}, (char[]){"!?!?"}};
     double dense[2], early[2];
-    char *path = pack_threshold(SLI_EXIT_NEVER, LISTED);
+    char *path = pack_threshold(stock_path, SLI_EXIT_NEVER, LISTED);
     assert_int_equal(answer(stock_path, SL_EARLY_EXIT_OFF, single, dense), 0);
     assert_int_equal(answer(path, SL_EARLY_EXIT_GAP, single, early), 2);
     assert_memory_equal(early, dense, sizeof dense);
     forget(path);
-    path = pack_threshold(ALWAYS, LISTED);
+    path = pack_threshold(stock_path, ALWAYS, LISTED);
     assert_int_equal(answer(path, SL_EARLY_EXIT_GAP, single, early), 2);
     assert_true(early[0] != dense[0] && early[1] != dense[1]);
     (void)answer(stock_path, SL_EARLY_EXIT_OFF, longer, dense);
@@ -389,7 +255,7 @@ static void refused(const sl_engine_options *options, sl_status status, const ch
 static void what_does_not_go_with_it_is_refused(void **state)
 {
     (void)state;
-    char *path = pack_threshold(ALWAYS, LISTED), *without = NULL;
+    char *path = pack_threshold(stock_path, ALWAYS, LISTED), *without = NULL;
     sl_engine_options o = options_of(path, SL_EARLY_EXIT_SVM);
     o.sparsity = SL_SPARSITY_COARSE;
     refused(&o, SL_INVALID, "does not go with --sparsity");
@@ -399,9 +265,6 @@ static void what_does_not_go_with_it_is_refused(void **state)
     o = options_of(path, SL_EARLY_EXIT_SVM);
     o.kv_spill = "/tmp";
     refused(&o, SL_INVALID, "does not go with --kv-spill");
-    o = options_of(path, SL_EARLY_EXIT_SVM);
-    o.device = "emulated";
-    refused(&o, SL_INVALID, "does not go with --device");
     o = options_of(path, SL_EARLY_EXIT_SVM);
     o.draft_resident = true;
     refused(&o, SL_INVALID, "does not go with --drafter");
@@ -416,7 +279,7 @@ static void what_does_not_go_with_it_is_refused(void **state)
     o = options_of(stock_path, SL_EARLY_EXIT_SVM);
     refused(&o, SL_INVALID, "`sluice calibrate` it with a text, which gives a packed file");
     forget(path);
-    without = pack_with(NULL, 0);
+    without = pack_with(stock_path, NULL, 0);
     o = options_of(without, SL_EARLY_EXIT_SVM);
     refused(&o, SL_INVALID, "holds no exit classifiers");
     forget(without);
@@ -427,11 +290,11 @@ static void a_damaged_section_is_refused(void **state)
     (void)state;
     size_t bytes;
     uint8_t *blob = make_blob(ALWAYS, LISTED, &bytes);
-    char *path = pack_with(blob, bytes - 4);
+    char *path = pack_with(stock_path, blob, bytes - 4);
     sl_engine_options o = options_of(path, SL_EARLY_EXIT_SVM);
     refused(&o, SL_FORMAT, "the exit classifiers have sizes that do not fit together");
     forget(path);
-    path = pack_with(blob, bytes);
+    path = pack_with(stock_path, blob, bytes);
     o.model_path = path;
     sl_gguf *file;
     assert_int_equal(sl_gguf_open(path, &file, NULL), SL_OK);
@@ -449,7 +312,7 @@ static void a_damaged_section_is_refused(void **state)
 static void drafts_that_it_cannot_make_are_refused(void **state)
 {
     (void)state;
-    char *path = pack_threshold(ALWAYS, LISTED);
+    char *path = pack_threshold(stock_path, ALWAYS, LISTED);
     sl_engine_options options = options_of(path, SL_EARLY_EXIT_GAP);
     options.draft_max = 24;
     stage s = open_stage(&options);

@@ -197,7 +197,7 @@ static __global__ void __launch_bounds__(SLI_TOP_THREADS) choose_kernel(sli_spar
     uint32_t seen = see.end - see.begin, count = min(job.k, seen), last = see.end - job.local, others = job.k - job.local;
     uint32_t *chosen = job.chosen + ((size_t)row * job.kv_heads + kv_head) * job.k;
     if (kv_head == 0 && threadIdx.x == 0) {
-        uint32_t *pass = (uint32_t *)(job.passes + row * SLI_SPARQ_PASS_BYTES);
+        uint32_t *pass = (uint32_t *)(job.passes + row * SL_DEVICE_PASS_BYTES);
         pass[0] = count - 1; /* pos0; and neither rows before it nor a tree */
         pass[1] = pass[2] = pass[3] = 0;
     }
@@ -275,7 +275,7 @@ static sl_device_ptr lay_out(const sl_device_sparq *s, uint32_t rows, sl_device_
     job->share = sli_at<float>(take(&at, queries * sizeof(float)));
     job->weights = sli_at<float>(take(&at, lists * job->stride * sizeof(float)));
     job->chosen = sli_at<uint32_t>(take(&at, lists * s->k * sizeof(uint32_t)));
-    chosen->passes = take(&at, (uint64_t)rows * SLI_SPARQ_PASS_BYTES);
+    chosen->passes = take(&at, (uint64_t)rows * SL_DEVICE_PASS_BYTES);
     job->passes = sli_at<uint8_t>(chosen->passes);
     chosen->kv = a->kv;
     chosen->kv.v_offset = pages * a->kv.k_page_bytes;
@@ -362,7 +362,7 @@ static sl_status attend(sl_device *dev, const sl_device_sparq *s, const sli_spar
         a.positions = s->k;
         a.q = s->all.q + at;
         a.out = s->all.out + at;
-        a.pass = chosen->passes + row * SLI_SPARQ_PASS_BYTES;
+        a.pass = chosen->passes + row * SL_DEVICE_PASS_BYTES;
         a.scratch = chosen->scratch;
         a.kv = chosen->kv;
         a.kv.base += (uint64_t)row * job.kv_heads * chosen->kv.head_stride;

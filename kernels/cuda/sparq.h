@@ -5,7 +5,6 @@
 #include "kernels/cuda/kv.h"
 #include "kernels/cuda/sight.h"
 
-#define SLI_SPARQ_PASS_BYTES 16 /* of a pass that is no tree: what comes before its depths */
 
 /* Rows of a launch are [row0, row0 + rows) of the pass; everything but q, out and the pass itself is by the launch's own rows. */
 struct sli_sparq_job {

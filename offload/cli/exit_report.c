@@ -42,7 +42,12 @@ sl_status cli_exit_drafting(const cli_args *a, sl_engine_options *options, const
 bool cli_exit_is_left_off(const sl_engine_info *info, char line[CLI_EXIT_LINE])
 {
     line[0] = '\0';
-    if (info->exit_streamed_bytes == 0)
+    if (info->exit_streamed_bytes == 0 && info->device[0] != '\0')
+        snprintf(
+            line, CLI_EXIT_LINE,
+            "early exit is left off: all layers that could be left out lie on the device, so that nothing less would cross, and probes "
+            "cost time");
+    else if (info->exit_streamed_bytes == 0)
         snprintf(line, CLI_EXIT_LINE,
                  "early exit is left off: all layers are in memory, so that nothing would be read less, and probes cost time");
     else if (info->layers - info->exit_held_layers < LEAST_GAIN * info->layers)
@@ -69,18 +74,21 @@ void cli_settle_exit(cli_run_state *s)
 void cli_judge_exit_drafts(cli_run_state *s)
 {
     sl_engine_info info;
-    char line[CLI_EXIT_LINE], read[24], plain[24];
+    char line[CLI_EXIT_LINE], moved[24], plain[24];
     sl_engine_describe(s->engine, &info);
     if (strcmp(info.early_exit, "off") == 0 || s->drafting.tokens == 0 || s->result.drafts.checks == 0)
         return;
-    double token = (double)s->result.decode_bytes_read / (double)s->result.decode_tokens;
-    if (token <= (double)info.streamed_bytes)
+    bool device = info.device[0] != '\0';
+    uint64_t bytes = device ? s->result.decode_link_bytes : s->result.decode_bytes_read,
+             without = device ? info.crossing_bytes : info.streamed_bytes;
+    double token = (double)bytes / (double)s->result.decode_tokens;
+    if (token <= (double)without)
         return;
-    sl_format_size((uint64_t)token, read);
-    sl_format_size(info.streamed_bytes, plain);
+    sl_format_size((uint64_t)token, moved);
+    sl_format_size(without, plain);
     snprintf(line, sizeof line,
-             "drafts by early exit read %s for a token here, plain decoding %s: it is the same text, and without --early-exit less is read",
-             read, plain);
+             "drafts by early exit %s %s for a token here, plain decoding %s: it is the same text, and without --early-exit less is %s",
+             device ? "send the device" : "read", moved, plain, device ? "sent" : "read");
     cli_note(s->warnings, line);
 }
 
@@ -97,6 +105,17 @@ static int64_t saved_bytes(const sl_early_exit_stats *x)
     return (int64_t)x->bytes_left_out - (int64_t)x->bytes_made_up;
 }
 
+static int64_t saved_link_bytes(const sl_early_exit_stats *x)
+{
+    return (int64_t)x->link_bytes_left_out - (int64_t)x->link_bytes_made_up;
+}
+
+static void format_saved(int64_t bytes, char out[25])
+{
+    out[0] = '-';
+    sl_format_size((uint64_t)(bytes < 0 ? -bytes : bytes), bytes < 0 ? out + 1 : out);
+}
+
 json_t *cli_json_early_exit(const sl_engine *engine)
 {
     sl_engine_info info;
@@ -104,32 +123,36 @@ json_t *cli_json_early_exit(const sl_engine *engine)
     sl_engine_describe(engine, &info);
     sl_engine_measure(engine, &stats);
     const sl_early_exit_stats *x = &stats.early_exit;
-    return json_pack("{s:s, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:I, s:f, s:I, s:I, s:I, s:I}", "by", info.early_exit,
-                     "agreement_asked", info.exit_agreement, "held_agreement", info.exit_held_agreement, "held_layers_mean",
-                     info.exit_held_layers, "layers", (int)info.layers, "probed_layers", (int)info.exit_probes, "first_probe",
-                     (int)info.exit_first, "shortlist", (int)info.exit_shortlist, "tokens", (json_int_t)x->tokens, "exits",
+    return json_pack("{s:s, s:f, s:f, s:f, s:i, s:i, s:i, s:i, s:I, s:I, s:I, s:f, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "by",
+                     info.early_exit, "agreement_asked", info.exit_agreement, "held_agreement", info.exit_held_agreement,
+                     "held_layers_mean", info.exit_held_layers, "layers", (int)info.layers, "probed_layers", (int)info.exit_probes,
+                     "first_probe", (int)info.exit_first, "shortlist", (int)info.exit_shortlist, "tokens", (json_int_t)x->tokens, "exits",
                      (json_int_t)x->exits, "given_up", (json_int_t)x->given_up, "layers_mean", layers_mean(x), "probes",
                      (json_int_t)x->probes, "probe_s", x->probe_s, "bytes_saved", (json_int_t)saved_bytes(x), "bytes_left_out",
-                     (json_int_t)x->bytes_left_out, "catch_ups", (json_int_t)x->catch_ups, "catch_up_bytes", (json_int_t)x->bytes_made_up);
+                     (json_int_t)x->bytes_left_out, "catch_ups", (json_int_t)x->catch_ups, "catch_up_bytes", (json_int_t)x->bytes_made_up,
+                     "link_bytes_saved", (json_int_t)saved_link_bytes(x), "link_bytes_left_out", (json_int_t)x->link_bytes_left_out);
 }
 
 void cli_print_early_exit(const sl_engine *engine)
 {
     sl_engine_info info;
     sl_engine_stats stats;
-    char saved[24];
+    char saved[25], uncrossed[25];
     sl_engine_describe(engine, &info);
     sl_engine_measure(engine, &stats);
     const sl_early_exit_stats *x = &stats.early_exit;
     if (x->tokens == 0)
         return;
-    int64_t bytes = saved_bytes(x);
-    sl_format_size((uint64_t)(bytes < 0 ? -bytes : bytes), saved);
+    format_saved(saved_bytes(x), saved);
+    format_saved(saved_link_bytes(x), uncrossed);
     fprintf(stderr,
-            "early   by %s, agreement %.4g asked; %llu of %llu tokens left early, %.2f of %u layers a token; %llu probes in %.3f s; %s%s "
-            "not read\n",
+            "early   by %s, agreement %.4g asked; %llu of %llu tokens left early, %.2f of %u layers a token; %llu probes in %.3f s; %s not "
+            "read",
             info.early_exit, info.exit_agreement, (unsigned long long)x->exits, (unsigned long long)x->tokens, layers_mean(x), info.layers,
-            (unsigned long long)x->probes, x->probe_s, bytes < 0 ? "-" : "", saved);
+            (unsigned long long)x->probes, x->probe_s, saved);
+    if (info.device[0] != '\0')
+        fprintf(stderr, ", %s not sent to the device", uncrossed);
+    fputc('\n', stderr);
     if (x->given_up > 0)
         fprintf(stderr, "        %llu drafts were given up where they were not settled\n", (unsigned long long)x->given_up);
 }

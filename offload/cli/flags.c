@@ -538,8 +538,8 @@ const cli_flag cli_flags[] = {
      0,
      "BY",
      "tokens leave out the last layers when their answer is judged settled, by svm, crf or gap of a calibrated file; layers that are left "
-     "out "
-     "are not read. Approximates; with --draft N such tokens are drafts, and the text is dense decoding's (default off)",
+     "out are neither read nor sent to a device. Approximates; with --draft N such tokens are drafts, and the text is dense decoding's "
+     "(default off)",
      .words = cli_early_exit_word},
     {{"--exit-agreement"},
      REAL,

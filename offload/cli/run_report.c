@@ -181,12 +181,13 @@ static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *st
                      json_size(info->vram_kv_bytes));
 }
 
-static json_t *json_device(const sl_engine_info *info)
+static json_t *json_device(const sl_engine_info *info, const sl_result *r)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i, s:b}", "name", info->device, "weight_bytes",
+    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i, s:b, s:o}", "name", info->device, "weight_bytes",
                      json_size(info->vram_weight_bytes), "token_link_bytes", json_size(info->crossing_bytes), "token_cpu_bytes",
                      json_size(info->beside_bytes), "cpu_share", info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s",
-                     info->processor_Bps, "kv_host_layers", (int)info->kv_host_layers, "neurons_follow", info->device_follows);
+                     info->processor_Bps, "kv_host_layers", (int)info->kv_host_layers, "neurons_follow", info->device_follows,
+                     "decode_link_bytes", json_size(r->decode_link_bytes));
 }
 
 static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)
@@ -217,7 +218,7 @@ int cli_print_run_json(const cli_run_state *s)
     if (s->args->sparsity != NULL)
         json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
     if (info.device[0] != '\0')
-        json_object_set_new(value, "device", json_device(&info));
+        json_object_set_new(value, "device", json_device(&info, &s->result));
     if (info.sparq_k > 0)
         json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
     if (info.kv_file_bytes > 0)
