@@ -56,6 +56,13 @@ typedef struct sl_device_kv_bring {
     uint32_t positions; /* as in sl_device_attention */
     sl_device_ptr pass; /* sl_device_pass */
 } sl_device_kv_bring;
+/* Pages [first, end) of one layer between a cache and host memory, where each has a place of its own. */
+typedef struct sl_device_kv_pages {
+    sl_device_kv kv;
+    sl_device_ptr
+        places; /* sl_device_ptr [kv_heads][stride]: where a page's keys begin, and right behind them its values; 16-byte aligned. May lie in host memory */
+    uint32_t stride, kv_heads, first, end;
+} sl_device_kv_pages;
 /* The keys of one layer once more, each in one piece as kernels.h's kv_store_v lays values, for each KV head its pages; base 0: there are none. */
 typedef struct sl_device_key_rows {
     sl_device_ptr base;
@@ -154,6 +161,9 @@ typedef struct sl_device_kernels {
                          uint32_t from, uint32_t to, sl_error *err);
     /* Once for a pass, from host memory, whatever its rows and heads. */
     sl_status (*kv_bring)(sl_device *dev, const sl_device_kv_bring *job, sl_error *err);
+    /* From the places to the cache, and from it to them. */
+    sl_status (*kv_gather)(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
+    sl_status (*kv_scatter)(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
     sl_status (*sparq)(sl_device *dev, const sl_device_sparq *job, sl_error *err);
     uint64_t (*sparq_scratch)(const sl_device_sparq *job); /* bytes, for as many rows and positions; reads sizes alone; pure */
     /* For pages [from, to), in order: sums[KV head][page][head_dim] (sums_pages of them a head) is the sum of all values before the page: those of the page before it, added up in

@@ -36,10 +36,8 @@ static const char *undone(const sl_engine *e)
     for (uint32_t layer = 0; sparse && layer < e->model->layers; layer++)
         if (sli_bundled_layer_at(e->packed, layer) == NULL)
             return "sparse decoding (--sparsity) of a file of which a layer is not packed";
-    if (e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES && e->options.kv_spill == NULL)
+    if (e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES)
         return "SparQ attention to whole pages (--sparq-select pages; single keys, --sparq-select keys, are)";
-    if (e->options.kv_spill != NULL)
-        return "a KV cache that spills (--kv-spill)";
     if (e->options.draft_resident)
         return "drafts from what is in memory (--drafter model)";
     if (leaves_zeros_out(e))
@@ -153,6 +151,15 @@ sl_status sli_device_lock(sli_device *d, void *pages, size_t bytes, const char *
     }
     d->locked[d->locked_count++] = pages;
     return SL_OK;
+}
+
+void sli_device_unlock(sli_device *d, void *pages)
+{
+    for (uint32_t i = 0; i < d->locked_count; i++)
+        if (d->locked[i] == pages) {
+            d->device->ops->host_unregister(d->device, pages);
+            d->locked[i] = d->locked[--d->locked_count];
+        }
 }
 
 static sl_status lock_host(sl_engine *e, sl_error *err)

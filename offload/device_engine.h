@@ -2,6 +2,7 @@
  *
  *   device_price.c    what of the device's memory everything takes, and which weights stay there (pure)
  *   device_kv.c       where keys and values lie
+ *   device_spill.c    and those of which a part is in a file
  *   device_engine.c   whether a device is used, and which; opens and closes what lies there
  *   device_weights.c  brings weights to where they are multiplied, ahead of that
  *   device_ffn.c      feed-forwards of a packed file, over all neurons or a set of them
@@ -105,6 +106,17 @@ typedef struct sli_device_rows {
     const sli_tree *tree; /* NULL: the rows follow each other */
 } sli_device_rows;
 
+/* Of a session whose cache spills (device_spill.c). */
+typedef struct sli_device_spill {
+    sli_kv *kv;             /* NULL: none does */
+    sl_device_ptr arena_at; /* where the device finds its memory */
+    sl_device_ptr *places;  /* [2][kv head][page], page-locked; by turns */
+    sl_device_ptr places_at;
+    sl_event *moved[2]; /* a layer's pages have come, and those that it wrote are back */
+    uint32_t layer, turn;
+    bool moving; /* the layer's pages may still be on their way */
+} sli_device_spill;
+
 typedef struct sli_device {
     sl_device *device;
     sl_vram *vram;
@@ -139,6 +151,7 @@ typedef struct sli_device {
     uint8_t *kv_host;        /* page-locked; NULL: none do */
     size_t kv_host_bytes;
     sl_device_ptr kv_host_at; /* where the device finds it */
+    sli_device_spill spill;
     sli_device_rates rates;
     uint32_t beside_rows;                  /* of a pass in which the processor may have a part; 0: in none */
     double cpu_share[SLI_BESIDE_ROWS + 1]; /* [rows]: of what homes hold */
@@ -149,7 +162,7 @@ typedef struct sli_device {
     sli_held held[SLI_DEVICE_HELD];
     uint32_t first_held, held_count;
     uint64_t held_bytes;
-    void *locked[4]; /* page-locked host memory that is ours */
+    void *locked[4]; /* page-locked host memory that is ours: reads, weights, activations, keys and values */
     uint32_t locked_count;
     uint32_t summed_pages; /* of memory.value_sums, the first ones: they end before what was written last */
     bool ahead;            /* the order is that of a dense pass to come */
@@ -167,8 +180,9 @@ SL_MUST_USE sl_status sli_device_reserve(sl_engine *e, sl_error *err);
 /* After the pager, scratch and vectors are there. */
 SL_MUST_USE sl_status sli_device_create(sl_engine *e, uint64_t vector_bytes, sl_error *err);
 void sli_device_close(sl_engine *e);
-/* Page-locks memory for the device until it is closed. `less`: what takes less of it. */
+/* Page-locks memory for the device until it is closed or that is taken back. `less`: what takes less of it. */
 SL_MUST_USE sl_status sli_device_lock(sli_device *d, void *pages, size_t bytes, const char *what, const char *less, sl_error *err);
+void sli_device_unlock(sli_device *d, void *pages); /* what is not locked is fine */
 
 /* ---- device_weights.c ---- */
 
@@ -309,8 +323,10 @@ bool sli_device_reads_host(sl_device *device);
 /* After memory was laid out: page-locks what lies in host memory, and zeroes all of it. */
 SL_MUST_USE sl_status sli_device_kv_open(sl_engine *e, sl_error *err);
 void sli_device_kv_close(sl_engine *e); /* after host memory was unlocked */
-/* Where a layer's keys and values are stored. */
+/* Where a layer's keys and values lie: of a layer that does not spill. */
 sl_device_kv sli_device_kv_at(const sl_engine *e, uint32_t layer);
+/* Where a pass's rows are stored: there, or, of a layer that spills, in the window, to which what the pass sees is brought. */
+SL_MUST_USE sl_status sli_device_kv_store(sl_engine *e, uint32_t layer, sl_device_kv *out, sl_error *err);
 /* Where attention finds them: there, or in the window, to which what the pass sees is brought. After they were stored. */
 typedef struct sli_device_sight {
     uint32_t layer, rows, positions;
@@ -329,7 +345,21 @@ void sli_device_pages_close(sl_engine *e, sli_device_pages *pages); /* all zero 
 /* From and to where the layer's keys and values are stored; count is at most SLI_DEVICE_PAGES. */
 SL_MUST_USE sl_status sli_device_pages_get(sl_engine *e, sli_device_pages *pages, sl_error *err);
 SL_MUST_USE sl_status sli_device_pages_put(sl_engine *e, const sli_device_pages *pages, sl_error *err);
-/* sli_kv_copy on the device. */
+
+/* ---- device_spill.c ---- */
+
+/* Page-locks a session's cache that spills; before it is freed. */
+SL_MUST_USE sl_status sli_device_spill_open(sl_engine *e, sli_kv *kv, sl_error *err);
+void sli_device_spill_close(sl_engine *e);
+bool sli_device_spills(const sl_engine *e, uint32_t layer);
+/* Of a layer that spills, in the order of the layers: what is seen of it comes to the window, *out; once rows were stored there, they go back. */
+SL_MUST_USE sl_status sli_device_spill_bring(sl_engine *e, uint32_t layer, sl_device_kv *out, sl_error *err);
+SL_MUST_USE sl_status sli_device_spill_keep(sl_engine *e, uint32_t layer, sl_device_kv *out, sl_error *err);
+/* Waits for what the last layer wrote, of which complete pages go to the file; at the end of a pass. Of one that failed, when nothing of it is on its way any more. */
+SL_MUST_USE sl_status sli_device_spill_end(sl_engine *e, sl_error *err);
+void sli_device_spill_forget(sl_engine *e);
+
+/* sli_kv_copy on the device, of layers that do not spill. */
 SL_MUST_USE sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err);
 
 #endif

@@ -5,6 +5,8 @@
  *                 ▲ brought before attention, each line once, over the link
  *     host     kv_host  layer 1 | layer 3 | ...     page-locked; new rows are written there by the kernel that stores them, over the link
  *
+ * With --kv-spill those in host memory may be in a file for the greater part: device_spill.c.
+ *
  * All of it has one form (sli_device_kv_shape), so that who stores, copies or attends does not ask where it lies, and what is attended to has the same bits. */
 #include "core/os.h"
 #include "offload/device_engine.h"
@@ -48,7 +50,7 @@ sl_status sli_device_kv_open(sl_engine *e, sl_error *err)
     uint32_t in_host = e->price.vram.kv_host_layers;
     sl_device_ptr here = d->memory.kv, there = 0;
     sli_kv_place_choose(m, in_host, d->kv_in_host);
-    if (in_host > 0)
+    if (in_host > 0 && !e->price.kv.spill)
         SL_TRY(open_host(e, in_host * layer_bytes, &there, err));
     d->kv_host_at = there;
     for (uint32_t layer = 0; layer < m->layers; layer++) {
@@ -76,9 +78,19 @@ sl_device_kv sli_device_kv_at(const sl_engine *e, uint32_t layer)
     return kv;
 }
 
+sl_status sli_device_kv_store(sl_engine *e, uint32_t layer, sl_device_kv *out, sl_error *err)
+{
+    if (sli_device_spills(e, layer))
+        return sli_device_spill_bring(e, layer, out, err);
+    *out = sli_device_kv_at(e, layer);
+    return SL_OK;
+}
+
 sl_status sli_device_kv_see(sl_engine *e, const sli_device_sight *sight, sl_device_kv *out, sl_error *err)
 {
     sli_device *d = e->device;
+    if (sli_device_spills(e, sight->layer))
+        return sli_device_spill_keep(e, sight->layer, out, err);
     *out = sli_device_kv_at(e, sight->layer);
     if (!out->in_host)
         return SL_OK;
@@ -97,6 +109,8 @@ sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error 
 {
     const sl_model *m = e->model;
     for (uint32_t layer = 0; layer < m->layers; layer++) {
+        if (sli_device_spills(e, layer))
+            continue;
         sl_device_kv kv = sli_device_kv_at(e, layer);
         sl_device_key_rows rows = sli_device_key_rows_of(e, layer);
         SL_TRY(e->device->device->kernels->kv_copy(e->device->device, &kv, &rows, m->kv_heads, m->head_dim, from, to, err));

@@ -174,6 +174,7 @@ static sl_status attend(const device_pass *p, const sl_op *op, uint32_t layer, c
                                      .pass = pass,
                                      .scratch = memory->attention,
                                      .acts = acts};
+    SL_TRY(sli_device_kv_store(p->engine, layer, &heads.kv, err));
     SL_TRY(kernels->heads(p->device->device, &heads, err));
     return sli_device_attend(p->engine, p->rows, layer, &attention, err);
 }
@@ -348,7 +349,7 @@ static bool may_be_captured(const device_pass *p)
     const sli_device *d = p->device;
     const sli_device_rows *r = p->rows;
     bool alone = (d->order_count == 0 || d->ahead) && d->by_cpu_count == 0 && r->rows == 1 && r->logits_rows == 1 && r->tree == NULL;
-    if (!alone || !d->device->attrs.graphs || d->graphs_failed || sli_device_sparq_wants_sums(p->engine, r))
+    if (!alone || !d->device->attrs.graphs || d->graphs_failed || d->spill.kv != NULL || sli_device_sparq_wants_sums(p->engine, r))
         return false;
     for (uint32_t layer = 0; r->sparse && layer < p->engine->model->layers; layer++)
         if (!d->reachable[layer])
@@ -446,6 +447,7 @@ static sl_status give_pass(void *ctx, sl_error *err)
     SL_TRY(sli_device_late_begin(e, rows, err));
     write_inputs(&p);
     SL_TRY(may_be_captured(&p) ? give_graph(&p, err) : give_all(&p, err));
+    SL_TRY(sli_device_spill_end(e, err));
     if (rows->sparse)
         SL_TRY(sli_device_list_ahead(e, err));
     if (rows->logits_rows == 0)
@@ -470,8 +472,10 @@ static sl_status run_pass(void *ctx, sl_error *err)
 static sl_status try_once(sl_engine *e, sli_device_pass_fn pass, void *ctx, sl_error *err)
 {
     sl_status status = pass(ctx, err);
-    if (status != SL_OK)
+    if (status != SL_OK) {
         sli_device_settle(e);
+        sli_device_spill_forget(e);
+    }
     return status;
 }
 

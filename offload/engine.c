@@ -178,7 +178,8 @@ static sl_status price(sl_engine *e, sl_error *err)
     if (e->options.late_drop && e->device != NULL)
         note_late(e);
     if (e->options.kv_spill != NULL && !e->price.kv.spill)
-        sli_note(e, "--kv-spill is not used: the keys and values of %u positions stay in memory", e->context);
+        sli_note(e, "--kv-spill is not used: the keys and values of %u positions stay in memory%s", e->context,
+                 e->device != NULL && e->price.vram.kv_host_layers == 0 ? " of the device" : "");
     if (wishes.draft_resident && e->price.draft_neurons == 0)
         sli_note(e, "no drafts from what is in memory: the budget does not hold attention and head beside everything else");
     if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)

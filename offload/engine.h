@@ -109,6 +109,7 @@ typedef struct sli_kv_shape {
     uint32_t resident_pages; /* of each head, the first ones */
     uint32_t group_heads;    /* that a window holds */
     uint32_t alignment;      /* of the spill file; 0: spilling is not wanted */
+    uint32_t host_layers;    /* with a device: the cache of so many layers alone (kv_place.h says which); 0: of all */
 } sli_kv_shape;
 
 /* What is wished of a device, and what of its memory everything takes (device_price.c). */
@@ -233,6 +234,10 @@ typedef struct sli_kv {
 } sli_kv;
 uint64_t sli_session_file_price(const sl_model *model, const sli_kv_shape *kv); /* what an sl_session_file takes */
 uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape);        /* all that sli_kv_create allocates */
+static inline uint32_t sli_kv_layers(const sl_model *model, const sli_kv_shape *shape)
+{
+    return shape->host_layers > 0 ? shape->host_layers : model->layers;
+}
 SL_MUST_USE sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *out, sl_error *err);
 void sli_kv_free(sli_kv *kv);
 size_t sli_kv_page_bytes(const sl_model *model, const sli_kv_shape *shape, int kind); /* a multiple of 64; 0: no such pages */

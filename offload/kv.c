@@ -44,7 +44,7 @@ static size_t arena_of(const sl_model *model, const sli_kv_shape *shape)
     size_t per_page = 0, pages = 0;
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
         per_page += sli_kv_page_bytes(model, shape, kind);
-    for (uint32_t layer = 0; layer < model->layers; layer++)
+    for (uint32_t layer = 0; layer < sli_kv_layers(model, shape); layer++) /* those of a device have no rings: it counts, not which */
         pages += pages_of_layer(model, shape, layer);
     return per_page * pages * model->kv_heads;
 }
@@ -219,7 +219,7 @@ static uint8_t *writable(const uint8_t *const *pages, uint32_t position)
 void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kernels, uint32_t from, uint32_t to)
 {
     for (uint32_t layer = 0; layer < model->layers; layer++)
-        for (uint32_t head = 0; head < kv->kv_heads; head++) {
+        for (uint32_t head = 0; head < kv->kv_heads && sli_kv_holds(kv, layer); head++) {
             const uint8_t *const *k = sli_kv_pages(kv, layer, head, SLI_KV_KEYS), *const *v = sli_kv_pages(kv, layer, head, SLI_KV_VALUES);
             const uint8_t *const *rows = sli_kv_pages(kv, layer, head, SLI_KV_KEY_ROWS);
             kernels->kv_copy_k(kv->k_type, k[from / SL_KV_PAGE], from % SL_KV_PAGE, writable(k, to), to % SL_KV_PAGE, model->head_dim);

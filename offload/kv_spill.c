@@ -1,6 +1,7 @@
 /* offload/kv_spill.c: see kv_spill.h. */
 #include "offload/kv_spill.h"
 #include "core/os.h"
+#include "offload/kv_place.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #define TAIL_PAGES  3 /* that the rows of a tree can touch */
 #define WINDOWS     SL_SPILL_GROUPS
 #define WINDOW_PART 4 /* the windows of several heads together are worth at most one part in so many of the memory */
-#define NO_GROUP    UINT32_MAX
+#define NOT_HERE    UINT32_MAX
 
 _Static_assert((SL_TREE_ROWS + SL_KV_PAGE - 2) / SL_KV_PAGE + 1 == TAIL_PAGES, "sli_kv_copy finds all rows of a tree in the tail");
 
@@ -24,7 +25,10 @@ struct sli_kv_spilled {
     const sl_model *model;
     geometry g;
     uint32_t resident_pages, group_heads, groups;
-    uint8_t *resident;        /* [span][resident_pages] slots; a span is a layer's head */
+    uint32_t layers;          /* that are here: all, or those that a device leaves to host memory */
+    uint32_t *layer_of;       /* [layers] which they are */
+    uint32_t *index_of;       /* [layer] its place among them, or NOT_HERE */
+    uint8_t *resident;        /* [span][resident_pages] slots; a span is a head of one of the layers */
     uint8_t *tail;            /* [span][TAIL_PAGES], page p in place p % TAIL_PAGES */
     uint8_t *window[WINDOWS]; /* [head of the group][window_pages] */
     uint32_t *on_file;        /* [span] pages before this one, the resident ones aside, are in the file */
@@ -39,7 +43,7 @@ struct sli_kv_spilled {
 
 static geometry geometry_of(const sl_model *m, const sli_kv_shape *shape)
 {
-    geometry g = {.pages = (shape->context + SL_KV_PAGE - 1) / SL_KV_PAGE, .spans = m->layers * m->kv_heads};
+    geometry g = {.pages = (shape->context + SL_KV_PAGE - 1) / SL_KV_PAGE, .spans = sli_kv_layers(m, shape) * m->kv_heads};
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
         g.slot_bytes += sli_kv_page_bytes(m, shape, kind);
     g.slot_bytes = (g.slot_bytes + shape->alignment - 1) / shape->alignment * shape->alignment;
@@ -59,7 +63,13 @@ uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape)
 {
     geometry g = geometry_of(model, shape);
     size_t queue = (size_t)WINDOWS * (2 + shape->chosen_pages) * shape->group_heads * 4 * sizeof(uint64_t);
-    return sl_pages_round(arena_bytes(&g)) + (size_t)g.spans * (1 + TAIL_PAGES) * sizeof(uint32_t) + sizeof(struct sli_kv_spilled) + queue;
+    size_t tables = ((size_t)g.spans * (1 + TAIL_PAGES) + sli_kv_layers(model, shape) + model->layers) * sizeof(uint32_t);
+    return sl_pages_round(arena_bytes(&g)) + tables + sizeof(struct sli_kv_spilled) + queue + sli_kv_places_bytes(model, shape);
+}
+
+uint64_t sli_kv_places_bytes(const sl_model *model, const sli_kv_shape *shape)
+{
+    return shape->host_layers > 0 ? (uint64_t)WINDOWS * model->kv_heads * geometry_of(model, shape).pages * sizeof(sl_device_ptr) : 0;
 }
 
 uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape)
@@ -74,7 +84,7 @@ bool sli_kv_fit(const sl_model *model, sli_kv_shape *shape, uint64_t memory_byte
     whole.spill = false;
     shape->spill = true;
     shape->resident_pages = 0;
-    shape->group_heads = 1;
+    shape->group_heads = shape->host_layers > 0 ? model->kv_heads : 1; /* a device attends to a layer at once */
     uint64_t least = sli_kv_price(model, shape), most = sli_kv_price(model, &whole);
     if (least >= most || memory_bytes >= most) { /* a short context: windows and tails would be more than all of it */
         *shape = whole;
@@ -84,7 +94,7 @@ bool sli_kv_fit(const sl_model *model, sli_kv_shape *shape, uint64_t memory_byte
         return true;
     if (least > memory_bytes)
         return false;
-    for (uint32_t heads = 2; heads <= model->kv_heads; heads++) {
+    for (uint32_t heads = shape->group_heads + 1; heads <= model->kv_heads; heads++) {
         sli_kv_shape wider = *shape;
         wider.group_heads = heads;
         geometry g = geometry_of(model, &wider);
@@ -105,7 +115,14 @@ bool sli_kv_fit(const sl_model *model, sli_kv_shape *shape, uint64_t memory_byte
 
 static uint32_t span_of(const sli_kv *kv, uint32_t layer, uint32_t head)
 {
-    return layer * kv->kv_heads + head;
+    return kv->spilled->index_of[layer] * kv->kv_heads + head;
+}
+
+/* Of the table of pages, what is a span's. */
+static const uint8_t **row_of(const sli_kv *kv, uint32_t span)
+{
+    size_t head = (size_t)kv->spilled->layer_of[span / kv->kv_heads] * kv->kv_heads + span % kv->kv_heads;
+    return kv->pages + head * SLI_KV_KINDS * kv->page_count;
 }
 
 static uint8_t *tail_slot(const struct sli_kv_spilled *s, uint32_t span, uint32_t page)
@@ -136,7 +153,7 @@ static uint64_t file_offset(const struct sli_kv_spilled *s, uint32_t span, uint3
 /* The table of pages says where attention finds this one. */
 static void point(const sli_kv *kv, uint32_t span, uint32_t page, const uint8_t *slot)
 {
-    const uint8_t **row = kv->pages + (size_t)span * SLI_KV_KINDS * kv->page_count + page;
+    const uint8_t **row = row_of(kv, span) + page;
     for (int kind = 0; kind < SLI_KV_KINDS; kind++, row += kv->page_count) {
         *row = kv->page_bytes[kind] > 0 ? slot : NULL;
         slot += kv->page_bytes[kind];
@@ -177,22 +194,27 @@ static uint8_t *written_slot(const struct sli_kv_spilled *s, uint32_t sequence, 
     return writes_tail(s) ? tail_slot(s, span, page) : window_slot(s, sequence, head_in_group, page);
 }
 
-/* The first page that a layer's rows may see: not the resident ones, nor what lies before its window. A tree's rows begin at most so many slots
- * before the pass's. */
-static uint32_t first_seen(const struct sli_kv_spilled *s, uint32_t layer)
+/* The first page that a layer's rows may see: not what lies before its window. A tree's rows begin at most so many slots before the pass's. */
+static uint32_t first_in_sight(const struct sli_kv_spilled *s, uint32_t layer)
 {
     uint64_t reach = (uint64_t)sl_model_window(s->model, layer) + SL_TREE_ROWS;
     bool windowed = reach > SL_TREE_ROWS && s->first_slot > reach;
-    return larger(s->resident_pages, windowed ? (uint32_t)(s->first_slot - reach) / SL_KV_PAGE : 0);
+    return windowed ? (uint32_t)(s->first_slot - reach) / SL_KV_PAGE : 0;
+}
+/* And does not stay. */
+static uint32_t first_seen(const struct sli_kv_spilled *s, uint32_t layer)
+{
+    return larger(s->resident_pages, first_in_sight(s, layer));
 }
 
 /* Starts the reads of a group, counted over all layers: all pages in sight before the first written one, and that one where only the file has its beginning. */
 static sl_status load_group(const sli_kv *kv, uint32_t sequence, sl_error *err)
 {
     struct sli_kv_spilled *s = kv->spilled;
-    uint32_t first_span = sequence * s->group_heads, from = first_seen(s, sequence / s->groups), to = first_page(s);
+    uint32_t layer = s->layer_of[sequence / s->groups];
+    uint32_t first_span = sequence * s->group_heads, from = first_seen(s, layer), to = first_page(s);
     s->loading = sequence;
-    bool all = !sli_kv_fetches(kv, sequence / s->groups);
+    bool all = !sli_kv_fetches(kv, layer);
     for (uint32_t h = 0; h < s->group_heads; h++) {
         uint32_t span = first_span + h;
         if (to > from && all) {
@@ -227,13 +249,19 @@ uint32_t sli_kv_groups(const sli_kv *kv)
     return kv->spilled != NULL ? kv->spilled->groups : 1;
 }
 
+/* Of a page from before the pass: a tree that grows has rows there, which may be moved. What the pass writes does not take the page's place. */
+static bool stays_in_tail(const struct sli_kv_spilled *s, uint32_t span, uint32_t page)
+{
+    return in_tail(s, span, page) && (!writes_tail(s) || page + TAIL_PAGES > last_page(s));
+}
+
 /* The pages of a head that its reads have brought, or that it writes to. */
 static void show_head(const sli_kv *kv, uint32_t sequence, uint32_t head_in_group, uint32_t span)
 {
     struct sli_kv_spilled *s = kv->spilled;
     uint32_t begun = first_page(s);
     for (uint32_t page = s->resident_pages; page < begun; page++)
-        point(kv, span, page, window_slot(s, sequence, head_in_group, page));
+        point(kv, span, page, stays_in_tail(s, span, page) ? tail_slot(s, span, page) : window_slot(s, sequence, head_in_group, page));
     if (first_is_begun(s) && !writes_tail(s) && in_tail(s, span, begun))
         memcpy(window_slot(s, sequence, head_in_group, begun), tail_slot(s, span, begun), s->g.slot_bytes);
     for (uint32_t page = first_written(s); page <= last_page(s); page++) {
@@ -250,7 +278,7 @@ sl_status sli_kv_begin_group(sli_kv *kv, uint32_t layer, uint32_t group, uint32_
     *count = kv->kv_heads;
     if (s == NULL)
         return SL_OK;
-    uint32_t sequence = layer * s->groups + group;
+    uint32_t sequence = s->index_of[layer] * s->groups + group;
     *first = group * s->group_heads;
     *count = s->group_heads;
     if (s->loading != sequence) { /* layers were left out */
@@ -258,7 +286,7 @@ sl_status sli_kv_begin_group(sli_kv *kv, uint32_t layer, uint32_t group, uint32_
         SL_TRY(load_group(kv, sequence, err));
     }
     SL_TRY(sl_spill_wait(s->file, sequence % WINDOWS, err));
-    if (sequence + 1 < s->model->layers * s->groups)
+    if (sequence + 1 < s->layers * s->groups)
         SL_TRY(load_group(kv, sequence + 1, err));
     for (uint32_t h = 0; h < *count; h++)
         show_head(kv, sequence, h, span_of(kv, layer, *first + h));
@@ -274,7 +302,8 @@ bool sli_kv_fetches(const sli_kv *kv, uint32_t layer)
 sl_status sli_kv_fetch(sli_kv *kv, uint32_t layer, uint32_t head, const uint32_t *pages, uint32_t count, sl_error *err)
 {
     struct sli_kv_spilled *s = kv->spilled;
-    uint32_t sequence = layer * s->groups + head / s->group_heads, in_group = head % s->group_heads, span = span_of(kv, layer, head);
+    uint32_t sequence = s->index_of[layer] * s->groups + head / s->group_heads, in_group = head % s->group_heads,
+             span = span_of(kv, layer, head);
     for (uint32_t n = 0, end; n < count; n = end) {
         end = n + 1;
         if (pages[n] < s->resident_pages || pages[n] >= first_page(s))
@@ -290,14 +319,14 @@ sl_status sli_kv_fetch(sli_kv *kv, uint32_t layer, uint32_t head, const uint32_t
 sl_status sli_kv_fetched(sli_kv *kv, uint32_t layer, uint32_t head, sl_error *err)
 {
     struct sli_kv_spilled *s = kv->spilled;
-    return sl_spill_wait(s->file, (layer * s->groups + head / s->group_heads) % WINDOWS, err);
+    return sl_spill_wait(s->file, (s->index_of[layer] * s->groups + head / s->group_heads) % WINDOWS, err);
 }
 
 /* Complete pages [from, to) of a head, wherever they lie, in as few writes as there are pieces. */
 static sl_status write_pages(const sli_kv *kv, uint32_t span, uint32_t from, uint32_t to, sl_error *err)
 {
     struct sli_kv_spilled *s = kv->spilled;
-    const uint8_t *const *row = kv->pages + (size_t)span * SLI_KV_KINDS * kv->page_count;
+    const uint8_t **row = row_of(kv, span);
     while (from < to) {
         uint32_t end = from + 1;
         while (end < to && row[end] == row[end - 1] + s->g.slot_bytes)
@@ -315,7 +344,7 @@ sl_status sli_kv_end_group(sli_kv *kv, uint32_t layer, uint32_t group, sl_error 
         return SL_OK;
     uint32_t from = first_written(s), complete = s->end_slot / SL_KV_PAGE, last = last_page(s);
     for (uint32_t h = 0; h < s->group_heads; h++) {
-        uint32_t sequence = layer * s->groups + group, span = span_of(kv, layer, group * s->group_heads + h);
+        uint32_t sequence = s->index_of[layer] * s->groups + group, span = span_of(kv, layer, group * s->group_heads + h);
         if (writes_tail(s) && s->on_file[span] > from) /* the tail's copies are newer */
             s->on_file[span] = from;
         if (complete > from) {
@@ -333,6 +362,17 @@ sl_status sli_kv_end_group(sli_kv *kv, uint32_t layer, uint32_t group, sl_error 
         }
     }
     return SL_OK;
+}
+
+bool sli_kv_holds(const sli_kv *kv, uint32_t layer)
+{
+    return kv->pages != NULL && (kv->spilled == NULL || kv->spilled->index_of[layer] != NOT_HERE);
+}
+
+sli_kv_sight sli_kv_sight_of(const sli_kv *kv, uint32_t layer)
+{
+    const struct sli_kv_spilled *s = kv->spilled;
+    return (sli_kv_sight){first_in_sight(s, layer), (s->first_slot + SL_KV_PAGE - 1) / SL_KV_PAGE, first_page(s), last_page(s) + 1};
 }
 
 sl_status sli_kv_settle(sli_kv *kv, uint32_t from, uint32_t position, sl_error *err)
@@ -430,6 +470,23 @@ static sl_status open_spill(sl_engine *e, const sli_kv_shape *shape, struct sli_
     return sl_spill_open(e->options.kv_spill, &options, &s->file, err);
 }
 
+/* Which layers are here, and where among them each is. */
+static sl_status choose_layers(const sl_model *m, const sli_kv_shape *shape, struct sli_kv_spilled *s, sl_error *err)
+{
+    bool *in_host = malloc(m->layers * sizeof *in_host);
+    if (in_host == NULL)
+        return sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u layers", m->layers);
+    s->layers = sli_kv_layers(m, shape);
+    sli_kv_place_choose(m, s->layers, in_host);
+    for (uint32_t layer = 0, index = 0; layer < m->layers; layer++) {
+        s->index_of[layer] = in_host[layer] ? index : NOT_HERE;
+        if (in_host[layer])
+            s->layer_of[index++] = layer;
+    }
+    free(in_host);
+    return SL_OK;
+}
+
 sl_status sli_kv_spill_create(sl_engine *e, const sli_kv_shape *shape, sli_kv *kv, sl_error *err)
 {
     geometry g = geometry_of(e->model, shape);
@@ -440,9 +497,12 @@ sl_status sli_kv_spill_create(sl_engine *e, const sli_kv_shape *shape, sli_kv *k
     if (s != NULL) {
         s->on_file = calloc(g.spans, sizeof *s->on_file);
         s->tail_page = calloc((size_t)g.spans * TAIL_PAGES, sizeof *s->tail_page);
+        s->layer_of = calloc(sli_kv_layers(e->model, shape), sizeof *s->layer_of);
+        s->index_of = calloc(e->model->layers, sizeof *s->index_of);
     }
-    if (s == NULL || kv->arena == NULL || s->on_file == NULL || s->tail_page == NULL)
+    if (s == NULL || kv->arena == NULL || s->on_file == NULL || s->tail_page == NULL || s->layer_of == NULL || s->index_of == NULL)
         return sl_fail(err, SL_NO_MEMORY, "out of memory for a KV cache of %zu bytes", kv->arena_bytes);
+    SL_TRY(choose_layers(e->model, shape, s, err));
     s->g = g;
     s->resident_pages = shape->resident_pages;
     s->group_heads = shape->group_heads;
@@ -475,6 +535,8 @@ void sli_kv_spill_free(sli_kv *kv)
     sl_spill_close(s->file);
     free(s->on_file);
     free(s->tail_page);
+    free(s->layer_of);
+    free(s->index_of);
     free(s);
     kv->spilled = NULL;
 }

@@ -7,6 +7,9 @@
  * What a pass writes goes to the tail where it has room for it, else to the window; a page that is complete is written to the file at once. All is
  * attended to in one piece and in the order of the positions, so results are those of a cache in memory.
  *
+ * With a device it is the cache of the layers that the device's memory does not hold (kv_place.h), a group is a layer, and the device reads and writes these
+ * places (device_spill.c).
+ *
  * Invariants
  *  K1  Of each layer and head, pages [resident_pages, position / SL_KV_PAGE) of the session's text lie in the file (on_file is at least that), and the
  *      page of the position itself in the tail or in the file.
@@ -21,8 +24,9 @@
  * the least does. Pure. */
 bool sli_kv_fit(const sl_model *model, sli_kv_shape *shape, uint64_t memory_bytes);
 
-uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape); /* in memory, as sli_kv_spill_create allocates it */
-uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape);  /* of the file at the end of the context */
+uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape);  /* in memory, as sli_kv_spill_create allocates it */
+uint64_t sli_kv_places_bytes(const sl_model *model, const sli_kv_shape *shape); /* of that: what tells a device where pages lie */
+uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape);   /* of the file at the end of the context */
 
 SL_MUST_USE sl_status sli_kv_spill_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *kv, sl_error *err);
 void sli_kv_spill_free(sli_kv *kv);
@@ -38,6 +42,13 @@ bool sli_kv_fetches(const sli_kv *kv, uint32_t layer);
 SL_MUST_USE sl_status sli_kv_fetch(sli_kv *kv, uint32_t layer, uint32_t head, const uint32_t *pages, uint32_t count, sl_error *err);
 SL_MUST_USE sl_status sli_kv_fetched(sli_kv *kv, uint32_t layer, uint32_t head, sl_error *err);
 SL_MUST_USE sl_status sli_kv_end_group(sli_kv *kv, uint32_t layer, uint32_t group, sl_error *err);
+/* Whether a layer's keys and values are in this cache. */
+bool sli_kv_holds(const sli_kv *kv, uint32_t layer);
+/* For who attends elsewhere, in a pass that has begun: pages. What rows see from before the pass is in [seen, held); they are written to [written, end). */
+typedef struct sli_kv_sight {
+    uint32_t seen, held, written, end;
+} sli_kv_sight;
+sli_kv_sight sli_kv_sight_of(const sli_kv *kv, uint32_t layer);
 /* Between passes, of whole heads: sli_kv_pages shows the first `pages` of a head, to be read or, after begin_fill, to be written, until the next call of
  * anything here. end_fill: they are the head's, of a text of so many positions; what it had before is forgotten. */
 SL_MUST_USE sl_status sli_kv_show_head(sli_kv *kv, uint32_t layer, uint32_t head, uint32_t pages, sl_error *err);

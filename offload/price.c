@@ -30,12 +30,14 @@
 typedef struct chooser {
     const sl_model *model;
     const sli_wishes *wishes;
-    sli_kv_shape kv;                /* but for pass_rows */
+    sli_kv_shape kv;                /* but for pass_rows and, with a device, for what lies in host memory */
+    uint64_t kv_memory_bytes;       /* that what may spill of it takes there at most; 0: the least */
     sl_bundle_layer *bundle_layers; /* [layer] room for a configuration */
     uint32_t draft_max;             /* of the plan in hand */
     uint64_t neurons_short_bytes;   /* of host memory, for sparse rows on a device; else 0 */
     uint64_t vram_short_bytes;      /* what the last plan would take of the device's memory, where it does not fit; else 0 */
     uint64_t vram_short_kv_bytes;   /* of those, keys and values */
+    uint64_t kv_short_bytes;        /* what a cache that spills takes in host memory at least, where that is more than was said; else 0 */
     uint64_t least_kv_host_bytes;   /* of the least RAM budget, keys and values of so many layers on a device */
     uint32_t least_kv_host_layers;
     bool caches_stay;    /* of the plan in hand: on the device, unless somebody said otherwise */
@@ -89,6 +91,21 @@ static sli_kv_shape cache_for(const chooser *c, uint32_t batch)
     return kv;
 }
 
+/* What a device leaves to host memory. Where it may spill and does not fit in what was said, it is the least that there is. */
+static uint64_t price_host_cache(const chooser *c, sli_price *p)
+{
+    p->kv.host_layers = p->vram.kv_host_layers;
+    if (p->kv.alignment == 0 || p->kv.host_layers == 0)
+        return p->vram.kv_host_bytes;
+    (void)sli_kv_fit(c->model, &p->kv, c->kv_memory_bytes);
+    return p->kv.spill ? sli_kv_price(c->model, &p->kv) : p->vram.kv_host_bytes;
+}
+
+static bool host_cache_fits(const chooser *c, const sli_price *p)
+{
+    return !p->kv.spill || c->wishes->device == NULL || c->kv_memory_bytes == 0 || p->kv_bytes <= c->kv_memory_bytes;
+}
+
 /* Everything but homes, for the given sizes. */
 static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch, uint64_t staging, sli_price *p)
 {
@@ -98,7 +115,7 @@ static void price_fixed(const chooser *c, const sli_units *units, uint32_t batch
     p->draft_max = c->draft_max;
     p->process_bytes = c->wishes->process_bytes;
     p->kv = cache_for(c, batch);
-    p->kv_bytes = c->wishes->device != NULL ? p->vram.kv_host_bytes : sli_kv_price(c->model, &p->kv);
+    p->kv_bytes = c->wishes->device != NULL ? price_host_cache(c, p) : sli_kv_price(c->model, &p->kv);
     p->scratch_bytes = scratch_of(c, units, batch);
     p->sparsity_bytes = sparsity_of(c, batch);
     p->predictor_bytes = c->wishes->predictor_bytes;
@@ -299,7 +316,7 @@ static sl_status price_device(chooser *c, sli_units *units, uint32_t batch, uint
         return SL_OK;
     sli_device_wishes device = *w->device;
     device.kv_host = c->caches_stay && device.kv_host == SL_KV_HOST_AUTO ? SL_KV_HOST_NONE : device.kv_host;
-    device.kv_least_crossing = host_room_bytes > PAGES_SLACK_BYTES;
+    device.kv_least_crossing = host_room_bytes > PAGES_SLACK_BYTES && c->kv.alignment == 0; /* what may spill moves only where it must */
     device.kv_host_room_bytes = device.kv_least_crossing ? host_room_bytes - PAGES_SLACK_BYTES : 0;
     SL_TRY(sli_device_price(c->model, &device, &c->kv, batch, w->all_logits ? batch : 1 + c->draft_max, units, &p->vram, fits, err));
     c->vram_short_bytes = *fits ? 0 : p->vram.total_bytes;
@@ -330,7 +347,8 @@ static sl_status settle_with(chooser *c, sli_units *units, uint32_t batch, uint6
         return priced;
     }
     price_fixed(c, units, batch, staging, p);
-    *fits = p->total_bytes <= c->wishes->budget_bytes && vram_fits;
+    *fits = p->total_bytes <= c->wishes->budget_bytes && vram_fits && host_cache_fits(c, p);
+    c->kv_short_bytes = host_cache_fits(c, p) ? 0 : p->kv_bytes;
     uint64_t room = *fits ? c->wishes->budget_bytes - p->total_bytes : 0;
     while (*fits) {
         give_homes(c, units, order, room, p);
@@ -416,7 +434,7 @@ static sl_status price_minimum(chooser *c, uint64_t *min_bytes, sl_error *err)
     sl_status status = price_device(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, 0, &p, &unused, err);
     wishes.budget_bytes = 0;
     price_fixed(&minimal, &units, wishes.batch != 0 ? wishes.batch : BATCH_MIN, staging, &p);
-    c->least_kv_host_bytes = p.vram.kv_host_bytes;
+    c->least_kv_host_bytes = p.vram.kv_host_layers > 0 ? p.kv_bytes : 0;
     c->least_kv_host_layers = p.vram.kv_host_layers;
     uint64_t needed = p.total_bytes + SLI_PROCESS_DRIFT_BYTES;
     *min_bytes = (needed + needed / (TABLES_SHARE - 1) + MIB) / MIB * MIB;
@@ -450,6 +468,15 @@ static sl_status choose_plan(chooser *c, sli_price *price, sli_units *units, boo
     return SL_OK;
 }
 
+static sl_status refuse_kv_memory(const chooser *c, uint64_t least_bytes, sl_error *err)
+{
+    char asked[24], needed[24];
+    sl_format_size(c->kv_memory_bytes, asked);
+    sl_format_size(least_bytes, needed);
+    return sl_fail(err, SL_INVALID, "--kv-memory %s: keys and values of %u positions need at least %s in memory (-c takes less)", asked,
+                   c->kv.context, needed);
+}
+
 static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, sl_error *err)
 {
     char asked[24], needed[24], kv[24];
@@ -466,6 +493,8 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
             err->vram_budget_min_bytes = least;
         return status;
     }
+    if (c->kv_short_bytes > 0)
+        return refuse_kv_memory(c, c->kv_short_bytes, err);
     sl_format_size(c->wishes->budget_bytes, asked);
     if (c->neurons_short_bytes > 0) {
         min_bytes = (c->wishes->budget_bytes + c->neurons_short_bytes + 4 * MIB) / MIB * MIB;
@@ -506,29 +535,25 @@ static sl_status refuse(const chooser *c, const char *name, uint64_t min_bytes, 
     return status;
 }
 
-/* The cache as it was wished for; one that may spill within `memory_bytes`, 0: the least. */
+/* The cache as it was wished for; one that may spill within `memory_bytes`, 0: the least. With a device that waits for how many layers it leaves. */
 static sl_status shape_cache(chooser *c, uint64_t memory_bytes, sl_error *err)
 {
-    char asked[24], needed[24];
     c->kv = c->wishes->kv;
     c->kv = cache_for(c, c->wishes->batch != 0 ? c->wishes->batch : BATCH_MAX);
-    if (c->kv.alignment != 0 && !sli_kv_fit(c->model, &c->kv, memory_bytes)) {
-        sl_format_size(memory_bytes, asked);
-        sl_format_size(sli_kv_price(c->model, &c->kv), needed);
-        return sl_fail(err, SL_INVALID, "--kv-memory %s: keys and values of %u positions need at least %s in memory (-c takes less)", asked,
-                       c->kv.context, needed);
-    }
-    return SL_OK;
+    c->kv_memory_bytes = memory_bytes;
+    if (c->kv.alignment == 0 || c->wishes->device != NULL || sli_kv_fit(c->model, &c->kv, memory_bytes))
+        return SL_OK;
+    return refuse_kv_memory(c, sli_kv_price(c->model, &c->kv), err);
 }
 
 /* Where all weights stay, and nobody said how much memory is for keys and values, those take what is left: weights are read in each pass, keys and
  * values only as far as the text has come. */
 static sl_status widen_kv(chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
 {
-    if (!c->kv.spill || c->wishes->kv_memory_bytes != 0 || c->wishes->keep != NULL)
+    if (!price->kv.spill || c->wishes->kv_memory_bytes != 0 || c->wishes->keep != NULL)
         return SL_OK;
     for (uint32_t i = 0; i < units->count; i++)
-        if (!units->units[i].home)
+        if (!units->units[i].home && !units->in_vram[i])
             return SL_OK;
     SL_TRY(shape_cache(c, price->kv_bytes + (c->wishes->budget_bytes - price->total_bytes), err));
     sli_units_free(units);

@@ -1,10 +1,20 @@
 /* offload/session.c: a conversation's position in its KV cache. Tokens count only when every layer has seen them: a pass that fails leaves the position
  * where it was, and what it wrote beyond is overwritten later. */
+#include "offload/device_engine.h"
 #include "offload/early_exit.h"
 #include "offload/kv_spill.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+static void free_session(sl_session *s)
+{
+    if (s->engine->device != NULL)
+        sli_device_spill_close(s->engine);
+    sli_kv_free(&s->kv);
+    free(s->history);
+    free(s);
+}
 
 sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
 {
@@ -21,11 +31,13 @@ sl_status sl_session_open(sl_engine *engine, sl_session **out, sl_error *err)
     s->engine = engine;
     s->history = malloc(engine->context * sizeof *s->history);
     sl_status status = s->history == NULL ? sl_fail(err, SL_NO_MEMORY, "out of memory for %u positions", engine->context) : SL_OK;
-    if (status == SL_OK && engine->device == NULL) /* a device holds it itself */
+    bool in_host = engine->device == NULL || engine->price.kv.spill; /* a device holds it itself, but for what spills */
+    if (status == SL_OK && in_host)
         status = sli_kv_create(engine, &engine->price.kv, &s->kv, err);
+    if (status == SL_OK && in_host && engine->device != NULL)
+        status = sli_device_spill_open(engine, &s->kv, err);
     if (status != SL_OK) {
-        free(s->history);
-        free(s);
+        free_session(s);
         return status;
     }
     engine->session = s;
@@ -40,9 +52,7 @@ void sl_session_close(sl_session *s)
     sl_pager_cancel(s->engine->pager);
     s->engine->kv_io = sli_engine_kv_io(s->engine);
     s->engine->session = NULL;
-    sli_kv_free(&s->kv);
-    free(s->history);
-    free(s);
+    free_session(s);
 }
 
 uint32_t sl_session_position(const sl_session *s)

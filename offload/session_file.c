@@ -251,7 +251,7 @@ static sl_status load_head(sl_session_file *f, sl_session *s, uint32_t layer, ui
     return SL_OK;
 }
 
-/* The same where a device computes, which holds all pages. */
+/* The same of a layer that a device holds, which has all pages. */
 static sl_status load_head_there(sl_session_file *f, uint32_t layer, uint32_t head, uint32_t stored, uint32_t pages, uint64_t number,
                                  sl_error *err)
 {
@@ -276,6 +276,12 @@ static sl_status load_head_there(sl_session_file *f, uint32_t layer, uint32_t he
     return SL_OK;
 }
 
+/* Whether a device holds the layer, or what spills has it, or the processor's cache. */
+static bool is_there(const sl_session *s, uint32_t layer)
+{
+    return s->engine->device != NULL && !sli_device_spills(s->engine, layer);
+}
+
 static sl_status load_all(sl_session_file *f, sl_session *s, uint32_t count, sl_error *err)
 {
     const sli_session_head *h = &f->reader.head;
@@ -283,7 +289,7 @@ static sl_status load_all(sl_session_file *f, sl_session *s, uint32_t count, sl_
     uint64_t number = 0;
     for (uint32_t layer = 0; layer < h->layers; layer++) {
         uint32_t first = sl_model_window(f->engine->model, layer) > 0 ? h->window_first : 0;
-        bool there = f->engine->device != NULL;
+        bool there = is_there(s, layer);
         if (!there)
             sli_kv_begin_write(&s->kv, layer, 0);
         for (uint32_t head = 0; head < h->kv_heads; head++, number += stored_pages - first) {
@@ -361,7 +367,7 @@ static sl_status show_page(sl_session_file *f, sl_session *s, uint32_t layer, ui
                            const uint8_t **keys, const uint8_t **values, sl_error *err)
 {
     sli_device_pages *p = &f->pages;
-    if (s->engine->device == NULL) {
+    if (!is_there(s, layer)) {
         *keys = sli_kv_pages(&s->kv, layer, head, SLI_KV_KEYS)[page];
         *values = sli_kv_pages(&s->kv, layer, head, SLI_KV_VALUES)[page];
         return SL_OK;
@@ -384,7 +390,7 @@ static sl_status save_pages(sl_session_file *f, sl_session *s, const sli_session
     f->pages.count = 0; /* what came before was written since */
     for (uint32_t layer = 0; layer < h->layers; layer++)
         for (uint32_t head = 0; head < h->kv_heads; head++) {
-            if (s->engine->device == NULL)
+            if (!is_there(s, layer))
                 SL_TRY(sli_kv_show_head(&s->kv, layer, head, pages, err));
             uint32_t page = sl_model_window(s->engine->model, layer) > 0 ? h->window_first : 0;
             for (; page < pages; page++) {

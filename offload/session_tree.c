@@ -69,10 +69,10 @@ sl_status sl_session_keep_path(sl_session *s, const uint32_t *rows, size_t count
             continue;
         if (s->engine->device != NULL) {
             sl_status status = sli_device_kv_copy(s->engine, s->position + rows[i], s->position + i, err);
-            if (status == SL_OK)
-                continue;
-            s->tree.count = 0; /* some of its rows were written over */
-            return status;
+            if (status != SL_OK) {
+                s->tree.count = 0; /* some of its rows were written over */
+                return status;
+            }
         }
         sli_kv_copy(&s->kv, s->engine->model, s->engine->kernels, s->position + rows[i], s->position + i);
         moved = i < moved ? i : moved;

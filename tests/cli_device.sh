@@ -38,6 +38,10 @@ same "or those of some layers" --device emulated --vram-budget 64M --kv-host 1
 [ "$(json "$TMP/out" memory.vram_kv_bytes)" -gt 0 ] && [ "$(json "$TMP/out" device.kv_host_layers)" = 1 ] &&
     ok "so many" || not_ok "so many" "$(cat "$TMP/out")"
 
+same "they may spill, where they do not fit" --device emulated --vram-budget 64M --kv-spill "$TMP"
+grep -q 'kv-spill is not used: .* stay in memory of the device' "$TMP/err" && ok "and do not, where the device holds them" ||
+    not_ok "and do not, where the device holds them" "$(cat "$TMP/err")"
+
 # A conversation's file: begun by the processor, gone on with on a device.
 run -n 6 --session "$TMP/kept" >"$TMP/out" 2>"$TMP/err" || not_ok "a session is kept" "$(cat "$TMP/err")"
 same "a session of the processor's goes on on a device" --session "$TMP/kept" --device emulated --vram-budget 64M --kv-host 1
@@ -76,6 +80,7 @@ same_packed "drafts do, too" --sparsity coarse --draft 4 --drafter model $part
 
 fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00 KiB is too small; [0-9.]+ MiB works' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --vram-budget 64K
+run >"$TMP/plain.json" 2>"$TMP/err"
 "$SLUICE" run -m "$SMALL" -p x -n 1 -c 128 --device emulated --vram-budget 64K --json >"$TMP/refused.json" 2>"$TMP/err"
 least=$(json "$TMP/refused.json" error.vram_budget_min_bytes)
 same "which --json names in bytes, and which does" --device emulated --vram-budget "$least"
@@ -95,7 +100,8 @@ fails "a device that is not there says what does without" 1 '^sluice: --device /
 fails "SparQ over whole pages on a named device is refused" 2 '--device emulated: SparQ attention to whole pages' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8 --sparq-select pages
 fails "sparse decoding of a stock file is" 2 'not packed' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
-fails "a cache that spills is" 2 '--kv-spill' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-spill "$TMP"
+fails "also of a cache that may spill, where they are the default" 2 'SparQ attention to whole pages' \
+    "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8 --kv-spill "$TMP"
 works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8 --sparq-select pages
 grep -q 'no GPU is used: SparQ' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"
 # A call of the device that finds no memory, anywhere in a run: the same text, or one line that says why not.

@@ -31,6 +31,19 @@ run --sparq-k 256 --sparq-r 32 --sparq-select pages >same.json 2>err
     not_ok "pages that are chosen are the same ones, and less is read" "$(json some.json kv)" "$(json same.json sparq)"
 [ "$(json some.json sparq.select)" = pages ] && ok "pages are what is chosen of a cache that may spill" || not_ok "pages are what is chosen of a cache that may spill" "$(json some.json sparq)"
 
+few() { "$SLUICE" run -m "$MODEL" -p 'The old keeper' -n 2 --temp 0 --ignore-eos -c 4096 --json "$@"; }
+if "$SLUICE" doctor . --quick --device emulated >doctor 2>&1; then
+    few >whole.json 2>err || not_ok "a short text" "$(tail -n 1 err)"
+    few --device emulated --vram-budget 40M -b 8 --kv-spill spill --kv-memory 20M --ram-budget 512M >device.json 2>err ||
+        not_ok "a device with a spilled cache" "$(tail -n 1 err)"
+    [ "$(json whole.json tokens)" = "$(json device.json tokens)" ] && [ "$(json device.json kv.file_bytes)" -gt 0 ] &&
+        [ "$(json device.json device.kv_host_layers)" -gt 0 ] && [ "$(json device.json memory.kv_bytes)" -le $((20 << 20)) ] &&
+        ok "a device leaves to it the layers that it does not hold, and gives the same tokens" ||
+        not_ok "a device leaves to it the layers that it does not hold, and gives the same tokens" "$(cat device.json)"
+else
+    skip "a spilled cache on a device" "$(tail -n 1 doctor)"
+fi
+
 # ---------------------------------------------------------------- what is left behind
 
 "$SLUICE" run -m "$MODEL" -f prompt.txt -n 2000 --temp 0 --ignore-eos -c 4096 --kv-spill spill --kv-memory 20M >/dev/null 2>&1 &
@@ -50,6 +63,8 @@ wait $pid 2>/dev/null
 short() { "$SLUICE" run -m "$MODEL" -p x -n 1 -c 2048 "$@"; }
 fails "a folder that is not there" 1 "kv-spill nowhere: no file can be made .*No such file" short --kv-spill nowhere
 fails "a memory that is too small says what works" 2 "kv-memory 1.00 MiB: keys and values of 2048 positions need at least" short --kv-spill spill --kv-memory 1M
+fails "and so on a device" 2 "kv-memory 1.00 MiB: keys and values of 2048 positions need at least" \
+    short --kv-spill spill --kv-memory 1M --device emulated --vram-budget 40M
 fails "a memory without a folder" 2 "kv-memory has no meaning without --kv-spill" short --kv-memory 30M
 fails "single keys of a spilled cache" 2 "wants --sparq-select pages" short --kv-spill spill --sparq-k 128 --sparq-r 16 --sparq-select keys
 if is_root; then

@@ -1,5 +1,5 @@
-/* tests/test_device_kv.c: keys and values of a device's layers in host memory: the same bits wherever they lie, within both budgets, and on the device's clock
- * what crosses takes its time. */
+/* tests/test_device_kv.c: keys and values of a device's layers in host memory, or in a file: the same bits wherever they lie, within both budgets, and on the device's
+ * clock what crosses takes its time. test_kv_spill.c has long texts of the latter, and what fails there. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include "core/os.h"
 #include "offload/device_engine.h"
 #include "tests/device_material.h" /* these need cmocka's names */
-#include "tests/engine_runs.h"
+#include "tests/spilled_runs.h"
 
 static const char *with_options(const char *options)
 {
@@ -27,11 +27,9 @@ static sl_engine_options device_options(const char *path, const char *how)
     return options;
 }
 
-static sl_engine_options with_layers(sl_engine_options options, uint32_t in_host)
+static void note_to(void *ctx, const char *line)
 {
-    options.kv_host = SL_KV_HOST_LAYERS;
-    options.kv_host_layers = in_host;
-    return options;
+    strncat(ctx, line, strlen(ctx) < 3000 ? 400 : 0);
 }
 
 static sl_engine_info describe(const sl_engine_options *options)
@@ -188,6 +186,103 @@ static void drafts_and_checks_give_the_same_tokens(void **state)
     forget(path);
 }
 
+/* ---- in a file ---- */
+
+static void what_lies_in_a_file_gives_the_same_logits_too(void **state)
+{
+    static const char *const ways[] = {"lazy=1", "lazy=1,seed=1", "lazy=1,seed=2", "graphs=0"};
+    static const sl_kv_type types[] = {SL_KV_F16, SL_KV_Q8_0, SL_KV_BF16};
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        size_t count;
+        char *path = write_tiny("kv.gguf", &shapes[i]), *folder = folder_of(path);
+        sl_engine_options base = base_options(path);
+        base.k_type = base.v_type = types[i];
+        float *logits = run(&base, &count);
+        for (uint32_t n = 3; n <= shapes[i].layers; n++) {
+            sl_engine_options device = device_options(path, ways[(i + n) % 4]);
+            device.k_type = device.v_type = types[i];
+            device = with_file(device, n, folder);
+            assert_true(describe(&device).kv_file_bytes > 0);
+            check_same(logits, count, &device, "keys and values in a file");
+        }
+        free(logits);
+        free(folder);
+        forget(path);
+    }
+}
+
+static void branches_of_what_lies_in_a_file_give_the_same_logits(void **state)
+{
+    size_t count, device_count;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        char *path = write_tiny("kv.gguf", &shapes[i]), *folder = folder_of(path);
+        sl_engine_options base = base_options(path), device = with_file(device_options(path, "lazy=1,seed=1"), 4 - (uint32_t)i, folder);
+        base.draft_max = device.draft_max = 8;
+        float *expected = run_tree(&base, &count), *found = run_tree(&device, &device_count);
+        assert_int_equal(count, device_count);
+        assert_memory_equal(expected, found, count * sizeof *expected);
+        free(found);
+        free(expected);
+        free(folder);
+        forget(path);
+    }
+}
+
+static void a_device_s_call_that_fails_once_loses_nothing_of_what_lies_in_a_file(void **state)
+{
+    size_t count;
+    char *path = write_tiny("kv.gguf", &shapes[0]), *folder = folder_of(path);
+    sl_engine_options base = base_options(path), device = with_file(device_options(path, "lazy=1"), 4, folder);
+    (void)state;
+    if (device_must_be_emulated("a call that is made to fail"))
+        skip();
+    device.cpu_share_given = true; /* nothing is measured: the same calls each time */
+    float *logits = run(&base, &count);
+    for (unsigned n = 560; n < 1300; n += 37) { /* passes are run again */
+        char how[64];
+        snprintf(how, sizeof how, "lazy=1,seed=%u,fail=%u", n % 4, n);
+        device.device = with_options(how);
+        check_same(logits, count, &device, how);
+    }
+    free(logits);
+    free(folder);
+    forget(path);
+}
+
+static void a_session_that_a_device_s_call_did_not_open_opens_the_next_time(void **state)
+{
+    unsigned failures = 0;
+    char *path = write_tiny("kv.gguf", &shapes[0]), *folder = folder_of(path);
+    sl_engine_options device = with_file(device_options(path, "lazy=1"), 4, folder);
+    (void)state;
+    if (device_must_be_emulated("a call that is made to fail"))
+        skip();
+    device.cpu_share_given = true;         /* nothing is measured: the same calls each time */
+    for (unsigned n = 510; n < 570; n++) { /* before it the events of the ring */
+        char how[64];
+        sl_engine *engine;
+        sl_session *session;
+        sl_error err = {0};
+        snprintf(how, sizeof how, "lazy=1,fail=%u", n);
+        device.device = with_options(how);
+        if (sl_engine_open(&device, &engine, &err) != SL_OK)
+            continue;
+        sl_status status = sl_session_open(engine, &session, &err);
+        if (status != SL_OK) {
+            assert_true(status == SL_NO_MEMORY || status == SL_NO_DEVICE_MEMORY);
+            session = open_session(engine);
+            failures++;
+        }
+        sl_session_close(session);
+        sl_engine_close(engine);
+    }
+    assert_true(failures >= 3); /* memory for places, memory that is locked, an event */
+    free(folder);
+    forget(path);
+}
+
 /* ---- memory ---- */
 
 static uint64_t layer_bytes(uint32_t context) /* of shapes[0]: two heads of 32 halves, keys and values */
@@ -258,6 +353,60 @@ static void a_cache_that_the_device_does_not_hold_is_no_reason_to_refuse(void **
     forget(path);
 }
 
+static void a_cache_that_host_memory_does_not_hold_may_spill(void **state)
+{
+    size_t count;
+    char *path = write_tiny("kv.gguf", &shapes[0]), *folder = folder_of(path);
+    sl_engine_options whole = device_options(path, "lazy=1"), spilled, base = base_options(path);
+    sl_engine *engine;
+    sl_error err = {0};
+    (void)state;
+    base.k_type = base.v_type = whole.k_type = whole.v_type = SL_KV_F32; /* 2 MiB */
+    spilled = with_file(whole, 4, folder);
+    whole = spilled;
+    whole.kv_spill = NULL;
+    whole.kv_memory_bytes = 0;
+    sl_engine_info all = describe(&whole), least = describe(&spilled);
+    assert_int_equal(all.kv_bytes, 2 * MIB);
+    assert_int_equal(least.vram_kv_bytes, 0);
+    assert_true(least.kv_bytes >= MIB && 4 * least.kv_bytes < 6 * MIB); /* two windows, each for a layer */
+    assert_int_equal(least.kv_file_bytes, 2 * MIB);
+    assert_int_equal(least.vram_bytes, all.vram_bytes);
+    spilled.kv_memory_bytes = 7 * MIB / 4;
+    sl_engine_info some = describe(&spilled);
+    assert_true(some.kv_bytes <= spilled.kv_memory_bytes && some.kv_bytes > least.kv_bytes && some.kv_resident > 0);
+    float *logits = run(&base, &count);
+    check_same(logits, count, &spilled, "some of it in memory");
+    free(logits);
+    spilled.kv_memory_bytes = 8 * MIB;
+    assert_int_equal(describe(&spilled).kv_file_bytes, 0);
+    spilled.kv_memory_bytes = MIB;
+    assert_int_equal(sl_engine_open(&spilled, &engine, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "--kv-memory 1.00 MiB: keys and values of 1024 positions need at least 1."));
+    spilled.kv_memory_bytes = 0;
+    spilled.ram_budget_bytes = 1;
+    assert_int_equal(sl_engine_open(&spilled, &engine, &err), SL_NO_BUDGET);
+    assert_non_null(strstr(err.message, "of it is the KV cache of 4 layers"));
+    spilled.ram_budget_bytes = err.ram_budget_min_bytes + GROWTH;
+    sl_engine_close(open_engine(&spilled));
+    free(folder);
+    forget(path);
+}
+
+static void without_a_layer_in_host_memory_nothing_spills_and_that_is_said(void **state)
+{
+    char *path = write_tiny("kv.gguf", &shapes[0]), *folder = folder_of(path), notes[4000] = "";
+    sl_engine_options options = with_file(device_options(path, "lazy=1"), 4, folder);
+    (void)state;
+    options.kv_host = SL_KV_HOST_AUTO;
+    options.note = note_to;
+    options.note_ctx = notes;
+    assert_int_equal(describe(&options).kv_file_bytes, 0);
+    assert_non_null(strstr(notes, "--kv-spill is not used: the keys and values of 1024 positions stay in memory of the device"));
+    free(folder);
+    forget(path);
+}
+
 static void host_memory_that_is_too_small_is_refused_with_what_would_do(void **state)
 {
     char *path = write_tiny("kv.gguf", &shapes[0]);
@@ -296,11 +445,6 @@ static void memory_that_cannot_be_locked_is_said_with_what_takes_less(void **sta
     options.kv_host = SL_KV_HOST_NONE;
     sl_engine_close(open_engine(&options));
     forget(path);
-}
-
-static void note_to(void *ctx, const char *line)
-{
-    strncat(ctx, line, strlen(ctx) < 3000 ? 400 : 0);
 }
 
 static void a_device_that_does_not_read_host_memory_keeps_them_or_says_so(void **state)
@@ -412,8 +556,14 @@ int main(void)
         cmocka_unit_test(the_cache_may_have_any_format),
         cmocka_unit_test(going_back_and_branches_give_the_same_logits),
         cmocka_unit_test(drafts_and_checks_give_the_same_tokens),
+        cmocka_unit_test(what_lies_in_a_file_gives_the_same_logits_too),
+        cmocka_unit_test(branches_of_what_lies_in_a_file_give_the_same_logits),
+        cmocka_unit_test(a_device_s_call_that_fails_once_loses_nothing_of_what_lies_in_a_file),
+        cmocka_unit_test(a_session_that_a_device_s_call_did_not_open_opens_the_next_time),
         cmocka_unit_test(both_memories_are_priced),
         cmocka_unit_test(a_cache_that_the_device_does_not_hold_is_no_reason_to_refuse),
+        cmocka_unit_test(a_cache_that_host_memory_does_not_hold_may_spill),
+        cmocka_unit_test(without_a_layer_in_host_memory_nothing_spills_and_that_is_said),
         cmocka_unit_test(host_memory_that_is_too_small_is_refused_with_what_would_do),
         cmocka_unit_test(memory_that_cannot_be_locked_is_said_with_what_takes_less),
         cmocka_unit_test(a_device_that_does_not_read_host_memory_keeps_them_or_says_so),

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "tests/device_material.h" /* these need cmocka's names */
-#include "tests/engine_runs.h"
+#include "tests/spilled_runs.h"
 
 #define TEXT  150 /* positions: pages, and a part of one */
 #define AFTER 3
@@ -194,6 +194,40 @@ static void a_text_goes_on_on_either_with_the_same_bits(void **state)
     }
 }
 
+/* Of keys and values that spill, those of all layers or of some. */
+static void what_lies_in_a_file_of_its_own_is_kept_and_goes_on_likewise(void **state)
+{
+    (void)state;
+    for (int window = 0; window < 2; window++) {
+        size_t count, found, bytes, written_bytes;
+        tiny_model model = model_with(window);
+        model.layers = 4;
+        model.context = 1024;
+        char *path = write_tiny("device.gguf", &model), *folder = folder_of(path);
+        sl_engine_options processor = options_of(path, SL_KV_F16, -1, ""), device = options_of(path, SL_KV_F16, 0, "lazy=1,seed=1");
+        device = with_file(device, 4 - (uint32_t)window, folder);
+        unlink(kept);
+        go_on(&processor, TEXT);
+        char *expected_file = read_kept(&bytes);
+        float *expected = logits_after(&processor, &count);
+        float *logits = logits_after(&device, &found); /* the processor's text goes on on the device */
+        assert_int_equal(found, count);
+        assert_memory_equal(logits, expected, count * sizeof *logits);
+        free(logits);
+        unlink(kept);
+        assert_int_equal(go_on(&device, 100), 0);
+        assert_int_equal(go_on(&device, TEXT), 100);
+        char *written = read_kept(&written_bytes);
+        assert_int_equal(written_bytes, bytes);
+        assert_memory_equal(written, expected_file, bytes);
+        free(written);
+        free(expected_file);
+        free(expected);
+        free(folder);
+        forget(path);
+    }
+}
+
 /* A file of a text that has its windows behind it: what was before them is nowhere, and a device says so like the processor. */
 static void going_back_behind_what_a_file_has_is_refused(void **state)
 {
@@ -292,6 +326,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_writes_the_processors_file),
         cmocka_unit_test(a_text_goes_on_on_either_with_the_same_bits),
+        cmocka_unit_test(what_lies_in_a_file_of_its_own_is_kept_and_goes_on_likewise),
         cmocka_unit_test(going_back_behind_what_a_file_has_is_refused),
         cmocka_unit_test(a_device_that_fails_leaves_the_file_as_it_was),
         cmocka_unit_test(sparq_on_a_device_has_no_file_yet),

@@ -18,8 +18,9 @@
 #define MIB ((uint64_t)1 << 20)
 
 enum { CONTEXT = 960, BATCH = 320, VOCAB = 387, INDEX = 160 << 10 /* bytes, of the keys of all pages */ };
+enum { DEVICE_CONTEXT = 640, DEVICE_LAYERS = 5 }; /* an emulated device takes its time */
 
-static char *model_path, *folder;
+static char *model_path, *folder, *device_model_path;
 
 /* ---- calls that fail ---- */
 
@@ -68,15 +69,24 @@ static int write_model(void **unused)
     model.types[0] = SL_TYPE_Q8_0;
     model_path = tiny_path("spill.gguf");
     folder = tiny_path("spill.d");
-    return mkdir(folder, 0700) == 0 && tiny_write(&model, model_path, &err) == SL_OK ? 0 : -1;
+    device_model_path = tiny_path("spill-device.gguf");
+    if (mkdir(folder, 0700) != 0 || tiny_write(&model, model_path, &err) != SL_OK)
+        return -1;
+    model.layers = DEVICE_LAYERS;
+    model.heads = 2;
+    model.kv_heads = 1;
+    model.ff = 32;
+    return tiny_write(&model, device_model_path, &err) == SL_OK ? 0 : -1;
 }
 
 static int forget_model(void **unused)
 {
     (void)unused;
     unlink(model_path);
+    unlink(device_model_path);
     int status = rmdir(folder); /* nothing was left in it */
     free(model_path);
+    free(device_model_path);
     free(folder);
     return status;
 }
@@ -102,21 +112,25 @@ static sl_engine_options spilling(sl_kv_type type, uint64_t memory_bytes)
     return options;
 }
 
-/* The least that a cache of this type needs in memory, as the refusal of less says. */
-static uint64_t least_memory(sl_kv_type type)
+/* The least that a cache of such a shape needs in memory, as the refusal of less says. */
+static uint64_t least_memory_of(const char *path, sli_kv_shape shape)
 {
     sl_model *model;
     sl_gguf *file;
     sl_error err;
-    static const uint32_t types[] = {[SL_KV_F16] = SL_TYPE_F16, [SL_KV_F32] = SL_TYPE_F32, [SL_KV_Q8_0] = SL_TYPE_Q8_0};
-    assert_int_equal(sl_gguf_open(model_path, &file, &err), SL_OK);
+    assert_int_equal(sl_gguf_open(path, &file, &err), SL_OK);
     assert_int_equal(sl_model_open(file, &model, &err), SL_OK);
-    sli_kv_shape shape = {.context = CONTEXT, .k_type = types[type], .v_type = types[type], .alignment = 4096};
     assert_true(sli_kv_fit(model, &shape, 0));
     uint64_t bytes = sli_kv_price(model, &shape);
     sl_model_close(model);
     sl_gguf_close(file);
     return bytes;
+}
+
+static uint64_t least_memory(sl_kv_type type)
+{
+    static const uint32_t types[] = {[SL_KV_F16] = SL_TYPE_F16, [SL_KV_F32] = SL_TYPE_F32, [SL_KV_Q8_0] = SL_TYPE_Q8_0};
+    return least_memory_of(model_path, (sli_kv_shape){.context = CONTEXT, .k_type = types[type], .v_type = types[type], .alignment = 4096});
 }
 
 /* ---- a script that both caches go through ---- */
@@ -153,7 +167,7 @@ static uint32_t persist(const stage *s, const sl_token_id *tokens, const int32_t
 
 typedef struct script {
     stage whole, spilled;
-    uint32_t seed, failures;
+    uint32_t seed, failures, context, longest; /* rows that are appended at once */
     bool faulty, sparse;
 } script;
 
@@ -172,8 +186,8 @@ static void append(script *c, uint32_t step)
 {
     sl_token_id tokens[CONTEXT];
     const float *expected, *got;
-    uint32_t room = CONTEXT - sl_session_position(c->whole.session);
-    uint32_t most = next_random(&c->seed) % 3 == 0 ? CONTEXT : 20, count = 1 + next_random(&c->seed) % most;
+    uint32_t room = c->context - sl_session_position(c->whole.session);
+    uint32_t most = next_random(&c->seed) % 3 == 0 ? c->longest : 20, count = 1 + next_random(&c->seed) % most;
     count = count < room ? count : room;
     if (count == 0)
         return;
@@ -207,11 +221,19 @@ static uint32_t random_path(const int32_t *parents, uint32_t row, uint32_t *path
     return count;
 }
 
+/* A tree in two calls, of `first` rows and of the others (0: in one). */
+static uint32_t plant(const stage *s, const sl_token_id *tokens, const int32_t *parents, uint32_t rows, uint32_t first, unsigned flags,
+                      const float **logits)
+{
+    uint32_t failures = first > 0 ? persist(s, tokens, parents, first, flags, logits) : 0;
+    return failures + persist(s, tokens + first, parents + first, rows - first, flags | (first > 0 ? SL_EVAL_GROW : 0), logits);
+}
+
 static void branch(script *c, uint32_t step)
 {
     int32_t parents[SL_TREE_ROWS];
     sl_token_id tokens[SL_TREE_ROWS];
-    uint32_t path[SL_TREE_ROWS], room = CONTEXT - sl_session_position(c->whole.session), rows = 1 + next_random(&c->seed) % SL_TREE_ROWS;
+    uint32_t path[SL_TREE_ROWS], room = c->context - sl_session_position(c->whole.session), rows = 1 + next_random(&c->seed) % SL_TREE_ROWS;
     const float *expected, *got;
     sl_error err;
     if (rows > room)
@@ -220,11 +242,12 @@ static void branch(script *c, uint32_t step)
         parents[i] = i == 0 ? -1 : (int32_t)(i - 1 - next_random(&c->seed) % (i < 4 ? i : 4));
         tokens[i] = (sl_token_id)(next_random(&c->seed) % 384);
     }
-    persist(&c->whole, tokens, parents, rows, flags_of(c, rows), &expected);
+    uint32_t first = next_random(&c->seed) % 2 == 0 ? next_random(&c->seed) % rows : 0;
+    plant(&c->whole, tokens, parents, rows, first, flags_of(c, rows), &expected);
     arm(c);
-    c->failures += persist(&c->spilled, tokens, parents, rows, flags_of(c, rows), &got);
+    c->failures += plant(&c->spilled, tokens, parents, rows, first, flags_of(c, rows), &got);
     calls_until_failure = -1;
-    same_logits(expected, got, rows, step);
+    same_logits(expected, got, rows - first, step);
     if (next_random(&c->seed) % 4 == 0)
         return; /* none of it is kept */
     uint32_t count = random_path(parents, next_random(&c->seed) % rows, path);
@@ -232,7 +255,7 @@ static void branch(script *c, uint32_t step)
     arm(c);
     while (sl_session_keep_path(c->spilled.session, path, count, &err) != SL_OK) {
         calls_until_failure = -1; /* the tree is gone: again */
-        persist(&c->spilled, tokens, parents, rows, flags_of(c, rows), &got);
+        plant(&c->spilled, tokens, parents, rows, first, flags_of(c, rows), &got);
         c->failures++;
     }
     calls_until_failure = -1;
@@ -244,9 +267,8 @@ static void branch(script *c, uint32_t step)
 #define STEPS(n) (n)
 #endif
 
-static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t pages, uint32_t steps)
+static void play_with(sl_engine_options whole, sl_engine_options spilled, bool faulty, uint32_t pages, uint32_t steps)
 {
-    sl_engine_options whole = options_of(type), spilled = spilling(type, memory_bytes);
     if (pages > 0) {
         whole.sparq_k = spilled.sparq_k = pages * SL_KV_PAGE;
         whole.sparq_r = spilled.sparq_r = 12;
@@ -256,7 +278,9 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t p
     script c = {.sparse = pages > 0,
                 .whole = open_stage(&whole),
                 .spilled = open_stage(&spilled),
-                .seed = 5 + (uint32_t)memory_bytes,
+                .seed = 5 + (uint32_t)spilled.kv_memory_bytes,
+                .context = whole.context,
+                .longest = spilled.device != NULL ? 250 : whole.context,
                 .faulty = faulty};
     for (uint32_t step = 0; step < STEPS(steps); step++) {
         uint32_t what = next_random(&c.seed) % 8;
@@ -266,7 +290,7 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t p
             branch(&c, step);
         else
             go_back(&c);
-        if (sl_session_position(c.whole.session) == CONTEXT)
+        if (sl_session_position(c.whole.session) == whole.context)
             go_back(&c);
     }
     sl_engine_stats stats;
@@ -276,6 +300,26 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t p
     assert_true(!faulty || c.failures > 0);
     close_stage(&c.whole);
     close_stage(&c.spilled);
+}
+
+static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t pages, uint32_t steps)
+{
+    play_with(options_of(type), spilling(type, memory_bytes), faulty, pages, steps);
+}
+
+/* On a device that leaves so many layers to a cache with so many parts in eight of the least memory. */
+static void play_on_device(const char *device, uint32_t host_layers, uint64_t eighths, bool faulty, uint32_t steps)
+{
+    sli_kv_shape shape = {
+        .context = DEVICE_CONTEXT, .k_type = SL_TYPE_F16, .v_type = SL_TYPE_F16, .alignment = 4096, .host_layers = host_layers};
+    sl_engine_options whole = options_of(SL_KV_F16), options = spilling(SL_KV_F16, least_memory_of(device_model_path, shape) * eighths / 8);
+    whole.model_path = options.model_path = device_model_path;
+    whole.context = options.context = DEVICE_CONTEXT;
+    options.device = device;
+    options.vram_budget_bytes = 32 * MIB;
+    options.kv_host = SL_KV_HOST_LAYERS;
+    options.kv_host_layers = host_layers;
+    play_with(whole, options, faulty, 0, steps);
 }
 
 static void texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory(void **unused)
@@ -290,6 +334,20 @@ static void and_with_some_pages_that_stay(void **unused)
     (void)unused;
     for (uint64_t part = 9; part <= 13; part += 2)
         play(SL_KV_F32, least_memory(SL_KV_F32) * part / 8, false, 0, 80);
+}
+
+static void a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cache(void **unused)
+{
+    (void)unused;
+    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 8, false, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=2", 4, 9, false, 30);
+    play_on_device("emulated:memory=64M,lazy=1", 3, 8, false, 30);
+}
+
+static void on_a_device_too_a_read_or_write_that_fails_loses_nothing(void **unused)
+{
+    (void)unused;
+    play_on_device("emulated:memory=64M,lazy=1,seed=3", 5, 9, true, 30);
 }
 
 static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **unused)
@@ -460,6 +518,8 @@ int main(void)
         cmocka_unit_test(texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory),
         cmocka_unit_test(and_with_some_pages_that_stay),
         cmocka_unit_test(a_read_or_write_that_fails_ends_the_call_and_loses_nothing),
+        cmocka_unit_test(a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cache),
+        cmocka_unit_test(on_a_device_too_a_read_or_write_that_fails_loses_nothing),
         cmocka_unit_test(what_a_full_disk_does_not_take_stays_in_memory_and_gives_the_same_bits),
         cmocka_unit_test(where_the_disk_is_full_and_the_budget_too_that_is_said_and_what_was_there_remains),
         cmocka_unit_test(rows_that_attend_to_some_pages_choose_and_read_the_same_ones),

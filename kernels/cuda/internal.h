@@ -20,6 +20,8 @@ sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, const sl_de
                              uint32_t from, uint32_t to, sl_error *err);
 /* kv_bring.cu */
 sl_status sli_device_kv_bring(sl_device *dev, const sl_device_kv_bring *job, sl_error *err);
+sl_status sli_device_kv_gather(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
+sl_status sli_device_kv_scatter(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
 /* attention.cu */
 sl_status sli_device_attention(sl_device *dev, const sl_device_attention *job, sl_error *err);
 uint64_t sli_device_attention_scratch(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions);

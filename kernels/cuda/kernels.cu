@@ -12,6 +12,8 @@ const sl_device_kernels sli_device_kernels = {
     sli_device_attention_scratch,
     sli_device_kv_copy,
     sli_device_kv_bring,
+    sli_device_kv_gather,
+    sli_device_kv_scatter,
     sli_device_sparq,
     sli_device_sparq_scratch,
     sli_device_value_sums,

@@ -40,7 +40,8 @@ static void print_device(const sl_engine_info *info)
             crossing, disk);
     if (info->kv_host_layers > 0) {
         sl_format_size(info->kv_bytes, kv);
-        fprintf(stderr, "; keys and values of %u of %u layers (%s) lie in host memory", info->kv_host_layers, info->layers, kv);
+        fprintf(stderr, "; keys and values of %u of %u layers (%s) lie in host memory%s", info->kv_host_layers, info->layers, kv,
+                info->kv_file_bytes > 0 ? ", the rest of them in a file" : "");
     }
     if (info->late_bytes > 0) {
         sl_format_size(info->late_bytes, late);
