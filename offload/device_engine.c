@@ -38,8 +38,6 @@ static const char *undone(const sl_engine *e)
             return "sparse decoding (--sparsity) of a file of which a layer is not packed";
     if (e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES)
         return "SparQ attention to whole pages (--sparq-select pages; single keys, --sparq-select keys, are)";
-    if (e->options.draft_resident)
-        return "drafts from what is in memory (--drafter model)";
     if (leaves_zeros_out(e))
         return "a packed file that leaves zeros out (pack --zeros store)";
     if (e->model->arch->layer_norms)
@@ -204,12 +202,13 @@ static sl_status create_tables(sl_engine *e, sl_error *err)
     d->marks = calloc(e->model->ff, 1);
     d->reachable = calloc(e->model->layers, sizeof *d->reachable);
     d->host_share = calloc(e->model->layers, sizeof *d->host_share);
+    d->held_neurons = calloc(e->model->layers, sizeof *d->held_neurons);
     d->kv_at = calloc(e->model->layers, sizeof *d->kv_at);
     d->kv_in_host = calloc(e->model->layers, sizeof *d->kv_in_host);
     bool there = d->place != NULL && d->loaded != NULL && d->order != NULL && d->ticket_of != NULL && d->entry_of != NULL &&
                  d->by_cpu != NULL && d->rank != NULL && d->bundle_tickets != NULL && d->bundle_units != NULL && d->far != NULL &&
-                 d->followed != NULL && d->marks != NULL && d->reachable != NULL && d->host_share != NULL && d->kv_at != NULL &&
-                 d->kv_in_host != NULL;
+                 d->followed != NULL && d->marks != NULL && d->reachable != NULL && d->host_share != NULL && d->held_neurons != NULL &&
+                 d->kv_at != NULL && d->kv_in_host != NULL;
     return there ? SL_OK : sl_fail(err, SL_NO_MEMORY, "out of memory for a table of %u units", count);
 }
 
@@ -342,6 +341,7 @@ void sli_device_close(sl_engine *e)
     free(d->marks);
     free(d->reachable);
     free(d->host_share);
+    free(d->held_neurons);
     free(d->kv_at);
     free(d->kv_in_host);
     free(d);

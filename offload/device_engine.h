@@ -41,7 +41,7 @@ typedef struct sli_device_memory {
     sl_device_ptr sparse_at, dense_at, place_of, meta;
     sl_device_ptr holders, far;  /* [layer][ff] of slots that follow a coarse set, and the neurons that have none (device_follow.c) */
     sl_device_ptr nowhere, late; /* where late neurons may be left out: a bundle of zeros, and a count of those that were (device_late.c) */
-    /* Of sets: the members, [layer][ff] of coarse ones, [ff] else; and the predictor with what it makes of a row. */
+    /* Of sets: the members, [layer][ff] of coarse ones and of those that draft without sparsity, [ff] else; and the predictor with what it makes of a row. */
     sl_device_ptr members, predictor, guess_f32, guess_q, guess_d, guess_sum, guess_projected, scores, top;
     sl_device_ptr kv;     /* of the layers whose keys and values do not lie in host memory */
     sl_device_ptr window; /* what attention sees of the layer in hand, of the others; 0: there are none */
@@ -101,7 +101,7 @@ typedef struct sli_device_graph { /* of a token's pass */
 /* Rows of a pass. */
 typedef struct sli_device_rows {
     uint32_t rows, pos0, first, logits_rows;
-    bool sparse;          /* each has a set of neurons */
+    bool sparse;          /* each has a set of neurons; of a draft without sparsity it is what the device holds */
     bool sparq;           /* each attends to a part of the cache */
     const sli_tree *tree; /* NULL: the rows follow each other */
 } sli_device_rows;
@@ -136,6 +136,7 @@ typedef struct sli_device {
     sl_device_ptr *bundle_units; /* [units]: where those of the layer in hand lie */
     bool *reachable;             /* [layer] all of its bundles lie where sparse rows find them, and memory.sparse_at says so */
     sli_device_graph graphs[4];  /* dense, sparse; both with rows that attend to a part of the cache */
+    uint32_t *held_neurons;      /* [layer] with options.draft_resident: neurons that stay on the device, which draft */
     double *host_share;          /* [layer] of its bundles, of a coarse set's where there is one, in host memory */
     uint64_t blocks_read;        /* of memory.blocks_read, as it was read last */
     uint64_t late;               /* of memory.late, likewise */

@@ -7,7 +7,7 @@
  *
  * A sparse row reads the bundles of its set where they lie, in the device's memory or in page-locked host memory, and no others: the predictor, the
  * choice and the products follow each other on the device, and the host waits for nothing. Coarse sets are chosen by the host, from what dense passes showed of the neurons;
- * rows of a tree that is drafted over one such set read it together. */
+ * rows of a tree that is drafted over one such set read it together. Drafts without sparsity have one set, too: the neurons that stay on the device. */
 #include "offload/device_engine.h"
 #include "offload/ffn.h"
 #include "offload/guess.h"
@@ -72,6 +72,19 @@ static sl_device_bundles bundles_of(const layer_job *j, sl_device_ptr at, double
 
 /* ---- what does not change ---- */
 
+/* The neurons of a layer that stay on the device, ascending. */
+static sl_status upload_held(sl_engine *e, uint32_t layer, sl_error *err)
+{
+    const sli_matrix *m = sli_units_bundles(e->model, e->packed, &e->units, layer);
+    const uint32_t *place_of = sli_bundled_of(&e->bundled, layer)->place_of;
+    uint32_t *held = e->bundled.members, *count = &e->device->held_neurons[layer];
+    for (uint32_t neuron = 0; neuron < e->model->ff; neuron++)
+        if (e->units.in_vram[m->first_unit + place_of[neuron] / m->rows_per_unit])
+            held[(*count)++] = neuron;
+    return sli_device_upload(e, e->device->memory.members + (uint64_t)layer * e->model->ff * sizeof *held, held, *count * sizeof *held,
+                             err);
+}
+
 sl_status sli_device_ffn_open(sl_engine *e, sl_error *err)
 {
     const sli_device_memory *memory = &e->device->memory;
@@ -82,6 +95,8 @@ sl_status sli_device_ffn_open(sl_engine *e, sl_error *err)
         uint64_t first = (uint64_t)layer * e->model->ff;
         SL_TRY(sli_device_upload(e, memory->place_of + first * sizeof(uint32_t), l->place_of, e->model->ff * sizeof(uint32_t), err));
         SL_TRY(sli_device_upload(e, memory->meta + sli_device_meta_at(e->packed, layer), l->meta, l->packed->meta_bytes, err));
+        if (e->price.draft_neurons > 0)
+            SL_TRY(upload_held(e, layer, err));
     }
     if (e->predictor == NULL)
         return SL_OK;
@@ -217,6 +232,12 @@ sl_status sli_device_cannot_reach(const sl_engine *e, sl_error *err)
                    e->device->device->attrs.name);
 }
 
+/* Whether rows have the set that the device holds, of which nothing has to come. */
+static bool holds_set(const sl_engine *e)
+{
+    return e->sparsity.mode == SL_SPARSITY_OFF;
+}
+
 /* Where sparse rows find each bundle. The first time a layer is asked for, what is not there yet is brought. */
 static sl_status reach_all(const layer_job *j, sl_error *err)
 {
@@ -229,12 +250,12 @@ static sl_status reach_all(const layer_job *j, sl_error *err)
     for (uint32_t u = 0; u < m->unit_count; u++) {
         sl_unit_id unit = m->first_unit + u;
         sli_fetched fetched;
-        if (sli_device_comes(e, unit)) {
+        if (!holds_set(e) && sli_device_comes(e, unit)) {
             SL_TRY(sli_device_fetch_bundles(e, m, u, &fetched, err));
             if (fetched.in_ring)
                 SL_TRY(sl_vram_done(d->vram, fetched.ticket, err));
         }
-        const uint8_t *home = d->loaded[unit] ? NULL : sl_pager_resident(e->pager, unit);
+        const uint8_t *home = d->loaded[unit] || holds_set(e) ? NULL : sl_pager_resident(e->pager, unit);
         d->bundle_units[u] = home != NULL ? j->device->ops->host_address(j->device, home) : d->place[unit];
         if (home != NULL && d->bundle_units[u] == 0)
             return sli_device_cannot_reach(e, err);
@@ -294,14 +315,15 @@ static sl_status predict(const layer_job *j, const sl_device_acts *x, sl_device_
 /* `count` rows, from `row` on, that have one set; b: where the bundles are. */
 static sl_status run_rows(const layer_job *j, uint32_t row, uint32_t count, const sl_device_bundles *b, sl_error *err)
 {
-    uint32_t d = j->packed->d, ff = j->packed->ff, keep = j->engine->keep[j->ffn->layer];
-    bool coarse = j->engine->sparsity.mode == SL_SPARSITY_COARSE;
+    uint32_t d = j->packed->d, ff = j->packed->ff;
+    uint32_t keep = holds_set(j->engine) ? j->engine->device->held_neurons[j->ffn->layer] : j->engine->keep[j->ffn->layer];
+    bool fine = j->engine->sparsity.mode == SL_SPARSITY_FINE;
     sl_device_acts x = acts_of(j, count, d, j->ffn->src + (uint64_t)row * d * sizeof(float));
-    sl_device_ptr members = j->memory->members + (coarse ? first_neuron(j) * sizeof(uint32_t) : 0), gate = j->memory->buffers[SL_BUF_GATE];
-    if (coarse)
-        SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, (uint64_t)count * ff * sizeof(float), err));
-    else
+    sl_device_ptr members = j->memory->members + (fine ? 0 : first_neuron(j) * sizeof(uint32_t)), gate = j->memory->buffers[SL_BUF_GATE];
+    if (fine)
         SL_TRY(predict(j, &x, gate, err));
+    else
+        SL_TRY(j->device->ops->zero(j->device, SL_STREAM_COMPUTE, gate, (uint64_t)count * ff * sizeof(float), err));
     SL_TRY(sli_device_late_see(j->engine, b->at, members, keep, count, err));
     if (quantizes_input(j) && !j->ffn->quantized)
         SL_TRY(j->kernels->quantize(j->device, &x, err));
@@ -320,7 +342,7 @@ sl_status sli_device_ffn_run(sl_engine *e, const sli_device_ffn *f, sl_error *er
     SL_TRY(reach_all(&job, err));
     sl_device_bundles b = bundles_of(&job, e->device->memory.sparse_at + first_neuron(&job) * sizeof(sl_device_ptr),
                                      e->device->host_share[f->layer]);
-    if (e->sparsity.mode == SL_SPARSITY_COARSE)
+    if (e->sparsity.mode != SL_SPARSITY_FINE)
         return run_rows(&job, 0, f->rows, &b, err);
     for (uint32_t row = 0; row < f->rows; row++) /* each has a set of its own */
         SL_TRY(run_rows(&job, row, 1, &b, err));

@@ -247,7 +247,7 @@ static sl_status run_bundled(device_pass *p, const sl_op *ops, const sli_matrix 
                           .src = buffer_of(p, ops[SLI_FFN_GATE].src),
                           .dst = buffer_of(p, added ? SL_BUF_RESIDUAL : ops[SLI_FFN_DOWN].dst)};
     /* Rows that have a set each use the same memory one after the other. */
-    ffn.quantized = p->quantized == ffn.src && (!ffn.sparse || ffn.rows == 1 || p->engine->sparsity.mode == SL_SPARSITY_COARSE);
+    ffn.quantized = p->quantized == ffn.src && (!ffn.sparse || ffn.rows == 1 || p->engine->sparsity.mode != SL_SPARSITY_FINE);
     p->quantized = 0;
     *run = SLI_FFN_OPS + added;
     return sli_device_ffn_run(p->engine, &ffn, err);
@@ -504,7 +504,8 @@ sl_status sli_device_execute(sl_session *session, const sli_device_rows *rows, s
 {
     sl_engine *e = session->engine;
     SL_TRY(sli_device_try(e, run_pass, &(pass_job){e, rows}, may_run_again(e, rows), err));
-    for (uint32_t layer = 0; rows->sparse && layer < e->model->layers; layer++)
+    bool counts = rows->sparse && e->sparsity.mode != SL_SPARSITY_OFF;
+    for (uint32_t layer = 0; counts && layer < e->model->layers; layer++)
         for (uint32_t row = 0; row < rows->rows; row++)
             sli_sparsity_count(&e->sparsity, e->keep[layer]);
     sli_device_sparq_end(e, rows);

@@ -88,7 +88,7 @@ static void lay_bundles(sl_layout *l, const sl_model *model, const sli_device_sh
     out->dense_at = sli_device_room(l, base, neurons * sizeof(sl_device_ptr));
     out->place_of = sli_device_room(l, base, neurons * sizeof(uint32_t));
     out->meta = sli_device_room(l, base, sli_device_meta_at(shape->wishes->packed, model->layers));
-    if (sparsity == SL_SPARSITY_OFF)
+    if (sparsity == SL_SPARSITY_OFF && !shape->wishes->draft_resident)
         return;
     out->sparse_at = sli_device_room(l, base, neurons * sizeof(sl_device_ptr));
     if (sparsity == SL_SPARSITY_COARSE) {
@@ -99,7 +99,7 @@ static void lay_bundles(sl_layout *l, const sl_model *model, const sli_device_sh
         out->nowhere = sli_device_room(l, base, sli_device_nowhere_bytes(model, shape->wishes->packed));
         out->late = sli_device_room(l, base, 2 * sizeof(uint64_t));
     }
-    out->members = sli_device_room(l, base, (sparsity == SL_SPARSITY_COARSE ? neurons : model->ff) * sizeof(uint32_t));
+    out->members = sli_device_room(l, base, (sparsity != SL_SPARSITY_FINE ? neurons : model->ff) * sizeof(uint32_t));
     if (shape->wishes->predictor_bytes > 0)
         lay_predictor(l, model, shape, base, out);
 }
@@ -173,14 +173,16 @@ static uint64_t largest_layer(const sl_model *model, const sli_device_wishes *w,
     return largest;
 }
 
+#define DRAFTING_DENSITY 0.5 /* any: it says that drafts want what is no bundle first, then first places */
+
 /* How often a unit is read for a token. Of layers that may be left out nobody knows it beforehand, but which of them more often: the earlier. */
 static double reads_of(const sli_device_wishes *w, const sli_matrix *m, uint32_t index, uint32_t layer, uint32_t layers)
 {
     if (w->exit_layers > 0 && layer >= w->exit_layers && layer < layers)
         return 1 - 0.5 * (layer - w->exit_layers + 1) / layers;
-    if (!m->bundles || w->sparsity == SL_SPARSITY_OFF)
+    if (!m->bundles || (w->sparsity == SL_SPARSITY_OFF && !w->draft_resident))
         return 1;
-    return sl_placement_reads(w->density, (index + 0.5) / m->unit_count);
+    return sl_placement_reads(w->draft_resident ? DRAFTING_DENSITY : w->density, (index + 0.5) / m->unit_count);
 }
 
 typedef struct placing {
@@ -269,7 +271,7 @@ static sl_status place_caches(const sl_model *model, const sli_device_wishes *w,
         return SL_OK;
     uint32_t fewest = *in_host = sli_kv_place_fewest(&caches);
     /* A pass over sets reads a part of the weights and all of the caches, and drafts are several such passes for a token. */
-    if (!w->kv_least_crossing || w->sparsity != SL_SPARSITY_OFF)
+    if (!w->kv_least_crossing || w->sparsity != SL_SPARSITY_OFF || w->draft_resident)
         return SL_OK;
     if (sli_kv_place_bytes(model->layers, fewest, caches.layer_bytes) + extra_bytes <= room_bytes)
         caches.room_bytes -= extra_bytes;

@@ -191,8 +191,8 @@ static bool crosses(const sl_engine *e, sl_unit_id unit, bool sparse)
     const sli_device *d = e->device;
     if (is_followed(e, unit))
         return !sparse && d->far[unit] > 0;
-    if (sparse && matrix_of_unit(e, unit)->bundles)
-        return sli_device_comes(e, unit);
+    if (sparse && matrix_of_unit(e, unit)->bundles) /* without sparsity the set is what is there */
+        return e->sparsity.mode != SL_SPARSITY_OFF && sli_device_comes(e, unit);
     return !d->loaded[unit] && !d->by_cpu[unit];
 }
 

@@ -95,6 +95,11 @@ static sl_status open_observers(sl_engine *e, sl_error *err)
     return SL_OK;
 }
 
+static bool drafts_resident(const sl_engine *e)
+{
+    return e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0;
+}
+
 sli_device_wishes sli_device_wishes_of(const sl_engine *e)
 {
     const struct sli_early_exit *early = e->early;
@@ -107,6 +112,7 @@ sli_device_wishes sli_device_wishes_of(const sl_engine *e)
                                .density = e->options.density,
                                .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                                .late_drop = e->options.late_drop,
+                               .draft_resident = drafts_resident(e),
                                .kv_host = e->device->reads_host ? e->options.kv_host : SL_KV_HOST_NONE,
                                .kv_host_layers = e->options.kv_host_layers,
                                .cpu_share_given = e->options.cpu_share_given,
@@ -146,7 +152,7 @@ static sl_status price(sl_engine *e, sl_error *err)
                          .predictor = e->options.predictor,
                          .predictor_bytes = sli_uses_stored(e) ? sli_predictor_price(e->file, e->model->layers) : 0,
                          .packed = e->packed,
-                         .draft_resident = e->options.draft_resident && sli_bundled_price(e->model, e->packed) > 0,
+                         .draft_resident = drafts_resident(e),
                          .early_exit = e->early != NULL};
     sli_device_wishes device = {0};
     if (e->device != NULL) {
@@ -181,7 +187,8 @@ static sl_status price(sl_engine *e, sl_error *err)
         sli_note(e, "--kv-spill is not used: the keys and values of %u positions stay in memory%s", e->context,
                  e->device != NULL && e->price.vram.kv_host_layers == 0 ? " of the device" : "");
     if (wishes.draft_resident && e->price.draft_neurons == 0)
-        sli_note(e, "no drafts from what is in memory: the budget does not hold attention and head beside everything else");
+        sli_note(e, "no drafts from what is in memory: %s does not hold attention and head beside everything else",
+                 e->device != NULL ? "the VRAM budget (or -ngl)" : "the budget");
     if (e->options.batch == 0 && e->price.batch < 512 && e->price.batch < e->context)
         sli_note(e, "batch of %u rows: a larger one would take memory from resident weights (-b sets it)", e->price.batch);
     return SL_OK;

@@ -122,7 +122,8 @@ typedef struct sli_device_wishes {
     sl_sparsity sparsity;
     double density;
     uint64_t predictor_bytes;
-    bool late_drop; /* sparse rows may leave neurons out that neither the device nor host memory holds */
+    bool draft_resident; /* what stays there shall draft: all but the feed-forwards, and of those the first places of each layer */
+    bool late_drop;      /* sparse rows may leave neurons out that neither the device nor host memory holds */
     sl_kv_host kv_host;
     uint32_t kv_host_layers;
     bool cpu_share_given;
@@ -401,6 +402,12 @@ typedef struct sli_pass_kind {
     int exit;          /* sli_exit_mode (early_exit.h); not 0: one row */
 } sli_pass_kind;
 SL_MUST_USE sl_status sli_execute(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);
+
+/* Rows of a tree that draft together from what is in memory. */
+static inline uint32_t sli_draft_rows(const sl_engine *e)
+{
+    return e->device != NULL ? e->price.batch : 1;
+}
 
 /* A pass of an eval; on failure what the rows showed and what was planned is undone. */
 SL_MUST_USE sl_status sli_session_pass(sl_session *session, const sl_token *tokens, uint32_t rows, sli_pass_kind kind, sl_error *err);

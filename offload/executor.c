@@ -532,17 +532,27 @@ static sl_status plan(const pass *p, const sli_pass_kind *kind, sl_error *err)
     return SL_OK;
 }
 
-/* A draft reads nothing: all of the model that is no bundle must have come into memory. What is planned stays planned. */
+/* All of the model that is no bundle has come into memory; on a device, all that stays there. */
+static bool may_draft(const sl_engine *engine)
+{
+    uint32_t count = sli_units_of_pass(engine->model, engine->packed, &engine->units, engine->device != NULL, true, engine->pass_plan);
+    for (uint32_t i = 0; i < count; i++) {
+        sl_unit_id u = engine->pass_plan[i];
+        if (engine->device != NULL ? engine->units.in_vram[u] && !engine->device->loaded[u] : sl_pager_resident(engine->pager, u) == NULL)
+            return false;
+    }
+    return true;
+}
+
+/* A draft reads nothing. What is planned stays planned. */
 static sl_status begin_draft(const pass *p, const sli_pass_kind *kind, sl_error *err)
 {
     sl_engine *engine = p->engine;
     if (engine->price.draft_neurons == 0)
         return sl_fail(err, SL_INVALID,
                        "no draft from what is in memory: the engine was opened without draft_resident, or its budget is too small");
-    uint32_t count = sli_units_of_pass(engine->model, engine->packed, &engine->units, false, true, engine->pass_plan);
-    for (uint32_t i = 0; i < count; i++)
-        if (sl_pager_resident(engine->pager, engine->pass_plan[i]) == NULL)
-            return sl_fail(err, SL_INVALID, "no draft from what is in memory yet: the first dense pass with logits fills it");
+    if (!may_draft(engine))
+        return sl_fail(err, SL_INVALID, "no draft from what is in memory yet: the first dense pass with logits fills it");
     if (kind->plan_next && p->session->next_planned == SLI_PLANNED_NOTHING) {
         SL_TRY(plan_pass(engine, SLI_PLANNED_ALL, true, 0, err));
         p->session->next_planned = SLI_PLANNED_ALL;
@@ -578,7 +588,7 @@ static sl_status run(const pass *p, sli_probe *probe, uint32_t logits_rows, sl_e
 
 static sl_status run_on_device(const pass *p, uint32_t logits_rows, sl_error *err)
 {
-    sli_device_rows rows = {p->rows, p->pos0, p->first, logits_rows, p->sparse, p->sparq, p->tree};
+    sli_device_rows rows = {p->rows, p->pos0, p->first, logits_rows, p->sparse || p->resident_only, p->sparq, p->tree};
     return sli_device_execute(p->session, &rows, err);
 }
 

@@ -225,6 +225,21 @@ static uint64_t place_in_order(sli_units *units, sl_unit_id first, sl_unit_id en
     return given;
 }
 
+/* On a device what stays there drafts, which its placement saw to: how many neurons that is; 0 where it does not hold all the rest. */
+static uint64_t drafting_there(const chooser *c, const sli_units *units, sl_unit_id *order)
+{
+    uint64_t neurons = 0;
+    if (units_to_place(c, units, false, order) > 0)
+        return 0;
+    for (uint32_t layer = 0; layer < c->model->layers; layer++) {
+        const sli_matrix *m = sli_units_bundles(c->model, c->wishes->packed, units, layer);
+        neurons += m == NULL ? c->model->ff : 0;
+        for (uint32_t i = 0; m != NULL && i < m->unit_count; i++)
+            neurons += units->in_vram[m->first_unit + i] ? sli_unit_rows(m, i) : 0;
+    }
+    return neurons;
+}
+
 /* The head, which every token wants, then layers from the first one on: what is read is what may be left out. */
 static void place_for_exits(sli_units *units, uint64_t room)
 {
@@ -284,8 +299,10 @@ static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t
         units->units[i].home = false;
     p->follows = false;
     p->late_neurons = 0;
-    p->draft_neurons = c->wishes->draft_resident ? place_for_drafts(c, units, order, room) : 0;
-    if (p->draft_neurons > 0)
+    p->draft_neurons = !c->wishes->draft_resident  ? 0
+                       : c->wishes->device != NULL ? drafting_there(c, units, order)
+                                                   : place_for_drafts(c, units, order, room);
+    if (p->draft_neurons > 0 && c->wishes->device == NULL)
         return;
     if (c->wishes->early_exit) {
         place_for_exits(units, room);

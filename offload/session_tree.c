@@ -15,9 +15,9 @@ static sl_status check_tree(const sl_session *s, const sl_token_id *tokens, cons
     const sl_engine *e = s->engine;
     SL_TRY(sli_session_check(s, tokens, count, flags, err));
     SL_TRY(sli_tree_check(&s->tree, parents, count, err));
-    if (count > e->price.batch || ((flags & SL_EVAL_DRAFT) != 0 && count > 1))
-        return sl_fail(err, SL_INVALID, "%zu rows of a tree at once; a pass has %u", count,
-                       (flags & SL_EVAL_DRAFT) != 0 ? 1 : e->price.batch);
+    uint32_t most = (flags & SL_EVAL_DRAFT) != 0 ? sli_draft_rows(e) : e->price.batch;
+    if (count > most)
+        return sl_fail(err, SL_INVALID, "%zu rows of a tree at once; a pass has %u", count, most);
     if (s->tree.count + count > e->context - s->position)
         return sl_fail(err, SL_FULL, "the context is full: a tree of %zu rows does not fit behind position %u of %u (-c sets it)",
                        s->tree.count + count, s->position, e->context);

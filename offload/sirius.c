@@ -37,8 +37,8 @@ static sl_status choose_drafters(sli_sirius *s, sl_error *err)
         who = flags != 0 ? SL_DRAFTER_MIXED : SL_DRAFTER_LOOKUP;
     if ((who != SL_DRAFTER_LOOKUP || s->how->tree != 0) && flags == 0)
         return sl_fail(err, SL_INVALID,
-                       "drafts by the model itself take sparsity, early exit, or a packed file of which attention, head and some neurons "
-                       "stay in memory");
+                       "drafts by the model itself take sparsity, early exit, or a packed file of which attention, head and some neurons, "
+                       "but not all, stay in memory");
     if (who == SL_DRAFTER_LOOKUP && s->how->tree != 0)
         return sl_fail(err, SL_INVALID, "a lookup is a chain: a tree takes the model itself as a drafter, or both (mixed)");
     if (who != SL_DRAFTER_MODEL)

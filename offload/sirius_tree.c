@@ -117,7 +117,7 @@ static sl_status draft_levels(drafting *d, sli_drafter *model, sl_error *err)
     const sl_engine *e = d->s->session->engine;
     sli_draft_tree *t = &d->s->tree->drafts;
     uint32_t fits = e->price.batch < e->price.draft_max + 1 ? e->price.batch : e->price.draft_max + 1;
-    uint32_t at_once = (model->eval_flags & SL_EVAL_DRAFT) != 0 ? 1 : fits;
+    uint32_t drafts = sli_draft_rows(e), at_once = (model->eval_flags & SL_EVAL_DRAFT) != 0 && drafts < fits ? drafts : fits;
     d->flags = model->eval_flags;
     for (uint32_t depth = 0; depth < t->shape.depth; depth++) {
         uint16_t nodes[SL_TREE_ROWS];

@@ -287,7 +287,7 @@ SL_MUST_USE sl_status sl_session_eval(sl_session *session, const sl_token_id *to
 /* Tokens that branch, in one pass: parents[i] is the row before row i, an earlier one; the first row's is -1, and follows the session's text. Each
  * row's logits are those of its path, evaluated as a chain. The session stays where it was: sl_session_keep_path makes a path part of it,
  * every other call forgets the rows. With SL_EVAL_GROW they join the rows of the calls before, and are numbered behind them. At most a
- * batch of rows in a call (one with SL_EVAL_DRAFT), SL_TREE_ROWS_MAX in all, within the context. */
+ * batch of rows in a call (one with SL_EVAL_DRAFT where the processor computes), SL_TREE_ROWS_MAX in all, within the context. */
 #define SL_TREE_ROWS_MAX 128
 SL_MUST_USE sl_status sl_session_eval_tree(sl_session *session, const sl_token_id *tokens, const int32_t *parents, size_t count,
                                            unsigned flags, const float **logits, sl_error *err);

@@ -67,6 +67,18 @@ same_packed "nothing of it is late where RAM holds what the device does not" --s
 grep -q 'nothing can be late here: the device and RAM hold all neurons' "$TMP/err" && [ "$(json "$TMP/out" sparsity.rows_dropped)" = 0 ] &&
     ok "which is said" || not_ok "which is said" "$(cat "$TMP/err")"
 
+# Of a wider model the device holds a part of the neurons, which draft.
+"$SLUICE" synth --shape tiny --type F32 -o "$TMP/thin.gguf" >/dev/null 2>"$TMP/err" &&
+    "$SLUICE" widen -m "$TMP/thin.gguf" -o "$TMP/wide.gguf" --factor 4 >/dev/null 2>"$TMP/err" &&
+    "$SLUICE" pack "$TMP/wide.gguf" "$TMP/wide.packed.gguf" >/dev/null 2>"$TMP/err" || not_ok "widening" "$(cat "$TMP/err")"
+wide() { "$SLUICE" run -m "$TMP/wide.packed.gguf" -p 'The old lighthouse keeper said' -n 12 -c 128 --temp 0 --ignore-eos --ram-budget 256M --json "$@"; }
+wide >"$TMP/want.json" 2>"$TMP/err"
+works "what stays on the device drafts" wide --device emulated --vram-budget 13M --draft 4 --drafter model
+[ "$(json "$TMP/out" sirius.drafted)" -gt 0 ] && [ "$(json "$TMP/out" tokens)" = "$(json "$TMP/want.json" tokens)" ] &&
+    ok "with the processor's tokens" || not_ok "with the processor's tokens" "$(cat "$TMP/out")"
+fails "where attention and head stay there" 2 'budget.*holds its attention and head' \
+    "$SLUICE" run -m "$TMP/wide.packed.gguf" -p x -n 1 -c 128 --device emulated --vram-budget 13M -ngl 1 --draft 4 --drafter model
+
 # SparQ: the prompt is shorter than what follows, so that most tokens choose.
 part="--sparq-k 8 --sparq-r 8 --sparq-local 2 --sparq-reallocate on -n 24"
 run $part >"$TMP/plain.json" 2>"$TMP/err"
@@ -83,6 +95,7 @@ fails "a VRAM budget that is too small says which works" 3 'VRAM budget of 64.00
 run >"$TMP/plain.json" 2>"$TMP/err"
 "$SLUICE" run -m "$SMALL" -p x -n 1 -c 128 --device emulated --vram-budget 64K --json >"$TMP/refused.json" 2>"$TMP/err"
 least=$(json "$TMP/refused.json" error.vram_budget_min_bytes)
+run >"$TMP/plain.json" 2>"$TMP/err"
 same "which --json names in bytes, and which does" --device emulated --vram-budget "$least"
 fails "a number of layers is one" 2 '--kv-host some: it is a number of layers, all, none or auto' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --kv-host some

@@ -10,8 +10,8 @@
 #include "offload/device_engine.h"
 #include "tests/blas.h"
 #include "tests/device_material.h" /* these need cmocka's names */
-#include "tests/packed_material.h"
 #include "tests/packed_pair.h"
+#include "tests/silenced.h"
 
 #define VOCAB 387
 
@@ -332,22 +332,6 @@ static bool is_late(const sl_engine *engine, uint32_t layer, uint32_t place)
     return sli_device_is_late(engine, m->first_unit + place / m->rows_per_unit);
 }
 
-/* The packed file with zeros for the gate rows of neurons that are late, whose activations are zero then. */
-static char *write_silenced(const pair *p, const sl_engine *engine)
-{
-    char *path = tiny_path("silenced.gguf");
-    blob b = blob_read(p->packed);
-    for (uint32_t layer = 0; layer < engine->model->layers; layer++) {
-        const sl_packed_layer *l = sl_packed_layer_at(engine->packed, layer);
-        for (uint32_t place = 0; place < l->ff; place++)
-            if (is_late(engine, layer, place))
-                memset(b.data + l->bundles_offset + (uint64_t)place * l->stride, 0, l->gate_bytes);
-    }
-    blob_write(path, &b);
-    free(b.data);
-    return path;
-}
-
 /* Sparse rows from an empty session on, which a prompt has prepared; how many members of sets were left out. */
 static float *rows_from_nothing(sl_engine *engine, uint64_t *dropped)
 {
@@ -391,7 +375,7 @@ static void check_late(const pair *p, sl_sparsity mode, double density, bool sta
     options.gpu_layers_given = !stays;
     options.vram_budget_bytes = least_vram(options) + (stays ? MIB : MIB / 4);
     sl_engine *engine = open_with_late(&options);
-    char *silenced = write_silenced(p, engine);
+    char *silenced = write_silenced(engine, sli_device_is_late);
     float *got = rows_from_nothing(engine, &dropped);
     assert_true(dropped > 0);
     if (mode == SL_SPARSITY_COARSE)
@@ -443,6 +427,39 @@ static void drafts_without_late_neurons_leave_the_text_as_it_is(void **state)
     text got = generate(&options, (sl_drafting){.tokens = 4, .drafter = SL_DRAFTER_MODEL});
     assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
     assert_true(got.drafts.drafted > 0);
+    forget_pair(p);
+}
+
+/* The least VRAM budget that holds some of the neurons, beside everything else and the rows of a check. */
+static uint64_t vram_for_drafts(sl_engine_options options)
+{
+    for (options.vram_budget_bytes = least_vram(options);; options.vram_budget_bytes += MIB / 4) {
+        sl_engine *engine;
+        sl_engine_info info;
+        sl_error err = {0};
+        check(sl_engine_open(&options, &engine, &err), &err);
+        sl_engine_describe(engine, &info);
+        sl_engine_close(engine);
+        assert_true(info.draft_density < 1);
+        if (info.draft_density > 0 && info.draft_max == options.draft_max)
+            return options.vram_budget_bytes;
+    }
+}
+
+static void drafts_by_what_the_device_holds_leave_the_text_as_it_is(void **state)
+{
+    tiny_model model = wide_model();
+    pair p = write_pair(&model);
+    sl_engine_options options = options_of(p.packed, SL_SPARSITY_OFF, 0);
+    text want = generate(&options, (sl_drafting){0});
+    (void)state;
+    options = on_device(options, "lazy=1,seed=3");
+    options.draft_max = 7;
+    options.draft_resident = true;
+    options.vram_budget_bytes = vram_for_drafts(options);
+    text got = generate(&options, (sl_drafting){.tokens = 3, .drafter = SL_DRAFTER_MODEL, .tree = 2});
+    assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
+    assert_true(got.drafts.drafted > 0 && got.drafts.accepted > 0);
     forget_pair(p);
 }
 
@@ -583,6 +600,7 @@ int main(void)
         cmocka_unit_test(rows_over_one_set_read_it_once),
         cmocka_unit_test(a_late_neuron_gives_nothing_and_is_counted),
         cmocka_unit_test(drafts_without_late_neurons_leave_the_text_as_it_is),
+        cmocka_unit_test(drafts_by_what_the_device_holds_leave_the_text_as_it_is),
         cmocka_unit_test(neurons_that_nobody_holds_are_refused_with_a_budget_that_works),
         cmocka_unit_test(a_device_that_does_not_read_host_memory_says_so),
         cmocka_unit_test(the_n_th_call_may_fail),

@@ -1,5 +1,5 @@
 /* tests/test_device_follow.c: that what a device holds follows coarse sets: sparse rows find their neurons there, a check's weights cross while drafts are made, and
- * every logit is the processor's, whichever order the streams take and whatever fails. */
+ * every logit is the processor's, whichever order the streams take and whatever fails. And that, without sparsity, what it holds drafts. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +10,7 @@
 #include "offload/matmul.h"
 #include "tests/device_material.h" /* these need cmocka's names */
 #include "tests/packed_pair.h"
+#include "tests/silenced.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define EVERY     2           /* of the orders: such a build is there for memory, and some six times slower */
@@ -317,6 +318,120 @@ static void a_call_that_fails_leaves_slots_that_are_filled_anew(void **state)
     forget_pair(p);
 }
 
+/* ---- what it holds drafts ---- */
+
+/* An engine whose drafts have some of the neurons, and not all. */
+static sl_engine *open_drafting(const char *packed, const char *device)
+{
+    sl_engine_options options = options_for(packed, device, 2 * MIB);
+    options.sparsity = SL_SPARSITY_OFF;
+    options.draft_resident = true;
+    for (; options.vram_budget_bytes < 32 * MIB; options.vram_budget_bytes += MIB / 8) {
+        sl_engine *engine;
+        sl_engine_info info;
+        sl_error err = {0};
+        if (sl_engine_open(&options, &engine, &err) != SL_OK)
+            continue;
+        sl_engine_describe(engine, &info);
+        if (info.draft_density > 0.3 && info.draft_density < 1)
+            return engine;
+        sl_engine_close(engine);
+    }
+    fail_msg("no VRAM budget holds some of the neurons");
+    return NULL;
+}
+
+static bool is_elsewhere(const sl_engine *engine, sl_unit_id unit)
+{
+    return !engine->units.in_vram[unit];
+}
+
+/* Rows one after the other from an empty session on, which a prompt has prepared: their logits, [STEPS][VOCAB], and what each pushed into the ring. */
+static float *rows_from_nothing(sl_engine *engine, unsigned flags, uint64_t pushed[STEPS])
+{
+    sl_session *session;
+    sl_error err = {0};
+    sl_token_id tokens[STEPS];
+    float *all = room_for(STEPS * VOCAB * sizeof *all);
+    for (uint32_t i = 0; i < STEPS; i++)
+        tokens[i] = token_at(i);
+    check(sl_session_open(engine, &session, &err), &err);
+    check(sl_session_eval(session, tokens, STEPS, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
+    check(sl_session_truncate(session, 0, &err), &err);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        const float *logits;
+        uint64_t before = pushed != NULL ? sl_vram_statistics(engine->device->vram).pushed_bytes : 0;
+        check(sl_session_eval(session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_MORE | flags, &logits, &err), &err);
+        memcpy(all + (size_t)i * VOCAB, logits, VOCAB * sizeof *all);
+        if (pushed != NULL)
+            pushed[i] = sl_vram_statistics(engine->device->vram).pushed_bytes - before;
+    }
+    sl_session_close(session);
+    return all;
+}
+
+static void a_draft_is_the_dense_row_without_the_neurons_that_the_device_does_not_hold(void **state)
+{
+    static const uint32_t types[] = {SL_TYPE_Q4_0, SL_TYPE_F16};
+    (void)state;
+    for (size_t t = 0; t < 2; t++) {
+        tiny_model model = model_of(types[t]);
+        pair p = write_pair(&model);
+        uint64_t pushed[STEPS];
+        sl_engine *engine = open_drafting(p.packed, t == 0 ? "lazy=1,seed=1" : "lazy=1,seed=2");
+        float *got = rows_from_nothing(engine, SL_EVAL_DRAFT, pushed);
+        char *silenced = write_silenced(engine, is_elsewhere);
+        for (uint32_t i = 1; i < STEPS; i++) /* behind the first the next check's weights fill the ring */
+            assert_int_equal(pushed[i], 0);
+        sl_engine_close(engine);
+        sl_engine_options plain = options_for(silenced, NULL, 0);
+        plain.sparsity = SL_SPARSITY_OFF;
+        engine = open_engine(&plain);
+        float *want = rows_from_nothing(engine, 0, NULL);
+        for (size_t i = 0; i < (size_t)STEPS * VOCAB; i++)
+            if (memcmp(&want[i], &got[i], sizeof *want) != 0)
+                fail_msg("draft %zu, logit %zu is %a, not %a", i / VOCAB, i % VOCAB, (double)got[i], (double)want[i]);
+        sl_engine_close(engine);
+        unlink(silenced);
+        free(silenced);
+        free(want);
+        free(got);
+        forget_pair(p);
+    }
+}
+
+static void nothing_drafts_where_the_device_does_not_hold_attention_and_head(void **state)
+{
+    tiny_model model = model_of(SL_TYPE_Q4_0);
+    pair p = write_pair(&model);
+    sl_engine_options options = options_for(p.packed, "", 32 * MIB);
+    sl_engine_info info;
+    sl_session *session;
+    sl_error err = {0};
+    sl_token_id token = 1;
+    (void)state;
+    options.sparsity = SL_SPARSITY_OFF;
+    options.draft_resident = options.gpu_layers_given = true;
+    options.gpu_layers = 1;
+    sl_engine *engine = open_engine(&options);
+    sl_engine_describe(engine, &info);
+    assert_true(info.draft_density == 0);
+    check(sl_session_open(engine, &session, &err), &err);
+    check(sl_session_eval(session, &token, 1, SL_EVAL_LOGITS, NULL, &err), &err);
+    assert_int_equal(sl_session_eval(session, &token, 1, SL_EVAL_DRAFT | SL_EVAL_LOGITS, NULL, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "too small"));
+    sl_session_close(session);
+    sl_engine_close(engine);
+
+    engine = open_drafting(p.packed, ""); /* and not before it has come there */
+    check(sl_session_open(engine, &session, &err), &err);
+    assert_int_equal(sl_session_eval(session, &token, 1, SL_EVAL_DRAFT | SL_EVAL_LOGITS, NULL, &err), SL_INVALID);
+    assert_non_null(strstr(err.message, "first dense pass"));
+    sl_session_close(session);
+    sl_engine_close(engine);
+    forget_pair(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +441,8 @@ int main(void)
         cmocka_unit_test(what_crossed_for_a_check_that_does_not_come_is_forgotten),
         cmocka_unit_test(without_room_for_homes_nothing_follows_and_the_text_is_the_same),
         cmocka_unit_test(a_call_that_fails_leaves_slots_that_are_filled_anew),
+        cmocka_unit_test(a_draft_is_the_dense_row_without_the_neurons_that_the_device_does_not_hold),
+        cmocka_unit_test(nothing_drafts_where_the_device_does_not_hold_attention_and_head),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

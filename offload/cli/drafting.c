@@ -148,11 +148,11 @@ sl_status cli_settle_drafting(cli_run_state *s, sl_error *err)
     sl_engine_describe(s->engine, &info);
     bool by_model = d->drafter > SL_DRAFTER_LOOKUP || d->tree != 0;
     if (by_model && strcmp(info.sparsity, "off") == 0 && strcmp(info.early_exit, "off") == 0 && info.draft_density == 0)
-        return sl_fail(
-            err, SL_INVALID,
-            "%s %s needs --sparsity coarse or fine, --early-exit, or a packed file and a budget that holds its attention and head: the "
-            "model drafts with a part of its neurons",
-            a->drafter != NULL ? "--drafter" : "--tree", a->drafter != NULL ? a->drafter : a->tree);
+        return sl_fail(err, SL_INVALID,
+                       "%s %s needs --sparsity coarse or fine, --early-exit, or a packed file and a budget (with a device, --vram-budget) "
+                       "that holds its "
+                       "attention and head: the model drafts with a part of its neurons",
+                       a->drafter != NULL ? "--drafter" : "--tree", a->drafter != NULL ? a->drafter : a->tree);
     if (a->draft == NULL && a->tree == NULL && info.streamed_bytes == 0)
         d->tokens = 0; /* where nothing is read, a check is no cheaper than its rows */
     if (d->tokens > 0)
