@@ -25,14 +25,19 @@ static bool leaves_zeros_out(const sl_engine *e)
     return false;
 }
 
+/* What is there to compare with, reads everything wherever it is computed, and gives the same sets on the processor; NULL: nothing of that was asked for. */
+static const char *comparison(const sl_engine *e)
+{
+    bool all = e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor != SL_PREDICTOR_STORED;
+    return all ? "a predictor that needs all activations (--predictor oracle or gate)" : NULL;
+}
+
 /* What was asked for that no device does yet; NULL: nothing. */
 static const char *undone(const sl_engine *e)
 {
     bool sparse = e->options.sparsity != SL_SPARSITY_OFF;
     if (sparse && e->packed == NULL)
         return "sparse decoding (--sparsity) of a file that is not packed (`sluice pack` makes it one)";
-    if (sparse && e->options.sparsity == SL_SPARSITY_FINE && e->options.predictor != SL_PREDICTOR_STORED)
-        return "a predictor that needs all activations (--predictor oracle or gate)";
     for (uint32_t layer = 0; sparse && layer < e->model->layers; layer++)
         if (sli_bundled_layer_at(e->packed, layer) == NULL)
             return "sparse decoding (--sparsity) of a file of which a layer is not packed";
@@ -90,7 +95,7 @@ static sl_status open_device(sl_engine *e, sl_device **out, sl_error *err)
 
 sl_status sli_device_choose(sl_engine *e, sl_error *err)
 {
-    const char *wanted = e->options.device, *what;
+    const char *wanted = e->options.device, *what = comparison(e), *is = "is there to compare with, and left to the processor";
     if (wanted == NULL || strcmp(wanted, "none") == 0) {
         const char *flag = e->options.vram_budget_bytes != 0       ? "--vram-budget"
                            : e->options.gpu_layers_given           ? "-ngl"
@@ -105,11 +110,14 @@ sl_status sli_device_choose(sl_engine *e, sl_error *err)
     if (e->options.kv_host == SL_KV_HOST_LAYERS && e->options.kv_host_layers > e->model->layers)
         return sl_fail(err, SL_INVALID, "--kv-host %u: the model has %u layers; auto, all, none or at most so many",
                        e->options.kv_host_layers, e->model->layers);
-    what = undone(e);
+    if (what == NULL) {
+        what = undone(e);
+        is = "is not done on a device yet";
+    }
     if (what != NULL && strcmp(wanted, "auto") != 0)
-        return sl_fail(err, SL_INVALID, "--device %s: %s is not done on a device yet; --device none does it", wanted, what);
+        return sl_fail(err, SL_INVALID, "--device %s: %s %s; --device none does it", wanted, what, is);
     if (what != NULL) {
-        sli_note(e, "no GPU is used: %s is not done on a device yet", what);
+        sli_note(e, "no GPU is used: %s %s", what, is);
         return SL_OK;
     }
     sl_device *device = NULL;

@@ -115,6 +115,8 @@ fails "SparQ over whole pages on a named device is refused" 2 '--device emulated
 fails "sparse decoding of a stock file is" 2 'not packed' "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparsity coarse
 fails "also of a cache that may spill, where they are the default" 2 'SparQ attention to whole pages' \
     "$SLUICE" run -m "$SMALL" -p x -n 1 --device emulated --sparq-k 64 --sparq-r 8 --kv-spill "$TMP"
+fails "predictors to compare with are the processor's" 2 'predictor.*is there to compare with, and left to the processor; --device none' \
+    "$SLUICE" run -m "$TMP/packed.gguf" -p x -n 1 --device emulated --sparsity fine --predictor oracle
 works "with auto the processor does it" run --device auto --sparq-k 64 --sparq-r 8 --sparq-select pages
 grep -q 'no GPU is used: SparQ' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"
 # A call of the device that finds no memory, anywhere in a run: the same text, or one line that says why not.
