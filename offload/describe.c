@@ -190,6 +190,7 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     if (e->device != NULL) {
         out->neurons_dropped = sli_device_late(e);
         out->neurons_needed -= out->neurons_dropped;
+        out->neurons_followed_bytes = e->device->followed_bytes;
     }
     sl_spill_stats kv = sli_engine_kv_io(e);
     out->kv_bytes_read = kv.bytes_read;

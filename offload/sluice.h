@@ -231,6 +231,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     uint64_t neurons_resident, neurons_read;       /* of single bundles fetched: found in memory, read */
     uint64_t neurons_late, neurons_dropped;        /* asked for ahead and not there in time: waited for, left out (late_drop) */
     uint64_t sparq_bytes_moved, sparq_dense_bytes; /* of keys and values, by rows with SL_EVAL_SPARQ; what they would have read without */
+    uint64_t neurons_followed_bytes;               /* that crossed to a device because the sets that it follows had changed */
     uint64_t neurons_compared, neurons_compared_right; /* members that were held against the exact set; those that are in it */
     sl_early_exit_stats early_exit;
 } sl_engine_stats;

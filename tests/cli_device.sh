@@ -59,6 +59,8 @@ packed >"$TMP/want.json" 2>"$TMP/err"
 same_packed "a packed file runs on a device"
 same_packed "whose neurons may all cross" -ngl 0
 same_packed "drafts and checks run on it" --sparsity coarse --draft 4 --drafter model
+[ "$(json "$TMP/out" device.neurons_follow)" = False ] && [ "$(json "$TMP/out" device.followed_bytes)" = 0 ] &&
+    ok "and what need not follow does not" || not_ok "and what need not follow does not" "$(json "$TMP/out" device)"
 same_packed "trees too" --sparsity coarse --draft 4 --tree 2 --drafter model -ngl 0
 same_packed "also with keys and values in host memory" --sparsity coarse --draft 4 --tree 2 --drafter model --kv-host all
 packed --sparsity coarse --density 0.4 >"$TMP/want.json" 2>"$TMP/err"
@@ -76,6 +78,9 @@ wide >"$TMP/want.json" 2>"$TMP/err"
 works "what stays on the device drafts" wide --device emulated --vram-budget 13M --draft 4 --drafter model
 [ "$(json "$TMP/out" sirius.drafted)" -gt 0 ] && [ "$(json "$TMP/out" tokens)" = "$(json "$TMP/want.json" tokens)" ] &&
     ok "with the processor's tokens" || not_ok "with the processor's tokens" "$(cat "$TMP/out")"
+works "with --sparsity what stays there follows the text" wide --device emulated --vram-budget 13M --draft 4 --drafter model --sparsity coarse --density 0.2
+[ "$(json "$TMP/out" device.neurons_follow)" = True ] && [ "$(json "$TMP/out" device.followed_bytes)" -gt 0 ] &&
+    ok "and --json says how much crossed for that" || not_ok "and --json says how much crossed for that" "$(json "$TMP/out" device)"
 fails "where attention and head stay there" 2 'budget.*holds its attention and head' \
     "$SLUICE" run -m "$TMP/wide.packed.gguf" -p x -n 1 -c 128 --device emulated --vram-budget 13M -ngl 1 --draft 4 --drafter model
 

@@ -23,9 +23,9 @@ static void print_memory(const sl_engine_info *info, const sl_engine_stats *stat
 }
 
 /* Where weights lie with a device: there, in host memory, on the disk. */
-static void print_device(const sl_engine_info *info)
+static void print_device(const sl_engine_info *info, const sl_engine_stats *stats)
 {
-    char taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24], kv[24], late[24];
+    char followed[24], taken[24], budget[24], there[24], crossing[24], disk[24], beside[24], link[24], speed[24], kv[24], late[24];
     if (info->device[0] == '\0')
         return;
     sl_format_size(info->vram_bytes, taken);
@@ -47,7 +47,10 @@ static void print_device(const sl_engine_info *info)
         sl_format_size(info->late_bytes, late);
         fprintf(stderr, "; neurons of %s are in neither memory and left out", late);
     }
-    fputs(info->device_follows ? "; the neurons that stay follow the text\n" : "\n", stderr);
+    sl_format_size(stats->neurons_followed_bytes, followed);
+    if (info->device_follows)
+        fprintf(stderr, "; the neurons that stay follow the text (%s crossed for that)", followed);
+    fputc('\n', stderr);
     if (info->processor_Bps <= 0)
         return;
     sl_format_size(info->beside_bytes, beside);
@@ -118,7 +121,7 @@ void cli_print_summary(const cli_run_state *s)
             per_second((double)(s->prompt_count - s->kept.reused), r->prompt_s), s->prompt_count - s->kept.reused,
             sl_stop_reason_name(r->reason));
     print_memory(&info, &stats);
-    print_device(&info);
+    print_device(&info, &stats);
     print_disk(s, &stats);
     cli_print_sparsity(s->engine);
     cli_print_sparq(s->engine);
@@ -182,13 +185,13 @@ static json_t *json_memory(const sl_engine_info *info, const sl_engine_stats *st
                      json_size(info->vram_kv_bytes));
 }
 
-static json_t *json_device(const sl_engine_info *info, const sl_result *r)
+static json_t *json_device(const sl_engine_info *info, const sl_result *r, const sl_engine_stats *stats)
 {
-    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i, s:b, s:o}", "name", info->device, "weight_bytes",
+    return json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:i, s:b, s:o, s:o}", "name", info->device, "weight_bytes",
                      json_size(info->vram_weight_bytes), "token_link_bytes", json_size(info->crossing_bytes), "token_cpu_bytes",
                      json_size(info->beside_bytes), "cpu_share", info->cpu_share, "link_bytes_per_s", info->link_Bps, "cpu_bytes_per_s",
                      info->processor_Bps, "kv_host_layers", (int)info->kv_host_layers, "neurons_follow", info->device_follows,
-                     "decode_link_bytes", json_size(r->decode_link_bytes));
+                     "decode_link_bytes", json_size(r->decode_link_bytes), "followed_bytes", json_size(stats->neurons_followed_bytes));
 }
 
 static json_t *json_io(const cli_run_state *s, const sl_engine_stats *stats)
@@ -219,7 +222,7 @@ int cli_print_run_json(const cli_run_state *s)
     if (s->args->sparsity != NULL)
         json_object_set_new(value, "sparsity", cli_json_sparsity(s->engine));
     if (info.device[0] != '\0')
-        json_object_set_new(value, "device", json_device(&info, &s->result));
+        json_object_set_new(value, "device", json_device(&info, &s->result, &stats));
     if (info.sparq_k > 0)
         json_object_set_new(value, "sparq", cli_json_sparq(s->engine));
     if (info.kv_file_bytes > 0)
