@@ -8,10 +8,9 @@
  *
  * The file is made in --folder (TMPDIR, /tmp) and stays there, to be used again. */
 #define PROGRAM "bench_device_kv"
+#include "bench/flags.h"
 #include "bench/must.h"
 
-#include "core/format.h"
-#include "core/os.h"
 #include "offload/device_engine.h"
 #include "offload/tools/synth.h"
 
@@ -20,7 +19,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STEPS 5 /* positions: none, then a sixteenth, a quarter, a half, nearly all of the context */
+#define CONTEXT_MIN 64
+#define STEPS       5 /* positions: none, then a sixteenth, a quarter, a half, nearly all of the context */
 
 typedef struct bench {
     const char *shape, *folder, *link, *memory;
@@ -92,46 +92,24 @@ static void line(const bench *b, const char *name, sl_kv_host kv_host)
     sl_engine_close(engine);
 }
 
-static bool parse(bench *b, const char *flag, const char *value)
-{
-    uint64_t rate;
-    if (strcmp(flag, "--shape") == 0)
-        b->shape = value;
-    else if (strcmp(flag, "--folder") == 0)
-        b->folder = value;
-    else if (strcmp(flag, "--link") == 0)
-        return sl_parse_size(b->link = value, &rate);
-    else if (strcmp(flag, "--memory") == 0)
-        return sl_parse_size(b->memory = value, &rate);
-    else if (strcmp(flag, "--vram") == 0)
-        return sl_parse_size(value, &b->vram_bytes);
-    else if (strcmp(flag, "--context") == 0)
-        return (b->context = (uint32_t)strtoul(value, NULL, 10)) >= 64;
-    else if (strcmp(flag, "--tokens") == 0)
-        return (b->tokens = (uint32_t)strtoul(value, NULL, 10)) >= 1;
-    else if (strcmp(flag, "--type") == 0)
-        return sl_format_by_name(value, &b->type) != NULL;
-    else
-        return false;
-    return true;
-}
-
 int main(int argc, char **argv)
 {
-    const char *folder = getenv("TMPDIR");
     bench b = {.shape = "llama-7b",
-               .folder = folder != NULL ? folder : "/tmp",
+               .folder = flags_folder(),
                .link = "12G",
                .memory = "256G",
                .type = SL_TYPE_Q4_0,
                .context = 4096,
                .tokens = 4,
                .vram_bytes = (uint64_t)3 << 30};
-    for (int i = 1; i < argc; i += 2)
-        if (i + 1 >= argc || !parse(&b, argv[i], argv[i + 1])) {
-            fprintf(stderr, PROGRAM ": %s: see the head of bench/" PROGRAM ".c\n", argv[i]);
-            return 2;
-        }
+    const flag flags[] = {{"--shape", FLAG_WORD, &b.shape},    {"--type", FLAG_TYPE, &b.type},     {"--vram", FLAG_SIZE, &b.vram_bytes},
+                          {"--link", FLAG_RATE, &b.link},      {"--memory", FLAG_RATE, &b.memory}, {"--context", FLAG_COUNT, &b.context},
+                          {"--tokens", FLAG_COUNT, &b.tokens}, {"--folder", FLAG_WORD, &b.folder}};
+    int last = flags_take(flags, sizeof flags / sizeof *flags, argc, argv);
+    if (last < argc || b.context < CONTEXT_MIN) {
+        fprintf(stderr, PROGRAM ": %s: see the head of bench/" PROGRAM ".c\n", last < argc ? argv[last] : "--context");
+        return 2;
+    }
     char vram[24];
     snprintf(b.device, sizeof b.device, "emulated:timing_only=1,memory=%llu,link=%s,memory_bandwidth=%s", (unsigned long long)b.vram_bytes,
              b.link, b.memory);

@@ -2,7 +2,7 @@
  * time and computes nothing (timing_only, kernels/cuda/emulated.h).
  *
  *     bench_device_shape --like CALIBRATED [--shape NAME] [--factor N] [--type T] [--vram SIZE] [--link RATE] [--memory RATE] [--folder DIR] [--tokens N]
- *                        [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE ...] [--than MS]
+ *                        [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE,...] [--than MS]
  *
  * The engine is the one that runs models: prices, placement, ring, order of copies and launches are what they are. Simulated is
  *   - time: bytes over rates, as in all figures of the emulated device;
@@ -16,10 +16,9 @@
  * --than: what a dense token took, where that is known; only drafts are timed then.
  * The two files are made in --folder (TMPDIR, /tmp) and stay there, to be used again. */
 #define PROGRAM "bench_device_shape"
+#include "bench/flags.h"
 #include "bench/must.h"
 
-#include "core/format.h"
-#include "core/os.h"
 #include "offload/device_engine.h"
 #include "offload/guess.h"
 #include "offload/matmul.h"
@@ -34,6 +33,7 @@
 #define BINS       64 /* of a layer's places */
 #define LAYERS_MAX 128
 #define DRAFTS_MAX 16
+#define FACTOR_MAX 64
 #define PROMPT     32  /* rows, dense */
 #define RECORDED   16  /* tokens */
 #define CHECKS     5   /* behind which a coarse set is looked at again */
@@ -464,46 +464,19 @@ static void drafted(const bench *b, const drafting *d, double than_s)
 
 /* ---- arguments ---- */
 
-static bool parse_drafting(const char *text, bench *b)
+/* DENSITY:PASSES:ROWS:CHECKED:ADVANCE, with commas between several. */
+static bool parse_drafts(const char *text, bench *b)
 {
-    drafting *d = &b->drafts[b->draft_count];
-    if (b->draft_count == DRAFTS_MAX || sscanf(text, "%lf:%u:%u:%u:%lf", &d->density, &d->passes, &d->rows, &d->checked, &d->advance) != 5)
-        return false;
-    b->draft_count++;
-    return d->density > 0 && d->density <= 1 && d->rows >= 1 && d->rows <= PROMPT && d->checked >= 1 && d->checked <= PROMPT &&
-           d->advance >= 1;
-}
-
-static bool parse(bench *b, const char *flag, const char *value)
-{
-    uint64_t rate;
-    if (strcmp(flag, "--like") == 0)
-        b->like = value;
-    else if (strcmp(flag, "--shape") == 0)
-        b->shape = value;
-    else if (strcmp(flag, "--folder") == 0)
-        b->folder = value;
-    else if (strcmp(flag, "--link") == 0)
-        return sl_parse_size(b->link = value, &rate);
-    else if (strcmp(flag, "--memory") == 0)
-        return sl_parse_size(b->memory = value, &rate);
-    else if (strcmp(flag, "--than") == 0)
-        return (b->than_s = 1e-3 * strtod(value, NULL)) > 0;
-    else if (strcmp(flag, "--factor") == 0)
-        return (b->factor = (uint32_t)strtoul(value, NULL, 10)) >= 1 && b->factor <= 64;
-    else if (strcmp(flag, "--tokens") == 0)
-        return (b->tokens = (uint32_t)strtoul(value, NULL, 10)) >= 1;
-    else if (strcmp(flag, "--density") == 0)
-        return (b->density = strtod(value, NULL)) > 0 && b->density <= 1;
-    else if (strcmp(flag, "--vram") == 0)
-        return sl_parse_size(value, &b->vram_bytes);
-    else if (strcmp(flag, "--draft") == 0)
-        return parse_drafting(value, b);
-    else if (strcmp(flag, "--type") == 0)
-        return sl_format_by_name(value, &b->type) != NULL;
-    else
-        return false;
-    return true;
+    for (int used = 0; b->draft_count < DRAFTS_MAX; text += used + 1) {
+        drafting *d = &b->drafts[b->draft_count++];
+        if (sscanf(text, "%lf:%u:%u:%u:%lf%n", &d->density, &d->passes, &d->rows, &d->checked, &d->advance, &used) != 5 ||
+            !(d->density > 0 && d->density <= 1) || d->rows < 1 || d->rows > PROMPT || d->checked < 1 || d->checked > PROMPT ||
+            d->advance < 1)
+            return false;
+        if (text[used] != ',')
+            return text[used] == '\0';
+    }
+    return false;
 }
 
 int main(int argc, char **argv)
@@ -516,16 +489,21 @@ int main(int argc, char **argv)
                       .tokens = 3,
                       .density = 0.3,
                       .vram_bytes = 4096 * MIB};
-    bool known = true;
-    b.folder = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
-    for (int i = 1; i < argc && known; i += 2)
-        known = i + 1 < argc && parse(&b, argv[i], argv[i + 1]);
-    if (!known || b.like == NULL) {
+    const char *drafts = NULL;
+    double than_ms = 0;
+    const flag flags[] = {{"--like", FLAG_WORD, &b.like},        {"--shape", FLAG_WORD, &b.shape},     {"--factor", FLAG_COUNT, &b.factor},
+                          {"--type", FLAG_TYPE, &b.type},        {"--vram", FLAG_SIZE, &b.vram_bytes}, {"--link", FLAG_RATE, &b.link},
+                          {"--memory", FLAG_RATE, &b.memory},    {"--folder", FLAG_WORD, &b.folder},   {"--tokens", FLAG_COUNT, &b.tokens},
+                          {"--density", FLAG_SHARE, &b.density}, {"--draft", FLAG_WORD, &drafts},      {"--than", FLAG_NUMBER, &than_ms}};
+    b.folder = flags_folder();
+    int last = flags_take(flags, sizeof flags / sizeof *flags, argc, argv);
+    if (last < argc || b.like == NULL || b.factor > FACTOR_MAX || (drafts != NULL && !parse_drafts(drafts, &b))) {
         fprintf(stderr,
                 "usage: " PROGRAM " --like CALIBRATED [--shape NAME] [--factor N] [--type T] [--vram SIZE] [--link RATE] [--memory RATE]\n"
-                "       [--folder DIR] [--tokens N] [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE ...] [--than MS]\n");
+                "       [--folder DIR] [--tokens N] [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE,...] [--than MS]\n");
         return 2;
     }
+    b.than_s = 1e-3 * than_ms;
     choose_shape(&b);
     make_files(&b);
     snprintf(b.device, sizeof b.device, "emulated:timing_only=1,memory=64G,link=%s,memory_bandwidth=%s", b.link, b.memory);

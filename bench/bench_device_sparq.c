@@ -5,10 +5,9 @@
  *
  * All weights stay on the device. The model is a hollow file of a shape of `sluice synth`, made in --folder (TMPDIR, /tmp), to be used again. */
 #define PROGRAM "bench_device_sparq"
+#include "bench/flags.h"
 #include "bench/must.h"
 
-#include "core/format.h"
-#include "core/os.h"
 #include "offload/device_engine.h"
 #include "offload/tools/synth.h"
 
@@ -88,36 +87,15 @@ static void time_at(const bench *b, uint32_t positions)
     fflush(stdout);
 }
 
-static bool parse(bench *b, const char *flag, const char *value)
-{
-    uint64_t rate;
-    if (strcmp(flag, "--shape") == 0)
-        b->shape = value;
-    else if (strcmp(flag, "--folder") == 0)
-        b->folder = value;
-    else if (strcmp(flag, "--memory") == 0)
-        return sl_parse_size(b->memory = value, &rate);
-    else if (strcmp(flag, "--k") == 0)
-        return (b->k = (uint32_t)strtoul(value, NULL, 10)) >= 1;
-    else if (strcmp(flag, "--r") == 0)
-        return (b->r = (uint32_t)strtoul(value, NULL, 10)) >= 1;
-    else if (strcmp(flag, "--type") == 0)
-        return sl_format_by_name(value, &b->type) != NULL;
-    else
-        return false;
-    return true;
-}
-
 int main(int argc, char **argv)
 {
     static const uint32_t usual[POSITIONS] = {1024, 4096, 16384, 65536};
     sl_synth_shape shape = {0};
     static bench b = {.shape = "smollm2-135m", .memory = "360G", .type = SL_TYPE_Q4_1, .k = 128, .r = 8};
-    int i = 1;
-    b.folder = getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp";
-    for (; i + 1 < argc && argv[i][0] == '-'; i += 2)
-        if (!parse(&b, argv[i], argv[i + 1]))
-            break;
+    const flag flags[] = {{"--shape", FLAG_WORD, &b.shape}, {"--type", FLAG_TYPE, &b.type},     {"--k", FLAG_COUNT, &b.k},
+                          {"--r", FLAG_COUNT, &b.r},        {"--memory", FLAG_RATE, &b.memory}, {"--folder", FLAG_WORD, &b.folder}};
+    b.folder = flags_folder();
+    int i = flags_take(flags, sizeof flags / sizeof *flags, argc, argv);
     if (i < argc && argv[i][0] == '-') {
         fputs("usage: " PROGRAM " [--shape NAME] [--type T] [--k N] [--r N] [--memory RATE] [--folder DIR] [POSITIONS ...]\n", stderr);
         return 2;

@@ -10,6 +10,7 @@
 #include "offload/device_engine.h"
 #include "tests/blas.h"
 #include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/device_shapes.h"
 #include "tests/packed_pair.h"
 #include "tests/silenced.h"
 
@@ -47,23 +48,6 @@ static void check_same(const float *base, const sl_engine_options *options, uint
     free(other);
 }
 
-/* The smallest VRAM budget that works. */
-static uint64_t least_vram(sl_engine_options options)
-{
-    for (options.vram_budget_bytes = MIB / 4; options.vram_budget_bytes < 64 * MIB; options.vram_budget_bytes += MIB / 4) {
-        sl_engine *engine;
-        sl_error err = {0};
-        sl_status status = sl_engine_open(&options, &engine, &err);
-        if (status == SL_OK) {
-            sl_engine_close(engine);
-            return options.vram_budget_bytes;
-        }
-        assert_int_equal(status, SL_NO_BUDGET);
-    }
-    fail_msg("no VRAM budget works");
-    return 0;
-}
-
 #if defined(__SANITIZE_ADDRESS__)
 #define EVERY 3 /* of the seeds: such a build is there for memory, and some six times slower */
 #else
@@ -84,7 +68,7 @@ static void check_all_ways(const float *base, const sl_engine_options *given, bo
     }
     sl_engine_options tight = on_device(*given, "lazy=1,seed=3");
     tight.batch = 8;
-    tight.vram_budget_bytes = least_vram(tight);
+    tight.vram_budget_bytes = least_vram(tight, MIB / 4);
     check_same(base, &tight, 1, "the least VRAM budget");
     tight.vram_budget_bytes += MIB / 4;
     check_same(base, &tight, 1, "a little more");
@@ -373,7 +357,7 @@ static void check_late(const pair *p, sl_sparsity mode, double density, bool sta
     sl_engine_options options = on_device(options_of(p->packed, mode, density), stays ? "lazy=1,seed=1" : "lazy=1,seed=3");
     uint64_t dropped, unused;
     options.gpu_layers_given = !stays;
-    options.vram_budget_bytes = least_vram(options) + (stays ? MIB : MIB / 4);
+    options.vram_budget_bytes = least_vram(options, MIB / 4) + (stays ? MIB : MIB / 4);
     sl_engine *engine = open_with_late(&options);
     char *silenced = write_silenced(engine, sli_device_is_late);
     float *got = rows_from_nothing(engine, &dropped);
@@ -422,7 +406,7 @@ static void drafts_without_late_neurons_leave_the_text_as_it_is(void **state)
     (void)state;
     options = on_device(options_of(p.packed, SL_SPARSITY_COARSE, 0.5), "lazy=1,seed=2");
     options.draft_max = 4;
-    options.vram_budget_bytes = least_vram(options) + MIB;
+    options.vram_budget_bytes = least_vram(options, MIB / 4) + MIB;
     sl_engine_close(open_with_late(&options));
     text got = generate(&options, (sl_drafting){.tokens = 4, .drafter = SL_DRAFTER_MODEL});
     assert_memory_equal(got.tokens, want.tokens, sizeof want.tokens);
@@ -433,7 +417,7 @@ static void drafts_without_late_neurons_leave_the_text_as_it_is(void **state)
 /* The least VRAM budget that holds some of the neurons, beside everything else and the rows of a check. */
 static uint64_t vram_for_drafts(sl_engine_options options)
 {
-    for (options.vram_budget_bytes = least_vram(options);; options.vram_budget_bytes += MIB / 4) {
+    for (options.vram_budget_bytes = least_vram(options, MIB / 4);; options.vram_budget_bytes += MIB / 4) {
         sl_engine *engine;
         sl_engine_info info;
         sl_error err = {0};

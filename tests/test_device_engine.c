@@ -8,6 +8,7 @@
 
 #include "offload/device_engine.h"
 #include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/device_shapes.h"
 #include "tests/engine_runs.h"
 
 static const char *const device_memory = "memory=64M,lazy=1";
@@ -28,63 +29,8 @@ static sl_engine_options device_options(const char *path)
     return options;
 }
 
-/* The least VRAM budget, in whole MiB, that these options work with. */
-static uint64_t least_vram(sl_engine_options options)
-{
-    for (options.vram_budget_bytes = MIB; options.vram_budget_bytes < 64 * MIB; options.vram_budget_bytes += MIB) {
-        sl_engine *engine;
-        sl_error err = {0};
-        sl_status status = sl_engine_open(&options, &engine, &err);
-        if (status == SL_OK) {
-            sl_engine_close(engine);
-            return options.vram_budget_bytes;
-        }
-        assert_int_equal(status, SL_NO_BUDGET);
-        assert_non_null(strstr(err.message, "VRAM budget"));
-    }
-    fail_msg("no VRAM budget works");
-    return 0;
-}
-
-static const tiny_model shapes[] = {
-    {.layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 387, .context = 256, .tied = true, .seed = 1},
-    {.arch = "gemma3",
-     .layers = 3,
-     .d = 64,
-     .ff = 96,
-     .heads = 4,
-     .kv_heads = 1,
-     .head_dim = 32,
-     .vocab = 387,
-     .context = 256,
-     .tied = true,
-     .window = 8,
-     .window_period = 2,
-     .seed = 2},
-    {.arch = "qwen2",
-     .layers = 2,
-     .d = 96,
-     .ff = 64,
-     .heads = 4,
-     .kv_heads = 4,
-     .head_dim = 16,
-     .vocab = 387,
-     .context = 256,
-     .biases = true,
-     .seed = 3},
-    {.arch = "qwen3",
-     .layers = 2,
-     .d = 64,
-     .ff = 160,
-     .heads = 2,
-     .kv_heads = 1,
-     .head_dim = 64,
-     .vocab = 387,
-     .context = 256,
-     .tied = true,
-     .seed = 4},
-    {.arch = "phi3", .layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 387, .context = 256, .seed = 5},
-};
+static const tiny_model shapes[] = {SHAPE_LLAMA(2, 256), SHAPE_GEMMA3(3, 256, 8), SHAPE_QWEN2(2, 256), SHAPE_QWEN3(2, 256),
+                                    SHAPE_PHI3(2, 256)};
 
 static void any_architecture_gives_the_same_logits_on_a_device(void **state)
 {
@@ -147,7 +93,7 @@ static void any_vram_budget_gives_the_same_logits(void **state)
     (void)state;
     device.batch = 16;
     float *logits = run(&base, &count);
-    uint64_t least = least_vram(device);
+    uint64_t least = least_vram(device, MIB);
     for (uint64_t budget = least; budget < least + 8 * MIB; budget += MIB + MIB / 3) {
         device.vram_budget_bytes = budget;
         check_same(logits, count, &device, "a VRAM budget");
@@ -165,7 +111,7 @@ static void weights_come_from_the_disk_where_no_memory_holds_them(void **state)
     sl_engine_info info;
     (void)state;
     device.batch = 8;
-    device.vram_budget_bytes = least_vram(device);
+    device.vram_budget_bytes = least_vram(device, MIB);
     float *logits = run(&base, &count);
     sl_engine *engine = open_engine(&device);
     sl_engine_describe(engine, &info);

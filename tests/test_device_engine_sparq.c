@@ -8,37 +8,13 @@
 
 #include "offload/device_engine.h"
 #include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/device_shapes.h"
 #include "tests/engine_runs.h"
 
 enum { CONTEXT = 192, LOGITS_MAX = 64 };
 
-static const tiny_model shapes[] = {
-    {.layers = 2, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 387, .context = 256, .tied = true, .seed = 1},
-    {.arch = "gemma3",
-     .layers = 3,
-     .d = 64,
-     .ff = 96,
-     .heads = 4,
-     .kv_heads = 1,
-     .head_dim = 32,
-     .vocab = 387,
-     .context = 256,
-     .tied = true,
-     .window = 70, /* larger than what some choose, smaller than what others do */
-     .window_period = 2,
-     .seed = 2},
-    {.arch = "qwen2",
-     .layers = 2,
-     .d = 96,
-     .ff = 64,
-     .heads = 4,
-     .kv_heads = 4,
-     .head_dim = 16,
-     .vocab = 387,
-     .context = 256,
-     .biases = true,
-     .seed = 3},
-};
+/* The window is larger than what some choose, smaller than what others do. */
+static const tiny_model shapes[] = {SHAPE_LLAMA(2, 256), SHAPE_GEMMA3(3, 256, 70), SHAPE_QWEN2(2, 256)};
 
 typedef struct wish {
     uint32_t k, r, local;

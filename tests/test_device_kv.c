@@ -9,6 +9,7 @@
 #include "core/os.h"
 #include "offload/device_engine.h"
 #include "tests/device_material.h" /* these need cmocka's names */
+#include "tests/device_shapes.h"
 #include "tests/spilled_runs.h"
 
 static const char *with_options(const char *options)
@@ -41,33 +42,7 @@ static sl_engine_info describe(const sl_engine_options *options)
     return info;
 }
 
-static const tiny_model shapes[] = {
-    {.layers = 4, .d = 64, .ff = 96, .heads = 4, .kv_heads = 2, .head_dim = 32, .vocab = 387, .context = 2048, .tied = true, .seed = 1},
-    {.arch = "gemma3",
-     .layers = 4,
-     .d = 64,
-     .ff = 96,
-     .heads = 4,
-     .kv_heads = 1,
-     .head_dim = 32,
-     .vocab = 387,
-     .context = 2048,
-     .tied = true,
-     .window = 8,
-     .window_period = 2,
-     .seed = 2},
-    {.arch = "qwen3",
-     .layers = 3,
-     .d = 64,
-     .ff = 160,
-     .heads = 2,
-     .kv_heads = 1,
-     .head_dim = 64,
-     .vocab = 387,
-     .context = 2048,
-     .tied = true,
-     .seed = 4},
-};
+static const tiny_model shapes[] = {SHAPE_LLAMA(4, 2048), SHAPE_GEMMA3(4, 2048, 8), SHAPE_QWEN3(3, 2048)};
 
 /* ---- bits ---- */
 
@@ -313,23 +288,6 @@ static void both_memories_are_priced(void **state)
     forget(path);
 }
 
-/* The least VRAM budget that these options work with. */
-static uint64_t least_vram(sl_engine_options options)
-{
-    for (options.vram_budget_bytes = MIB / 4;; options.vram_budget_bytes += MIB / 4) {
-        sl_engine *engine;
-        sl_error err = {0};
-        sl_status status = sl_engine_open(&options, &engine, &err);
-        if (status == SL_OK) {
-            sl_engine_close(engine);
-            return options.vram_budget_bytes;
-        }
-        assert_int_equal(status, SL_NO_BUDGET);
-        assert_non_null(strstr(err.message, "VRAM budget"));
-        assert_true(options.kv_host == SL_KV_HOST_AUTO || strstr(err.message, "--kv-host auto") != NULL);
-    }
-}
-
 static void a_cache_that_the_device_does_not_hold_is_no_reason_to_refuse(void **state)
 {
     size_t count;
@@ -339,7 +297,7 @@ static void a_cache_that_the_device_does_not_hold_is_no_reason_to_refuse(void **
     base.context = device.context = 2048;
     device.batch = 8;
     none = with_layers(device, 0);
-    uint64_t all_there = least_vram(none), least = least_vram(device);
+    uint64_t all_there = least_vram(none, MIB / 4), least = least_vram(device, MIB / 4);
     assert_true(all_there - least >= 2 * layer_bytes(2048)); /* of the four layers the window stays, and quarters of MiB are counted */
     float *logits = run(&base, &count);
     for (uint64_t vram = least; vram <= all_there + MIB / 4; vram += MIB / 4) {
