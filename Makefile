@@ -273,7 +273,7 @@ sanitize: ## asan, then tsan, both in any case
 ARM64_SYSROOT = $(BUILD)/arm64-sysroot
 ARM64 = BUILD=$(BUILD)/arm64 CC="aarch64-linux-gnu-gcc --sysroot=$(abspath $(ARM64_SYSROOT))" AR=aarch64-linux-gnu-ar
 ARM64_LEFT_OUT := test_bundled test_calibrate test_early_exit test_engine test_faults test_generate test_kv_spill test_kv_window test_plan \
-    test_price test_prune test_prune_methods test_refusals test_resident test_session_file test_sirius test_tiers test_tree
+    test_price test_prune test_prune_methods test_refusals test_resident test_session_file test_sirius test_sirius_tree test_tiers test_tree
 # The device is a plug-in in C++, whose compiler is not asked for here.
 ARM64_TESTS := $(filter-out $(ARM64_LEFT_OUT) test_device% test_emulator test_vram,$(notdir $(TESTS)))
 arm64: ## cross-compile for 64-bit ARM, into build/arm64
