@@ -110,6 +110,11 @@ static void print_exits(const cli_plan_state *s, const cli_plan_row *row)
         printf("%s a token not read, %u probes of %.2f MiB\n", left, row->at.exits.probes, (double)row->at.exits.probe_bytes / (1 << 20));
 }
 
+static const char *left_aside(const cli_plan_state *s)
+{
+    return s->options.early_exit != SL_EARLY_EXIT_OFF ? "drafts and early exit" : "drafts";
+}
+
 /* What lies above is the processor's alone. */
 static void print_gpu(const cli_plan_state *s, uint32_t layers, const sli_device_plan *d)
 {
@@ -128,8 +133,8 @@ static void print_gpu(const cli_plan_state *s, uint32_t layers, const sli_device
     sl_format_size((uint64_t)p->streamed_bytes, crossing);
     sl_format_size((uint64_t)p->cpu_bytes, beside);
     sl_format_size((uint64_t)p->disk_bytes, disk);
-    printf("gpu     %s, --device cuda: %.3g tokens/s without drafts (%.3g to %.3g: reckoned, no GPU has confirmed it); limited by %s\n",
-           s->machine.gpu.name, d->decode_tokens_per_s, d->decode_low, d->decode_high, limit_on_gpu(p->limit));
+    printf("gpu     %s, --device cuda: %.3g tokens/s without %s (%.3g to %.3g: reckoned, no GPU has confirmed it); limited by %s\n",
+           s->machine.gpu.name, d->decode_tokens_per_s, left_aside(s), d->decode_low, d->decode_high, limit_on_gpu(p->limit));
     printf("        of %s of its memory %s hold weights, %s all else; a token: %s cross the link, %s the processor's, %s from the disk\n",
            budget, held, fixed, crossing, beside, disk);
     if (d->kv_host_layers > 0)
@@ -225,7 +230,7 @@ static void print_table(const cli_plan_state *s)
     sl_format_size(s->budget_min_bytes, least);
     printf("\nsmallest budget that works: %s\n", least);
     if (gpu)
-        printf("GPU: the %s, without drafts; reckoned, no GPU has confirmed it\n", s->machine.gpu.name);
+        printf("GPU: the %s, without %s; reckoned, no GPU has confirmed it\n", s->machine.gpu.name, left_aside(s));
 }
 
 int cli_plan_print(const cli_plan_state *s)
