@@ -308,8 +308,9 @@ static void give_homes(chooser *c, sli_units *units, sl_unit_id *order, uint64_t
         place_for_exits(units, room);
         return;
     }
-    uint64_t neurons = c->wishes->device != NULL && c->wishes->sparsity != SL_SPARSITY_OFF ? give_neurons(c, units, room, p) : 0;
-    if (c->neurons_short_bytes > 0 && c->wishes->device->late_drop) {
+    const sli_device_wishes *device = c->wishes->device;
+    uint64_t neurons = device != NULL && c->wishes->sparsity != SL_SPARSITY_OFF ? give_neurons(c, units, room, p) : 0;
+    if (device != NULL && device->late_drop && c->neurons_short_bytes > 0) {
         c->neurons_short_bytes = 0;
         place_without_late(c, units, order, room, p);
         return;
