@@ -171,6 +171,7 @@ void sl_engine_measure(const sl_engine *e, sl_engine_stats *out)
     out->direct = tier->direct;
     sli_io io = sli_engine_io(e);
     out->bytes_read = io.bytes_read;
+    out->link_bytes = io.link_bytes;
     out->requests = io.requests;
     out->wait_s = (double)io.wait_ns * 1e-9;
     out->compute_s = (double)e->compute_ns * 1e-9;

@@ -218,6 +218,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     const char *io_engine;
     bool direct;
     uint64_t bytes_read, requests;
+    uint64_t link_bytes; /* of weights, that crossed to a device */
     double wait_s;                  /* the computation waited for reads */
     double compute_s;               /* in operations, all threads working */
     uint64_t resident_weight_bytes; /* now */

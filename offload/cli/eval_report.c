@@ -151,14 +151,26 @@ static double seconds_of(const sl_task_totals *t)
     return t->prompt_s + t->decode_s;
 }
 
+static bool on_device(const cli_eval *e)
+{
+    return e->modes[CLI_EVAL_DENSE].totals.link_bytes + e->modes[CLI_EVAL_SPARSE].totals.link_bytes > 0;
+}
+
+/* What early exits leave out: of what is read, or on a device of what crosses to it. */
+static uint64_t moved_bytes(const cli_eval *e, int mode)
+{
+    const sl_task_totals *t = &e->modes[mode].totals;
+    return on_device(e) ? t->link_bytes : t->bytes_read;
+}
+
 /* Probes included: fewer bytes, or less time and no more bytes, than dense on the same items; unknown without those: true. */
 static bool early_exit_gains(const cli_eval *e)
 {
     const sl_task_totals *dense = &e->modes[CLI_EVAL_DENSE].totals, *sparse = &e->modes[CLI_EVAL_SPARSE].totals;
     if (!e->modes[CLI_EVAL_DENSE].asked || !e->modes[CLI_EVAL_SPARSE].asked)
         return true;
-    return sparse->bytes_read < dense->bytes_read - dense->bytes_read / 200 ||
-           (sparse->bytes_read <= dense->bytes_read && seconds_of(sparse) < 0.98 * seconds_of(dense));
+    uint64_t moved = moved_bytes(e, CLI_EVAL_SPARSE), without = moved_bytes(e, CLI_EVAL_DENSE);
+    return moved < without - without / 200 || (moved <= without && seconds_of(sparse) < 0.98 * seconds_of(dense));
 }
 
 static void print_early_exit(const cli_eval *e)
@@ -167,14 +179,18 @@ static void print_early_exit(const cli_eval *e)
     const json_t *told = e->modes[CLI_EVAL_SPARSE].early_exit;
     if (told == NULL || x->tokens == 0)
         return;
-    printf("\nearly exit: %.2f of %lld layers a scored token, %llu of %llu left early; %llu probes in %.2f s; %.2f MiB not read for them\n",
+    printf("\nearly exit: %.2f of %lld layers a scored token, %llu of %llu left early; %llu probes in %.2f s; %.2f MiB not %s for them\n",
            json_real_value(json_object_get(told, "layers_mean")), (long long)json_integer_value(json_object_get(told, "layers")),
            (unsigned long long)x->exits, (unsigned long long)x->tokens, (unsigned long long)x->probes, x->probe_s,
-           ((double)x->bytes_left_out - (double)x->bytes_made_up) / (1 << 20));
+           (on_device(e) ? (double)x->link_bytes_left_out - (double)x->link_bytes_made_up
+                         : (double)x->bytes_left_out - (double)x->bytes_made_up) /
+               (1 << 20),
+           on_device(e) ? "sent" : "read");
     if (!early_exit_gains(e))
-        printf("it gains nothing here: %.2f MiB read and %.2f s, dense %.2f MiB and %.2f s: leave it off\n",
-               (double)e->modes[CLI_EVAL_SPARSE].totals.bytes_read / (1 << 20), seconds_of(&e->modes[CLI_EVAL_SPARSE].totals),
-               (double)e->modes[CLI_EVAL_DENSE].totals.bytes_read / (1 << 20), seconds_of(&e->modes[CLI_EVAL_DENSE].totals));
+        printf("it gains nothing here: %.2f MiB %s and %.2f s, dense %.2f MiB and %.2f s: leave it off\n",
+               (double)moved_bytes(e, CLI_EVAL_SPARSE) / (1 << 20), on_device(e) ? "sent to the device" : "read",
+               seconds_of(&e->modes[CLI_EVAL_SPARSE].totals), (double)moved_bytes(e, CLI_EVAL_DENSE) / (1 << 20),
+               seconds_of(&e->modes[CLI_EVAL_DENSE].totals));
 }
 
 static void print_modes(const cli_eval *e)
@@ -284,13 +300,14 @@ static json_t *json_mode(const cli_eval *e, int mode)
     const cli_eval_mode *m = &e->modes[mode];
     const sl_task_totals *t = &m->totals;
     uint64_t tokens = t->tokens + t->decoded_tokens;
-    json_t *value = json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f, s:I, s:I, s:I}", "mode", cli_eval_modes[mode], "how", e->how[mode], "items",
-        (json_int_t)t->items, "tokens_given", (json_int_t)t->tokens, "tokens_reused", (json_int_t)t->reused_tokens, "tokens_decoded",
-        (json_int_t)t->decoded_tokens, "given_tokens_per_s", t->prompt_s > 0 ? (double)t->tokens / t->prompt_s : 0.0, "decode_tokens_per_s",
-        t->decode_s > 0 ? (double)t->decoded_tokens / t->decode_s : 0.0, "bytes_read", (json_int_t)t->bytes_read, "bytes_read_per_token",
-        tokens > 0 ? (double)t->bytes_read / (double)tokens : 0.0, "ram_budget_bytes", (json_int_t)m->ram_budget_bytes, "peak_rss_bytes",
-        (json_int_t)m->peak_rss_bytes, "resident_weight_bytes", (json_int_t)m->bytes_resident);
+    json_t *value = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:f, s:I, s:I, s:I, s:I}", "mode", cli_eval_modes[mode], "how",
+                              e->how[mode], "items", (json_int_t)t->items, "tokens_given", (json_int_t)t->tokens, "tokens_reused",
+                              (json_int_t)t->reused_tokens, "tokens_decoded", (json_int_t)t->decoded_tokens, "given_tokens_per_s",
+                              t->prompt_s > 0 ? (double)t->tokens / t->prompt_s : 0.0, "decode_tokens_per_s",
+                              t->decode_s > 0 ? (double)t->decoded_tokens / t->decode_s : 0.0, "bytes_read", (json_int_t)t->bytes_read,
+                              "bytes_read_per_token", tokens > 0 ? (double)t->bytes_read / (double)tokens : 0.0, "ram_budget_bytes",
+                              (json_int_t)m->ram_budget_bytes, "peak_rss_bytes", (json_int_t)m->peak_rss_bytes, "resident_weight_bytes",
+                              (json_int_t)m->bytes_resident, "link_bytes", (json_int_t)t->link_bytes);
     if (m->sparsity != NULL)
         json_object_set(value, "sparsity", m->sparsity);
     if (m->early_exit != NULL) {

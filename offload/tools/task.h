@@ -64,6 +64,7 @@ typedef struct sl_task_totals {
     uint64_t decoded_tokens;
     double prompt_s, decode_s; /* of the tokens; of the decoded ones, after each text's first */
     uint64_t bytes_read;
+    uint64_t link_bytes; /* of weights, that crossed to a device */
 } sl_task_totals;
 
 typedef struct sl_task_runner {

@@ -263,6 +263,7 @@ sl_status sl_task_run(sl_task_runner *r, const sl_task_item *item, sl_task_outco
     }
     sl_engine_measure(r->engine, &after);
     r->totals.bytes_read += after.bytes_read - before.bytes_read;
+    r->totals.link_bytes += after.link_bytes - before.link_bytes;
     r->totals.items += status == SL_OK;
     if (status != SL_OK)
         r->seen_count = 0; /* the session goes on from its beginning */
