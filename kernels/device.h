@@ -123,6 +123,20 @@ typedef struct sl_device_sparq {
                                   positions that are scored */
 } sl_device_sparq;
 
+/* The same by whole pages (offload/sparq_pages.h): an index of the keys of complete pages is scored by the r components, and of the pages before those of the last
+ * `local` positions the best are attended to, the first one among them, and those: k / SL_KV_PAGE in all, where a tree's count as its root's. A row whose own page (or its tree's root's) comes before that many
+ * attends to all. */
+typedef struct sl_device_sparq_pages {
+    sl_device_attention all; /* as if all were attended to, without a window; scratch: sparq_pages_scratch() bytes */
+    sl_device_kv
+        index; /* keys alone, of SL_TYPE_Q4_0 or F16, by pages as those of all.kv; what is complete before the row, or its tree's root, is there */
+    uint32_t k, r, local;
+    uint32_t row0, rows;  /* of all.rows, those of this call: sparq_pages_rows() at most */
+    sl_device_ptr places; /* 0: pages lie in all.kv; else as in sl_device_kv_pages, of those that were chosen */
+    uint32_t stride;
+    sl_device_ptr blocks_read; /* as in sl_device_sparq */
+} sl_device_sparq_pages;
+
 /* A layer's feed-forward over a list of its neurons, each of which lies as a bundle (pager/packed.h): gate row, up row and down column, as in the
  * packed file, anywhere the device can read. */
 typedef struct sl_device_bundles {
@@ -166,6 +180,16 @@ typedef struct sl_device_kernels {
     sl_status (*kv_scatter)(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
     sl_status (*sparq)(sl_device *dev, const sl_device_sparq *job, sl_error *err);
     uint64_t (*sparq_scratch)(const sl_device_sparq *job); /* bytes, for as many rows and positions; reads sizes alone; pure */
+    /* Keys of pages [from, to) of the cache to the same pages of an index, from what is stored. */
+    sl_status (*key_index)(sl_device *dev, const sl_device_kv *kv, const sl_device_kv *index, uint32_t kv_heads, uint32_t head_dim,
+                           uint32_t from, uint32_t to, sl_error *err);
+    sl_status (*sparq_pages_choose)(sl_device *dev, const sl_device_sparq_pages *job, sl_error *err);
+    sl_status (*sparq_pages_attend)(sl_device *dev, const sl_device_sparq_pages *job, sl_error *err);
+    uint32_t (*sparq_pages_rows)(const sl_device_sparq_pages *job);    /* at once; reads sizes alone; pure, and so are these: */
+    uint64_t (*sparq_pages_scratch)(const sl_device_sparq_pages *job); /* bytes, for as many rows and positions */
+    sl_device_ptr (*sparq_pages_lists)(
+        const sl_device_sparq_pages
+            *job); /* what was chosen: uint32_t [row of the call][KV head][4 + k / SL_KV_PAGE], how many and which pages, ascending */
     /* For pages [from, to), in order: sums[KV head][page][head_dim] (sums_pages of them a head) is the sum of all values before the page: those of the page before it, added up in
      * order from +0, then the sum before that page. */
     sl_status (*value_sums)(sl_device *dev, const sl_device_kv *kv, uint32_t kv_heads, uint32_t head_dim, sl_device_ptr sums,

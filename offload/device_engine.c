@@ -41,8 +41,6 @@ static const char *undone(const sl_engine *e)
     for (uint32_t layer = 0; sparse && layer < e->model->layers; layer++)
         if (sli_bundled_layer_at(e->packed, layer) == NULL)
             return "sparse decoding (--sparsity) of a file of which a layer is not packed";
-    if (e->options.sparq_k > 0 && e->options.sparq_select == SL_SPARQ_PAGES)
-        return "SparQ attention to whole pages (--sparq-select pages; single keys, --sparq-select keys, are)";
     if (leaves_zeros_out(e))
         return "a packed file that leaves zeros out (pack --zeros store)";
     if (e->model->arch->layer_norms)

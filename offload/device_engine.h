@@ -10,7 +10,7 @@
  *   device_late.c     neurons that neither the device nor host memory holds
  *   device_beside.c   what the processor computes meanwhile
  *   device_pass.c     runs the programs of a pass
- *   device_sparq.c    attention to a part of the cache
+ *   device_sparq.c, device_sparq_pages.c   attention to a part of the cache
  *   device_exit.c     tokens that leave the layers early
  *
  *        disk ──▶ staging ─────────────┐ page-locked
@@ -49,6 +49,7 @@ typedef struct sli_device_memory {
      * and scratch. */
     sl_device_ptr key_rows, value_sums, blocks_read, sparq;
     sl_device_ptr waiting, shortlist; /* of early exits: residuals of tokens that wait, and rows of the head, as panels */
+    sl_device_ptr key_index; /* of keys of complete pages, of layers without a window, in place of the former two (device_sparq_pages.c) */
 } sli_device_memory;
 
 typedef struct sli_device_shape {
@@ -112,6 +113,7 @@ typedef struct sli_device_spill {
     sl_device_ptr arena_at; /* where the device finds its memory */
     sl_device_ptr *places;  /* [2][kv head][page], page-locked; by turns */
     sl_device_ptr places_at;
+    uint32_t *list;     /* [kv head][chosen pages], page-locked */
     sl_event *moved[2]; /* a layer's pages have come, and those that it wrote are back */
     uint32_t layer, turn;
     bool moving; /* the layer's pages may still be on their way */
@@ -165,13 +167,14 @@ typedef struct sli_device {
     uint64_t held_bytes;
     void *locked[4]; /* page-locked host memory that is ours: reads, weights, activations, keys and values */
     uint32_t locked_count;
-    uint32_t summed_pages; /* of memory.value_sums, the first ones: they end before what was written last */
-    bool ahead;            /* the order is that of a dense pass to come */
-    bool reads_host;       /* the device reads and writes page-locked memory in place */
-    bool graphs_failed;    /* there are none */
-    bool members_sent;     /* the coarse sets are those that the device has */
-    bool unsettled;        /* slots may not hold what they should: a pass failed while they were filled */
-    bool inputs_wanted;    /* nobody has waited for `inputs` since they were copied */
+    uint32_t indexed_pages; /* of memory.key_index, likewise */
+    uint32_t summed_pages;  /* of memory.value_sums, the first ones: they end before what was written last */
+    bool ahead;             /* the order is that of a dense pass to come */
+    bool reads_host;        /* the device reads and writes page-locked memory in place */
+    bool graphs_failed;     /* there are none */
+    bool members_sent;      /* the coarse sets are those that the device has */
+    bool unsettled;         /* slots may not hold what they should: a pass failed while they were filled */
+    bool inputs_wanted;     /* nobody has waited for `inputs` since they were copied */
 } sli_device;
 
 /* Opens the device that the options name, if there is one that does what they ask for; e->device stays NULL where the processor computes. */
@@ -273,6 +276,20 @@ void sli_device_sparq_undo(sl_engine *e, const sli_device_rows *rows);
 void sli_device_sparq_end(sl_engine *e, const sli_device_rows *rows);
 /* Attention of a layer, which is `all` for rows that attend to everything; its kv is found here. */
 SL_MUST_USE sl_status sli_device_attend(sl_engine *e, const sli_device_rows *rows, uint32_t layer, sl_device_attention *all, sl_error *err);
+
+/* ---- device_sparq_pages.c ---- */
+
+uint64_t sli_device_index_bytes(const sl_model *model, const sli_kv_shape *shape);
+uint64_t sli_device_pages_scratch(const sl_model *model, const sli_device_shape *shape);
+/* Whether a pass completes pages that the index does not have. Before slots from this one on are written; behind a pass that was given to the device. */
+bool sli_device_pages_wants_index(const sl_engine *e, const sli_device_rows *rows);
+void sli_device_pages_begin(sl_engine *e, uint32_t slot);
+void sli_device_pages_end(sl_engine *e, const sli_device_rows *rows);
+void sli_device_pages_count(sl_engine *e, const sli_device_rows *rows); /* what rows read */
+/* sli_device_attend where there is an index. */
+SL_MUST_USE sl_status sli_device_pages_attend(sl_engine *e, const sli_device_rows *rows, uint32_t layer, sl_device_attention *all,
+                                              sl_error *err);
+
 /* What the device counted of the bytes that were moved; waits for it. */
 uint64_t sli_device_sparq_bytes(const sl_engine *e);
 
@@ -359,6 +376,12 @@ SL_MUST_USE sl_status sli_device_spill_keep(sl_engine *e, uint32_t layer, sl_dev
 /* Waits for what the last layer wrote, of which complete pages go to the file; at the end of a pass. Of one that failed, when nothing of it is on its way any more. */
 SL_MUST_USE sl_status sli_device_spill_end(sl_engine *e, sl_error *err);
 void sli_device_spill_forget(sl_engine *e);
+
+/* Whether rows of the pass choose pages of the layer, which then are brought alone: those that the device has listed, for the row that job says, to places that the
+ * job is told of; when all rows were given to the device. */
+bool sli_device_spill_fetches(const sl_engine *e, uint32_t layer);
+SL_MUST_USE sl_status sli_device_spill_fetch(sl_engine *e, uint32_t layer, sl_device_ptr lists, sl_device_sparq_pages *job, sl_error *err);
+SL_MUST_USE sl_status sli_device_spill_fetched(sl_engine *e, sl_error *err);
 
 /* sli_kv_copy on the device, of layers that do not spill. */
 SL_MUST_USE sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err);

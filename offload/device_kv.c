@@ -108,6 +108,7 @@ sl_status sli_device_kv_see(sl_engine *e, const sli_device_sight *sight, sl_devi
 sl_status sli_device_kv_copy(sl_engine *e, uint32_t from, uint32_t to, sl_error *err)
 {
     const sl_model *m = e->model;
+    sli_device_pages_begin(e, to);
     for (uint32_t layer = 0; layer < m->layers; layer++) {
         if (sli_device_spills(e, layer))
             continue;

@@ -25,7 +25,8 @@ static uint64_t sum_bytes(const sl_model *model, const sli_kv_shape *shape) /* l
 
 uint64_t sli_device_sparq_kv_bytes(const sl_model *model, const sli_kv_shape *shape)
 {
-    return (uint64_t)model->layers * model->kv_heads * (key_row_bytes(model, shape) + sum_bytes(model, shape));
+    return (uint64_t)model->layers * model->kv_heads * (key_row_bytes(model, shape) + sum_bytes(model, shape)) +
+           sli_device_index_bytes(model, shape);
 }
 
 void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
@@ -42,7 +43,9 @@ void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_
     out->key_rows = sli_device_room(l, base, heads * key_row_bytes(model, shape->kv));
     out->value_sums = shape->kv->value_sums ? sli_device_room(l, base, heads * sum_bytes(model, shape->kv)) : 0;
     out->blocks_read = sli_device_room(l, base, 2 * sizeof(uint64_t)); /* and as it was before the pass in hand */
-    out->sparq = sli_device_room(l, base, shape->wishes->device->kernels->sparq_scratch(&sizes));
+    out->key_index = sli_device_room(l, base, sli_device_index_bytes(model, shape->kv));
+    out->sparq = sli_device_room(
+        l, base, shape->kv->key_index ? sli_device_pages_scratch(model, shape) : shape->wishes->device->kernels->sparq_scratch(&sizes));
 }
 
 sl_device_key_rows sli_device_key_rows_of(const sl_engine *e, uint32_t layer)
@@ -111,9 +114,15 @@ bool sli_device_sparq_wants_sums(const sl_engine *e, const sli_device_rows *rows
 
 /* ---- a pass ---- */
 
+/* Of what is scored. */
+static uint32_t scored_type(const sl_engine *e)
+{
+    return e->price.kv.key_index ? sli_kv_index_type(e->model) : e->price.kv.k_type;
+}
+
 static bool counts_blocks(const sl_engine *e)
 {
-    return e->options.sparq_k > 0 && sl_format_of(e->price.kv.k_type)->quantized;
+    return e->options.sparq_k > 0 && sl_format_of(scored_type(e))->quantized;
 }
 
 sl_status sli_device_sparq_begin(sl_engine *e, const sli_device_rows *rows, sl_error *err)
@@ -122,6 +131,7 @@ sl_status sli_device_sparq_begin(sl_engine *e, const sli_device_rows *rows, sl_e
     uint32_t page = (rows->pos0 + rows->first) / SL_KV_PAGE;
     if (d->summed_pages > page + 1) /* the sum before the first slot's page is without it */
         d->summed_pages = page + 1;
+    sli_device_pages_begin(e, rows->pos0 + rows->first);
     return rows->sparq && counts_blocks(e) ? sli_device_count_begin(e, d->memory.blocks_read, err) : SL_OK;
 }
 
@@ -136,6 +146,8 @@ sl_status sli_device_attend(sl_engine *e, const sli_device_rows *rows, uint32_t 
 {
     sli_device *d = e->device;
     const sl_device_kernels *kernels = d->device->kernels;
+    if (e->price.kv.key_index)
+        return sli_device_pages_attend(e, rows, layer, all, err);
     if (!rows->sparq || !chooses(e, layer, all->positions)) {
         sli_device_sight sight = {layer, all->rows, all->positions, all->pass};
         SL_TRY(sli_device_kv_see(e, &sight, &all->kv, err));
@@ -186,8 +198,13 @@ static void count_rows(sl_engine *e, const sli_device_rows *rows)
 
 void sli_device_sparq_end(sl_engine *e, const sli_device_rows *rows)
 {
+    sli_device_pages_end(e, rows);
     if (!rows->sparq)
         return;
+    if (e->price.kv.key_index) {
+        sli_device_pages_count(e, rows);
+        return;
+    }
     if (sli_device_sparq_wants_sums(e, rows))
         e->device->summed_pages = last_summed(rows) + 1;
     count_rows(e, rows);
@@ -199,5 +216,5 @@ uint64_t sli_device_sparq_bytes(const sl_engine *e)
     if (!counts_blocks(e))
         return 0;
     sli_device_count_read(e, d->memory.blocks_read, &d->blocks_read);
-    return d->blocks_read * (sli_sparq_scored_bytes(e->price.kv.k_type, 0, 1) - sli_sparq_scored_bytes(e->price.kv.k_type, 0, 0));
+    return d->blocks_read * (sli_sparq_scored_bytes(scored_type(e), 0, 1) - sli_sparq_scored_bytes(scored_type(e), 0, 0));
 }

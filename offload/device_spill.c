@@ -18,6 +18,7 @@ static sl_status open_places(sli_device *d, uint64_t bytes, sl_error *err)
     void *memory;
     SL_TRY(d->device->ops->host_alloc(d->device, bytes, &memory, err));
     s->places = memory;
+    s->list = (uint32_t *)(void *)(s->places + (size_t)2 * s->kv->kv_heads * s->kv->page_count);
     s->places_at = d->device->ops->host_address(d->device, memory);
     SL_TRY(d->device->ops->event_create(d->device, &s->moved[0], err));
     return d->device->ops->event_create(d->device, &s->moved[1], err);
@@ -100,6 +101,21 @@ static sl_device_kv_pages pages_of(const sl_engine *e, uint32_t layer, uint32_t 
                                 .end = end};
 }
 
+/* Complete pages that the index does not have yet: a path that was kept has ended them, or they were loaded. */
+static sl_status fetch_unindexed(sl_engine *e, uint32_t layer, uint32_t first, uint32_t end, sl_error *err)
+{
+    sli_device_spill *s = &e->device->spill;
+    for (uint32_t page = first, count; page < end; page += count) {
+        count = end - page < s->kv->chosen_pages ? end - page : s->kv->chosen_pages;
+        for (uint32_t i = 0; i < count; i++)
+            s->list[i] = page + i;
+        for (uint32_t head = 0; head < s->kv->kv_heads; head++)
+            SL_TRY(sli_kv_fetch(s->kv, layer, head, s->list, count, err));
+        SL_TRY(sli_kv_fetched(s->kv, layer, 0, err));
+    }
+    return SL_OK;
+}
+
 sl_status sli_device_spill_bring(sl_engine *e, uint32_t layer, sl_device_kv *out, sl_error *err)
 {
     sli_device *d = e->device;
@@ -110,6 +126,10 @@ sl_status sli_device_spill_bring(sl_engine *e, uint32_t layer, sl_device_kv *out
     s->layer = layer;
     s->turn = !s->turn;
     sli_kv_sight sight = sli_kv_sight_of(s->kv, layer);
+    if (sli_kv_fetches(s->kv, layer)) {
+        sight.seen = d->indexed_pages < sight.written ? d->indexed_pages : sight.written;
+        SL_TRY(fetch_unindexed(e, layer, sight.seen, sight.written, err));
+    }
     sl_device_kv_pages job = pages_of(e, layer, sight.seen, sight.held);
     *out = job.kv;
     return d->device->kernels->kv_gather(d->device, &job, err);
@@ -126,4 +146,34 @@ sl_status sli_device_spill_keep(sl_engine *e, uint32_t layer, sl_device_kv *out,
     SL_TRY(d->device->ops->event_record(d->device, s->moved[s->turn], SL_STREAM_COMPUTE, err));
     s->moving = true;
     return SL_OK;
+}
+
+/* ---- pages that rows choose ---- */
+
+bool sli_device_spill_fetches(const sl_engine *e, uint32_t layer)
+{
+    return sli_kv_fetches(e->device->spill.kv, layer);
+}
+
+sl_status sli_device_spill_fetch(sl_engine *e, uint32_t layer, sl_device_ptr lists, sl_device_sparq_pages *job, sl_error *err)
+{
+    sli_device *d = e->device;
+    sli_device_spill *s = &d->spill;
+    sli_kv *kv = s->kv;
+    size_t stride = kv->chosen_pages;
+    SL_TRY(d->device->ops->copy_out(d->device, SL_STREAM_COMPUTE, s->list, lists, kv->kv_heads * stride * sizeof *s->list, err));
+    SL_TRY(d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, err));
+    for (uint32_t head = 0; head < kv->kv_heads; head++)
+        SL_TRY(sli_kv_fetch(kv, layer, head, s->list + head * stride + 1, s->list[head * stride], err));
+    SL_TRY(sli_kv_fetched(kv, layer, 0, err));
+    sl_device_kv_pages pages = pages_of(e, layer, 0, sli_kv_sight_of(kv, layer).end);
+    job->places = pages.places;
+    job->stride = pages.stride;
+    return SL_OK;
+}
+
+sl_status sli_device_spill_fetched(sl_engine *e, sl_error *err)
+{
+    sli_device_spill *s = &e->device->spill;
+    return e->device->device->ops->event_record(e->device->device, s->moved[s->turn], SL_STREAM_COMPUTE, err);
 }

@@ -75,18 +75,22 @@ static uint32_t layers_without_window(const sl_model *model, uint32_t layer)
     return count;
 }
 
-/* Four bits where a head has whole blocks of them. */
-static uint32_t index_type_of(const sl_model *model)
+uint32_t sli_kv_index_type(const sl_model *model)
 {
     return model->head_dim % SL_ACT_BLOCK == 0 ? SL_TYPE_Q4_0 : SL_TYPE_F16;
 }
 
+size_t sli_kv_index_page_bytes(const sl_model *model)
+{
+    return rounded_page(sli_kv_index_type(model), model->head_dim);
+}
+
 static size_t index_of(const sl_model *model, const sli_kv_shape *shape)
 {
-    if (!shape->key_index)
+    if (!shape->key_index || shape->host_layers > 0) /* a device has it itself */
         return 0;
     return (size_t)layers_without_window(model, model->layers) * model->kv_heads * pages_of(shape->context) *
-           rounded_page(index_type_of(model), model->head_dim);
+           sli_kv_index_page_bytes(model);
 }
 
 uint64_t sli_kv_price(const sl_model *model, const sli_kv_shape *shape)
@@ -131,21 +135,21 @@ sl_status sli_kv_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *ou
                     .k_type = shape->k_type,
                     .v_type = shape->v_type,
                     .key_rows = shape->key_rows,
-                    .index_type = index_type_of(model),
-                    .index_page_bytes = rounded_page(index_type_of(model), model->head_dim),
+                    .index_type = sli_kv_index_type(model),
+                    .index_page_bytes = sli_kv_index_page_bytes(model),
                     .arena_bytes = arena_of(model, shape)};
     for (int kind = 0; kind < SLI_KV_KINDS; kind++)
         out->page_bytes[kind] = sli_kv_page_bytes(model, shape, kind);
     out->pages = malloc(table_of(model, shape));
     out->summed_pages = calloc(model->layers, sizeof *out->summed_pages);
     out->value_sums = shape->value_sums ? malloc(sums_of(model, shape)) : NULL;
-    out->index = shape->key_index ? aligned_alloc(64, index_of(model, shape)) : NULL;
+    out->index = index_of(model, shape) > 0 ? aligned_alloc(64, index_of(model, shape)) : NULL;
     out->chosen_pages = shape->chosen_pages;
     out->chosen = chosen_of(model, shape) > 0 ? malloc(chosen_of(model, shape)) : NULL;
     out->indexed_pages = calloc(model->layers, sizeof *out->indexed_pages);
     sl_status status = SL_OK;
     if (out->pages == NULL || out->summed_pages == NULL || (shape->value_sums && out->value_sums == NULL) || out->indexed_pages == NULL ||
-        (shape->key_index && out->index == NULL) || (chosen_of(model, shape) > 0 && out->chosen == NULL))
+        (index_of(model, shape) > 0 && out->index == NULL) || (chosen_of(model, shape) > 0 && out->chosen == NULL))
         status = sl_fail(err, SL_NO_MEMORY, "out of memory for the tables of a KV cache of %u positions", shape->context);
     if (status == SL_OK)
         status = shape->spill ? sli_kv_spill_create(engine, shape, out, err) : create_in_memory(model, out, err);

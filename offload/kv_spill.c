@@ -69,7 +69,8 @@ uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape)
 
 uint64_t sli_kv_places_bytes(const sl_model *model, const sli_kv_shape *shape)
 {
-    return shape->host_layers > 0 ? (uint64_t)WINDOWS * model->kv_heads * geometry_of(model, shape).pages * sizeof(sl_device_ptr) : 0;
+    uint64_t tables = (uint64_t)WINDOWS * geometry_of(model, shape).pages * sizeof(sl_device_ptr);
+    return shape->host_layers > 0 ? model->kv_heads * (tables + shape->chosen_pages * sizeof(uint32_t)) : 0;
 }
 
 uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape)

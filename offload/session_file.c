@@ -162,8 +162,10 @@ static sl_status check_engine(const sl_engine *e, const char *path, sl_error *er
     if (e->options.sparsity == SL_SPARSITY_COARSE)
         return sl_fail(err, SL_INVALID,
                        "%s: sessions on disk do not go with --sparsity coarse: its sets come from activations of the whole prompt", path);
-    if (e->device != NULL && e->options.sparq_k > 0) /* keys lie there twice, and pages bring them once */
-        return sl_fail(err, SL_INVALID, "%s: sessions on disk do not go with --sparq-k on a device yet; --device none does both", path);
+    if (e->device != NULL && e->options.sparq_k > 0 && !e->price.kv.key_index) /* keys lie there twice, and pages bring them once */
+        return sl_fail(
+            err, SL_INVALID,
+            "%s: sessions on disk do not go with single keys of --sparq-k on a device yet; --sparq-select pages or --device none do", path);
     return SL_OK;
 }
 
@@ -333,6 +335,8 @@ sl_status sl_session_file_load(sl_session_file *f, sl_session *s, const sl_token
         return sl_fail(err, SL_INVALID, "%s: it is loaded into a session at its beginning, not at position %u", f->path, s->position);
     if (common == 0 || !reaches(f, s, common))
         return SL_OK;
+    if (f->engine->device != NULL)
+        sli_device_pages_begin(f->engine, 0);
     SL_TRY(load_all(f, s, common, err));
     memcpy(s->history, tokens, common * sizeof *tokens);
     sli_kv_loaded(&s->kv, common, f->reader.head.window_first);

@@ -11,7 +11,7 @@
 #include "tests/device_shapes.h"
 #include "tests/engine_runs.h"
 
-enum { CONTEXT = 192, LOGITS_MAX = 64 };
+enum { CONTEXT = 192, LONG = 317, LONG_CONTEXT = 384, LOGITS_MAX = 64 };
 
 /* The window is larger than what some choose, smaller than what others do. */
 static const tiny_model shapes[] = {SHAPE_LLAMA(2, 256), SHAPE_GEMMA3(3, 256, 70), SHAPE_QWEN2(2, 256)};
@@ -20,17 +20,19 @@ typedef struct wish {
     uint32_t k, r, local;
     sl_sparq_reallocate reallocate;
     sl_kv_type k_type, v_type;
+    bool pages; /* whole ones */
 } wish;
 
 static sl_engine_options options_of(const char *path, const wish *w)
 {
     sl_engine_options options = base_options(path);
-    options.context = CONTEXT;
+    options.context = w->pages && w->k > 64 ? LONG_CONTEXT : CONTEXT;
     options.draft_max = 8;
     options.sparq_k = w->k;
     options.sparq_r = w->r;
     options.sparq_local = w->local;
     options.sparq_reallocate = w->reallocate;
+    options.sparq_select = w->pages ? SL_SPARQ_PAGES : SL_SPARQ_KEYS;
     options.k_type = w->k_type;
     options.v_type = w->v_type;
     return options;
@@ -84,7 +86,7 @@ static void follow(talk *t, uint32_t end, uint32_t rows, unsigned flags)
     const float *logits = NULL;
     sl_error err = {0};
     for (uint32_t at = sl_session_position(t->session); at < end; at += rows) {
-        sl_token_id tokens[CONTEXT];
+        sl_token_id tokens[LONG_CONTEXT];
         rows = rows < end - at ? rows : end - at;
         for (uint32_t i = 0; i < rows; i++)
             tokens[i] = (sl_token_id)(((at + i) * 53 + (at + i) * (at + i) * 7 + 7) % 384);
@@ -140,6 +142,16 @@ static void converse(talk *t)
     follow(t, 68, 1, SL_EVAL_SPARQ);
 }
 
+/* Behind a text of pages enough to choose among. */
+static void converse_behind(talk *t, uint32_t position)
+{
+    follow(t, position, 128, 0);
+    go_back(t, position - 70);
+    follow(t, position, 35, SL_EVAL_SPARQ);
+    branch(t);
+    follow(t, position + 12, 5, SL_EVAL_SPARQ);
+}
+
 static void check_talks(const talk *want, const talk *got, const char *what)
 {
     sl_engine_stats wanted, found;
@@ -154,6 +166,26 @@ static void check_talks(const talk *want, const talk *got, const char *what)
     assert_int_equal(wanted.sparq_dense_bytes, found.sparq_dense_bytes);
 }
 
+/* Of what is complete: rows that branched and went are not in it. */
+static void check_indexes(const talk *want, const talk *got)
+{
+    const sli_kv *kv = &want->session->kv;
+    sli_device *d = got->engine->device;
+    uint32_t complete = sl_session_position(got->session) / SL_KV_PAGE;
+    size_t bytes = complete * kv->index_page_bytes;
+    void *there;
+    assert_true(complete > 0 && d->indexed_pages == complete);
+    device_ok(d->device->ops->host_alloc(d->device, bytes, &there, E));
+    for (uint32_t layer = 0, index = 0; layer < want->engine->model->layers; layer++)
+        for (uint32_t head = 0; head < kv->kv_heads && sli_kv_index(kv, layer, head) != NULL; head++, index++) {
+            sl_device_ptr at = d->memory.key_index + (uint64_t)index * kv->page_count * kv->index_page_bytes;
+            device_ok(d->device->ops->copy_out(d->device, SL_STREAM_COMPUTE, there, at, bytes, E));
+            device_ok(d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, E));
+            assert_memory_equal(there, sli_kv_index(kv, layer, head), bytes);
+        }
+    d->device->ops->host_free(d->device, there);
+}
+
 /* in_host: layers whose keys and values lie in host memory. */
 static void compare(const char *path, const wish *w, uint32_t in_host, const char *how)
 {
@@ -166,16 +198,22 @@ static void compare(const char *path, const wish *w, uint32_t in_host, const cha
     assert_string_not_equal(info.backend, "cpu");
     converse(&want);
     converse(&got);
+    if (w->pages && w->k > 64)
+        converse_behind(&want, LONG);
+    if (w->pages && w->k > 64)
+        converse_behind(&got, LONG);
     check_talks(&want, &got, how);
+    if (w->pages)
+        check_indexes(&want, &got);
     talk_close(&want);
     talk_close(&got);
 }
 
 static void a_conversation_with_sparq_is_the_processors(void **state)
 {
-    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16},
-                                  {64, 5, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F32, SL_KV_BF16},
-                                  {80, 12, 80, SL_SPARQ_REALLOCATE_ON, SL_KV_BF16, SL_KV_F32}};
+    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16, false},
+                                  {64, 5, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F32, SL_KV_BF16, false},
+                                  {80, 12, 80, SL_SPARQ_REALLOCATE_ON, SL_KV_BF16, SL_KV_F32, false}};
     static const struct {
         uint8_t shape, wish;
         const char *way;
@@ -188,11 +226,34 @@ static void a_conversation_with_sparq_is_the_processors(void **state)
     }
 }
 
+static void pages_are_chosen_as_by_the_processor(void **state)
+{
+    static const wish wishes[] = {{192, 8, 6, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F16, SL_KV_F16, true},
+                                  {192, 12, 40, SL_SPARQ_REALLOCATE_OFF, SL_KV_Q8_0, SL_KV_Q4_0, true},
+                                  {64, 5, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F32, SL_KV_BF16, true}};
+    static const struct {
+        uint8_t shape, wish, in_host;
+        const char *way;
+    } talks[] = {{0, 0, 0, ",lazy=1"},
+                 {0, 1, 2, ",lazy=1,seed=1"},
+                 {1, 0, 0, ",lazy=1,seed=2,graphs=0"},
+                 {1, 1, 3, ",seed=3"},
+                 {2, 2, 1, ",lazy=1,seed=3"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof talks / sizeof *talks; i++) {
+        tiny_model model = shapes[talks[i].shape];
+        model.context = 512;
+        char *path = write_tiny("sparq.gguf", &model);
+        compare(path, &wishes[talks[i].wish], talks[i].in_host, talks[i].way);
+        forget(path);
+    }
+}
+
 /* Their blocks have scales, and only the device knows how many of those the scores read. */
 static void a_quantised_cache_is_counted_too(void **state)
 {
-    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q4_0},
-                                  {40, 20, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_Q4_0, SL_KV_Q8_0}};
+    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q4_0, false},
+                                  {40, 20, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_Q4_0, SL_KV_Q8_0, false}};
     tiny_model wide = {.layers = 2, .d = 64, .ff = 96, .heads = 2, .kv_heads = 1, .head_dim = 64, .vocab = 387, .context = 256, .seed = 4};
     char *path = write_tiny("sparq.gguf", &wide);
     (void)state;
@@ -204,8 +265,8 @@ static void a_quantised_cache_is_counted_too(void **state)
 /* Rows that choose read what they chose where it lies; for the others, and for prompts, it is brought. */
 static void caches_in_host_memory_are_read_in_place(void **state)
 {
-    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16},
-                                  {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q8_0}};
+    static const wish wishes[] = {{24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16, false},
+                                  {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q8_0, false}};
     (void)state;
     for (uint32_t i = 0; i < 2; i++) {
         char *path = write_tiny("sparq.gguf", &shapes[i]);
@@ -239,7 +300,7 @@ static talk short_talk(const char *path, const wish *w)
     return t;
 }
 
-static const wish quantised = {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q8_0};
+static const wish quantised = {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_Q8_0, SL_KV_Q8_0, false};
 
 static void a_call_that_fails_changes_neither_logits_nor_the_account(void **state)
 {
@@ -308,13 +369,16 @@ static void a_pass_that_is_run_again_is_counted_once(void **state)
 
 static void memory_that_sparq_takes_of_the_device_is_priced(void **state)
 {
-    static const wish without = {0, 0, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F16, SL_KV_F16},
-                      some = {24, 8, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_F16, SL_KV_F16},
-                      means = {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16}, *const wishes[] = {&without, &some, &means};
-    uint64_t kv[3], keys = 2 * 2 * CONTEXT * 32 * 2, sums = 2 * 2 * CONTEXT / SL_KV_PAGE * 32 * 4; /* layers, KV heads, .. */
+    static const wish without = {0, 0, 0, SL_SPARQ_REALLOCATE_AUTO, SL_KV_F16, SL_KV_F16, false},
+                      some = {24, 8, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_F16, SL_KV_F16, false},
+                      means = {24, 8, 6, SL_SPARQ_REALLOCATE_ON, SL_KV_F16, SL_KV_F16, false},
+                      pages = {64, 8, 6, SL_SPARQ_REALLOCATE_OFF, SL_KV_F16, SL_KV_F16, true},
+                      *const wishes[] = {&without, &some, &means, &pages};
+    uint64_t kv[4], index = 2 * 2 * CONTEXT * (32 / 2 + 2), keys = 2 * 2 * CONTEXT * 32 * 2,
+                    sums = 2 * 2 * CONTEXT / SL_KV_PAGE * 32 * 4; /* layers, KV heads, .. */
     char *path = write_tiny("sparq.gguf", &shapes[0]);
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         sl_engine_options options = on_device(options_of(path, wishes[i]), "");
         sl_engine *engine = open_engine(&options);
         sl_engine_info info;
@@ -325,6 +389,7 @@ static void memory_that_sparq_takes_of_the_device_is_priced(void **state)
     }
     assert_int_equal(kv[1], kv[0] + keys);
     assert_int_equal(kv[2], kv[1] + sums);
+    assert_int_equal(kv[3], kv[0] + index);
     forget(path);
 }
 
@@ -332,6 +397,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_conversation_with_sparq_is_the_processors),
+        cmocka_unit_test(pages_are_chosen_as_by_the_processor),
         cmocka_unit_test(a_quantised_cache_is_counted_too),
         cmocka_unit_test(caches_in_host_memory_are_read_in_place),
         cmocka_unit_test(a_call_that_fails_changes_neither_logits_nor_the_account),

@@ -228,6 +228,66 @@ static void what_lies_in_a_file_of_its_own_is_kept_and_goes_on_likewise(void **s
     }
 }
 
+/* Logits of rows that attend to whole pages behind a long text, [AFTER][vocab], which is loaded where it was kept, else kept. */
+static float *choose_pages_after(const sl_engine_options *options, size_t *count)
+{
+    enum { LONG = 330 };
+    sl_token_id tokens[LONG];
+    sl_engine *engine = open_engine(options);
+    sl_session *session = open_session(engine);
+    sl_session_file *file = open_kept(engine);
+    sl_session_saved saved;
+    sl_error err = {0};
+    uint32_t loaded, vocab = vocabulary(engine);
+    float *all = malloc(AFTER * (size_t)vocab * sizeof *all);
+    assert_non_null(all);
+    for (uint32_t i = 0; i < LONG; i++)
+        tokens[i] = (sl_token_id)((i * i * 7 + i * 53) % 384);
+    must(sl_session_file_load(file, session, tokens, LONG, &loaded, &err), &err);
+    if (loaded == 0) {
+        must(sl_session_eval(session, tokens, LONG, 0, NULL, &err), &err);
+        must(sl_session_file_save(file, session, NULL, 0, &saved, &err), &err);
+    } else
+        assert_int_equal(loaded, LONG);
+    for (uint32_t i = 0; i < AFTER; i++) {
+        const float *logits;
+        must(sl_session_eval(session, text + i, 1, SL_EVAL_LOGITS | SL_EVAL_SPARQ, &logits, &err), &err);
+        memcpy(all + i * (size_t)vocab, logits, vocab * sizeof *all);
+    }
+    sl_session_file_close(file);
+    sl_session_close(session);
+    sl_engine_close(engine);
+    *count = AFTER * (size_t)vocab;
+    return all;
+}
+
+static void whole_pages_of_a_kept_text_are_chosen_as_by_the_processor(void **state)
+{
+    size_t count, found;
+    tiny_model model = model_with(false);
+    (void)state;
+    model.layers = 4;
+    model.context = 1024;
+    char *path = write_tiny("device.gguf", &model), *folder = folder_of(path);
+    sl_engine_options processor = options_of(path, SL_KV_F16, -1, ""), device = options_of(path, SL_KV_F16, 2, "lazy=1,seed=1");
+    processor.sparq_select = device.sparq_select = SL_SPARQ_PAGES;
+    processor.sparq_k = device.sparq_k = 192;
+    processor.sparq_r = device.sparq_r = 8;
+    processor.context = device.context = 1024;
+    unlink(kept);
+    float *expected = choose_pages_after(&processor, &count);
+    for (int spills = 0; spills < 2; spills++) {
+        sl_engine_options options = spills ? with_file(device, 4, folder) : device;
+        float *logits = choose_pages_after(&options, &found);
+        assert_int_equal(found, count);
+        assert_memory_equal(logits, expected, count * sizeof *logits);
+        free(logits);
+    }
+    free(expected);
+    free(folder);
+    forget(path);
+}
+
 /* A file of a text that has its windows behind it: what was before them is nowhere, and a device says so like the processor. */
 static void going_back_behind_what_a_file_has_is_refused(void **state)
 {
@@ -303,7 +363,7 @@ static void a_device_that_fails_leaves_the_file_as_it_was(void **state)
     forget(path);
 }
 
-static void sparq_on_a_device_has_no_file_yet(void **state)
+static void single_keys_on_a_device_have_no_file_yet(void **state)
 {
     tiny_model model = model_with(false);
     char *path = write_tiny("device.gguf", &model);
@@ -327,9 +387,10 @@ int main(void)
         cmocka_unit_test(a_device_writes_the_processors_file),
         cmocka_unit_test(a_text_goes_on_on_either_with_the_same_bits),
         cmocka_unit_test(what_lies_in_a_file_of_its_own_is_kept_and_goes_on_likewise),
+        cmocka_unit_test(whole_pages_of_a_kept_text_are_chosen_as_by_the_processor),
         cmocka_unit_test(going_back_behind_what_a_file_has_is_refused),
         cmocka_unit_test(a_device_that_fails_leaves_the_file_as_it_was),
-        cmocka_unit_test(sparq_on_a_device_has_no_file_yet),
+        cmocka_unit_test(single_keys_on_a_device_have_no_file_yet),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -298,6 +298,13 @@ static void play_with(sl_engine_options whole, sl_engine_options spilled, bool f
     assert_true(stats.kv_bytes_read > 0 && stats.kv_bytes_written > 0);
     assert_true(stats.kv_kept_bytes > 0 || bytes_until_full > PLENTY / 2);
     assert_true(!faulty || c.failures > 0);
+    if (!faulty) {
+        sl_engine_stats expected;
+        sl_engine_measure(c.whole.engine, &expected);
+        assert_int_equal(stats.sparq_bytes_moved, expected.sparq_bytes_moved);
+        assert_int_equal(stats.sparq_dense_bytes, expected.sparq_dense_bytes);
+        assert_true(pages == 0 || stats.sparq_bytes_moved < stats.sparq_dense_bytes);
+    }
     close_stage(&c.whole);
     close_stage(&c.spilled);
 }
@@ -308,7 +315,7 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t p
 }
 
 /* On a device that leaves so many layers to a cache with so many parts in eight of the least memory. */
-static void play_on_device(const char *device, uint32_t host_layers, uint64_t eighths, bool faulty, uint32_t steps)
+static void play_on_device(const char *device, uint32_t host_layers, uint64_t eighths, bool faulty, uint32_t pages, uint32_t steps)
 {
     sli_kv_shape shape = {
         .context = DEVICE_CONTEXT, .k_type = SL_TYPE_F16, .v_type = SL_TYPE_F16, .alignment = 4096, .host_layers = host_layers};
@@ -319,7 +326,7 @@ static void play_on_device(const char *device, uint32_t host_layers, uint64_t ei
     options.vram_budget_bytes = 32 * MIB;
     options.kv_host = SL_KV_HOST_LAYERS;
     options.kv_host_layers = host_layers;
-    play_with(whole, options, faulty, 0, steps);
+    play_with(whole, options, faulty, pages, steps);
 }
 
 static void texts_that_grow_branch_and_go_back_give_the_same_bits_from_the_least_memory(void **unused)
@@ -339,15 +346,22 @@ static void and_with_some_pages_that_stay(void **unused)
 static void a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cache(void **unused)
 {
     (void)unused;
-    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 8, false, 30);
-    play_on_device("emulated:memory=64M,lazy=1,seed=2", 4, 9, false, 30);
-    play_on_device("emulated:memory=64M,lazy=1", 3, 8, false, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 8, false, 0, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=2", 4, 9, false, 0, 30);
+    play_on_device("emulated:memory=64M,lazy=1", 3, 8, false, 0, 30);
+}
+
+static void on_a_device_rows_choose_and_read_the_same_pages(void **unused)
+{
+    (void)unused;
+    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 9, false, 3, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=2", 5, 9, true, 2, 30);
 }
 
 static void on_a_device_too_a_read_or_write_that_fails_loses_nothing(void **unused)
 {
     (void)unused;
-    play_on_device("emulated:memory=64M,lazy=1,seed=3", 5, 9, true, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=3", 5, 9, true, 0, 30);
 }
 
 static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **unused)
@@ -519,6 +533,7 @@ int main(void)
         cmocka_unit_test(and_with_some_pages_that_stay),
         cmocka_unit_test(a_read_or_write_that_fails_ends_the_call_and_loses_nothing),
         cmocka_unit_test(a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cache),
+        cmocka_unit_test(on_a_device_rows_choose_and_read_the_same_pages),
         cmocka_unit_test(on_a_device_too_a_read_or_write_that_fails_loses_nothing),
         cmocka_unit_test(what_a_full_disk_does_not_take_stays_in_memory_and_gives_the_same_bits),
         cmocka_unit_test(where_the_disk_is_full_and_the_budget_too_that_is_said_and_what_was_there_remains),

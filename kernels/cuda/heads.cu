@@ -161,6 +161,37 @@ sl_status sli_device_heads(sl_device *dev, const sl_device_heads *job, sl_error 
     return sli_launch(dev, err, bytes, heads_kernel, dim3((all + WARPS - 1) / WARPS, job->rows), WARPS * 32, 0, j);
 }
 
+/* ---- the index ---- */
+
+/* A warp has a key: as it is stored, once more in the index's type. */
+static __global__ void __launch_bounds__(WARPS * 32) key_index_kernel(sli_kv kv, sli_kv index, uint32_t from, uint32_t head_dim)
+{
+    __shared__ float head_shared[WARPS][MAX_HEAD_DIM];
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, slot = from * SL_KV_PAGE + blockIdx.x * WARPS + warp, head = blockIdx.y;
+    sli_kv_place key = sli_kv_place_of(true, kv.k_type, sli_k_page(kv, head, slot), slot, head_dim);
+    float *x = head_shared[warp];
+    for (uint32_t c = lane; c < head_dim; c += 32)
+        switch (kv.k_type) {
+        case SL_TYPE_F32: x[c] = sli_kv_float<SL_TYPE_F32>(key, c); break;
+        case SL_TYPE_F16: x[c] = sli_kv_float<SL_TYPE_F16>(key, c); break;
+        case SL_TYPE_BF16: x[c] = sli_kv_float<SL_TYPE_BF16>(key, c); break;
+        case SL_TYPE_Q8_0: x[c] = sli_kv_float<SL_TYPE_Q8_0>(key, c); break;
+        default: x[c] = sli_kv_float<SL_TYPE_Q4_0>(key, c);
+        }
+    __syncwarp();
+    store_head(index.k_type, sli_kv_place_of(true, index.k_type, sli_k_page(index, head, slot), slot, head_dim), x, head_dim, lane);
+}
+
+sl_status sli_device_key_index(sl_device *dev, const sl_device_kv *kv, const sl_device_kv *index, uint32_t kv_heads, uint32_t head_dim,
+                               uint32_t from, uint32_t to, sl_error *err)
+{
+    assert(from < to && head_dim <= MAX_HEAD_DIM && SL_KV_PAGE % WARPS == 0);
+    uint64_t pages = (uint64_t)(to - from) * kv_heads, read = pages * kv->k_page_bytes;
+    sli_traffic bytes(read + pages * index->k_page_bytes, kv->in_host ? read : 0);
+    return sli_launch(dev, err, bytes, key_index_kernel, dim3((to - from) * (SL_KV_PAGE / WARPS), kv_heads), WARPS * 32, 0, sli_kv_of(kv),
+                      sli_kv_of(index), from, head_dim);
+}
+
 /* ---- copies ---- */
 
 /* A block has what a KV head holds of one kind: keys, values, keys in one piece. */

@@ -22,6 +22,15 @@ sl_status sli_device_kv_copy(sl_device *dev, const sl_device_kv *kv, const sl_de
 sl_status sli_device_kv_bring(sl_device *dev, const sl_device_kv_bring *job, sl_error *err);
 sl_status sli_device_kv_gather(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
 sl_status sli_device_kv_scatter(sl_device *dev, const sl_device_kv_pages *job, sl_error *err);
+/* heads.cu */
+sl_status sli_device_key_index(sl_device *dev, const sl_device_kv *kv, const sl_device_kv *index, uint32_t kv_heads, uint32_t head_dim,
+                               uint32_t from, uint32_t to, sl_error *err);
+/* sparq_pages.cu */
+sl_status sli_device_sparq_pages_choose(sl_device *dev, const sl_device_sparq_pages *s, sl_error *err);
+sl_status sli_device_sparq_pages_attend(sl_device *dev, const sl_device_sparq_pages *s, sl_error *err);
+uint32_t sli_device_sparq_pages_rows(const sl_device_sparq_pages *s);
+uint64_t sli_device_sparq_pages_scratch(const sl_device_sparq_pages *s);
+sl_device_ptr sli_device_sparq_pages_lists(const sl_device_sparq_pages *s);
 /* attention.cu */
 sl_status sli_device_attention(sl_device *dev, const sl_device_attention *job, sl_error *err);
 uint64_t sli_device_attention_scratch(uint32_t rows, uint32_t heads, uint32_t head_dim, uint32_t positions);

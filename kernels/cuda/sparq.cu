@@ -24,7 +24,6 @@
 #define SOFTMAX_TILE       1024 /* positions, a multiple of D4's lanes */
 #define GATHER_THREADS     8    /* that share a vector */
 #define SCRATCH_BYTES      ((uint64_t)16 << 20)
-#define QUERIES_MAX        4096 /* of a launch: dimensions of a grid end at 65535 */
 
 /* ---- components ---- */
 
@@ -290,7 +289,7 @@ static uint32_t rows_at_once(const sl_device_sparq *s)
 {
     sli_sparq_job unused;
     chosen_attention unused_too;
-    uint32_t rows = s->all.rows, most = QUERIES_MAX / s->all.heads;
+    uint32_t rows = s->all.rows, most = SLI_SPARQ_QUERIES_MAX / s->all.heads;
     most = most < 1 ? 1 : most;
     for (rows = rows < most ? rows : most; rows > 1 && lay_out(s, rows, 0, &unused, &unused_too) > SCRATCH_BYTES;)
         rows = (rows + 1) / 2;
@@ -332,14 +331,20 @@ static traffic traffic_of(const sl_device_sparq *s, uint32_t rows)
             (uint64_t)rows * a->heads * a->positions * sizeof(float), lists * a->positions * sizeof(float), lists * s->k * vectors};
 }
 
+sl_status sli_sparq_score(sl_device *dev, const sli_sparq_job *job, uint32_t k_type, uint64_t key_bytes, uint64_t link_bytes, sl_error *err)
+{
+    uint64_t queries = (uint64_t)job->rows * job->heads * job->stride * sizeof(float);
+    SL_TRY(sli_launch(dev, err, (uint64_t)job->rows * job->heads * job->head_dim * 4, components_kernel, dim3(job->kv_heads, job->rows),
+                      COMPONENTS_THREADS, 0, *job));
+    SL_TRY(SLI_FOR_KV_TYPE(k_type, launch_scores, dev, *job, sli_traffic(key_bytes + queries, link_bytes), err));
+    return sli_launch(dev, err, 3 * queries, softmax_kernel, dim3(job->heads, job->rows), SOFTMAX_THREADS, 0, *job);
+}
+
 static sl_status choose(sl_device *dev, const sl_device_sparq *s, const sli_sparq_job &job, sl_error *err)
 {
     traffic bytes = traffic_of(s, job.rows);
     dim3 lists(job.kv_heads, job.rows), pages((job.k + SL_KV_PAGE - 1) / SL_KV_PAGE, job.kv_heads, job.rows);
-    SL_TRY(sli_launch(dev, err, (uint64_t)job.rows * job.heads * job.head_dim * 4, components_kernel, lists, COMPONENTS_THREADS, 0, job));
-    SL_TRY(SLI_FOR_KV_TYPE(job.kv.k_type, launch_scores, dev, job,
-                           sli_traffic(bytes.keys + bytes.queries, s->all.kv.in_host ? bytes.keys : 0), err));
-    SL_TRY(sli_launch(dev, err, 3 * bytes.queries, softmax_kernel, dim3(job.heads, job.rows), SOFTMAX_THREADS, 0, job));
+    SL_TRY(sli_sparq_score(dev, &job, job.kv.k_type, bytes.keys, s->all.kv.in_host ? bytes.keys : 0, err));
     SL_TRY(sli_launch(dev, err, bytes.queries + 6 * bytes.weights, choose_kernel, lists, SLI_TOP_THREADS, 0, job));
     uint64_t k_bytes = s->all.kv.k_page_bytes, v_bytes = s->all.kv.v_page_bytes;
     sli_traffic gathered(2 * bytes.chosen,
