@@ -15,23 +15,15 @@ static uint64_t index_head_bytes(const sl_model *model, const sli_kv_shape *shap
     return sli_device_kv_pages(shape) * sli_kv_index_page_bytes(model);
 }
 
-static uint32_t layers_before(const sl_model *model, uint32_t layer) /* that have an index */
-{
-    uint32_t count = 0;
-    for (uint32_t before = 0; before < layer; before++)
-        count += sl_model_window(model, before) == 0;
-    return count;
-}
-
 uint64_t sli_device_index_bytes(const sl_model *model, const sli_kv_shape *shape)
 {
-    return shape->key_index ? (uint64_t)layers_before(model, model->layers) * model->kv_heads * index_head_bytes(model, shape) : 0;
+    return shape->key_index ? (uint64_t)sli_kv_indexed_layers(model, model->layers) * model->kv_heads * index_head_bytes(model, shape) : 0;
 }
 
 static sl_device_kv index_of(const sl_engine *e, uint32_t layer)
 {
     uint64_t head_bytes = index_head_bytes(e->model, &e->price.kv);
-    return (sl_device_kv){.base = e->device->memory.key_index + layers_before(e->model, layer) * e->model->kv_heads * head_bytes,
+    return (sl_device_kv){.base = e->device->memory.key_index + sli_kv_indexed_layers(e->model, layer) * e->model->kv_heads * head_bytes,
                           .k_type = sli_kv_index_type(e->model),
                           .head_stride = head_bytes,
                           .k_page_bytes = sli_kv_index_page_bytes(e->model)};
@@ -134,14 +126,10 @@ sl_status sli_device_pages_attend(sl_engine *e, const sli_device_rows *rows, uin
 /* Of a row of a layer without a window, for each KV head; as sparq_pages.c counts. */
 static uint64_t moved_bytes(const sl_engine *e, uint32_t base, uint32_t position, uint64_t vectors)
 {
-    uint32_t keep = e->options.sparq_k / SL_KV_PAGE, local = e->options.sparq_local, own = base / SL_KV_PAGE;
-    if (own < keep)
-        return (position + 1) * vectors;
-    uint32_t first_local = base + 1 > local ? (base + 1 - local) / SL_KV_PAGE : 0, always = own - first_local + 1;
-    uint32_t others = keep > always ? keep - always : 0, before = others + own - first_local;
-    uint64_t scored = others > 0 ? (uint64_t)first_local * SL_KV_PAGE : 0;
+    sli_sparq_kept kept = sli_sparq_keep_pages(base, e->options.sparq_k, e->options.sparq_local);
+    uint64_t scored = kept.others > 0 ? (uint64_t)kept.first_local * SL_KV_PAGE : 0;
     return scored * sli_sparq_scored_bytes(sli_kv_index_type(e->model), e->options.sparq_r, 0) +
-           (position + 1 - (own - before) * SL_KV_PAGE) * vectors;
+           (position + 1 - (kept.first_local - kept.others) * SL_KV_PAGE) * vectors;
 }
 
 void sli_device_pages_count(sl_engine *e, const sli_device_rows *rows)

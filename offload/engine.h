@@ -251,6 +251,8 @@ static inline float *sli_kv_value_sum(const sli_kv *kv, uint32_t layer, uint32_t
 /* Of such an index: four bits where a head has whole blocks of them. */
 uint32_t sli_kv_index_type(const sl_model *model);
 size_t sli_kv_index_page_bytes(const sl_model *model);
+uint32_t sli_kv_indexed_layers(const sl_model *model,
+                               uint32_t layer); /* that have one, of those before this layer: those without a window */
 uint8_t *sli_kv_index(const sli_kv *kv, uint32_t layer, uint32_t head); /* its pages; NULL: of a layer with a window, or there is none */
 /* Copies what all layers and heads hold of one position to another. */
 void sli_kv_copy(const sli_kv *kv, const sl_model *model, const sl_kernels *kernels, uint32_t from, uint32_t to);

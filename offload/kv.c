@@ -66,8 +66,7 @@ static size_t chosen_of(const sl_model *model, const sli_kv_shape *shape)
     return shape->spill ? (size_t)model->kv_heads * shape->chosen_pages * sizeof(uint32_t) : 0;
 }
 
-/* Of the layers before this one. */
-static uint32_t layers_without_window(const sl_model *model, uint32_t layer)
+uint32_t sli_kv_indexed_layers(const sl_model *model, uint32_t layer)
 {
     uint32_t count = 0;
     for (uint32_t before = 0; before < layer; before++)
@@ -89,7 +88,7 @@ static size_t index_of(const sl_model *model, const sli_kv_shape *shape)
 {
     if (!shape->key_index || shape->host_layers > 0) /* a device has it itself */
         return 0;
-    return (size_t)layers_without_window(model, model->layers) * model->kv_heads * pages_of(shape->context) *
+    return (size_t)sli_kv_indexed_layers(model, model->layers) * model->kv_heads * pages_of(shape->context) *
            sli_kv_index_page_bytes(model);
 }
 
@@ -170,7 +169,7 @@ uint8_t *sli_kv_index(const sli_kv *kv, uint32_t layer, uint32_t head)
 {
     if (kv->index == NULL || sl_model_window(kv->model, layer) > 0)
         return NULL;
-    size_t heads = (size_t)layers_without_window(kv->model, layer) * kv->kv_heads + head;
+    size_t heads = (size_t)sli_kv_indexed_layers(kv->model, layer) * kv->kv_heads + head;
     return kv->index + heads * kv->page_count * kv->index_page_bytes;
 }
 

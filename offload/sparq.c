@@ -96,6 +96,17 @@ uint64_t sli_sparq_moved_bytes(const sli_sparq_row *row, uint32_t blocks)
     return scored + row->k * vectors_bytes(row) + (row->reallocates ? mean_bytes(row) : 0);
 }
 
+sli_sparq_kept sli_sparq_keep_pages(uint32_t base, uint32_t k, uint32_t local)
+{
+    sli_sparq_kept kept = {.own = base / SL_KV_PAGE};
+    if (kept.own < k / SL_KV_PAGE)
+        return kept;
+    kept.first_local = base + 1 > local ? (base + 1 - local) / SL_KV_PAGE : 0;
+    uint32_t always = kept.own - kept.first_local + 1;
+    kept.others = k / SL_KV_PAGE > always ? k / SL_KV_PAGE - always : 0;
+    return kept;
+}
+
 void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, uint32_t pages, float *weights)
 {
     for (uint32_t page = 0; page < pages; page++, shares += SL_KV_PAGE) {

@@ -47,6 +47,13 @@ static inline bool sli_sparq_chooses(const sli_sparq_row *row)
     return row->end - row->begin > row->k;
 }
 
+/* Whole pages: of k positions, the last `local` among them, a row at `base` (in a tree: its root is) attends to `others` pages of those before first_local, and
+ * to all from there on; where its own page comes before as many as are kept, to all (others and first_local 0). */
+typedef struct sli_sparq_kept {
+    uint32_t own, first_local, others;
+} sli_sparq_kept;
+sli_sparq_kept sli_sparq_keep_pages(uint32_t base, uint32_t k, uint32_t local);
+
 /* weights[p] = the sum over heads h < group and the positions i of page p < pages of shares[h * stride + i], in 16 lanes that are folded as in D4. */
 void sli_sparq_page_weights(const float *shares, size_t stride, uint32_t group, uint32_t pages, float *weights);
 

@@ -104,20 +104,20 @@ static void weigh_pages(const sl_session *s, uint32_t layer, uint32_t head, cons
 uint32_t sli_pages_choose(const sl_session *s, uint32_t layer, uint32_t head, const sl_attention *row, uint32_t *list)
 {
     const sl_engine *e = s->engine;
-    uint32_t keep = e->options.sparq_k / SL_KV_PAGE, local = e->options.sparq_local, depth = row->tree != NULL ? row->tree->depth[0] : 0;
-    uint32_t own = row->pos0 / SL_KV_PAGE, last = own, first_local = row->pos0 + 1 > local ? (row->pos0 + 1 - local) / SL_KV_PAGE : 0;
-    if (row->window != 0 || own < keep)
+    uint32_t depth = row->tree != NULL ? row->tree->depth[0] : 0;
+    sli_sparq_kept kept = sli_sparq_keep_pages(row->pos0, e->options.sparq_k, e->options.sparq_local);
+    uint32_t last = kept.own, others = kept.others;
+    if (row->window != 0 || kept.own < e->options.sparq_k / SL_KV_PAGE)
         return 0;
     if (row->tree != NULL) /* slots ascend along a path, so the row's own is its last */
         last = (row->pos0 + row->tree->path[0][depth]) / SL_KV_PAGE;
-    uint32_t always = own - first_local + 1, others = keep > always ? keep - always : 0;
     work w = work_of(e, row);
     if (others > 0) {
-        weigh_pages(s, layer, head, row, first_local, &w);
+        weigh_pages(s, layer, head, row, kept.first_local, &w);
         w.weights[0] = (float)(row->group + 1); /* above all sums of shares */
-        sli_select_top(w.weights, first_local, others, list);
+        sli_select_top(w.weights, kept.first_local, others, list);
     }
-    for (uint32_t page = first_local; page <= last; page++)
+    for (uint32_t page = kept.first_local; page <= last; page++)
         list[others++] = page;
     return others;
 }

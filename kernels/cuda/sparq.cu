@@ -247,14 +247,6 @@ static __global__ void __launch_bounds__(SL_KV_PAGE *GATHER_THREADS) gather_kern
 
 /* ---- the scratch ---- */
 
-/* Takes `bytes` of the scratch; at 0 it is only measured. */
-static sl_device_ptr take(sl_device_ptr *at, uint64_t bytes)
-{
-    sl_device_ptr here = *at;
-    *at += (bytes + 127) / 128 * 128;
-    return here;
-}
-
 /* What attention over the chosen is called with, but for its rows. */
 struct chosen_attention {
     sl_device_kv kv;
@@ -267,21 +259,21 @@ static sl_device_ptr lay_out(const sl_device_sparq *s, uint32_t rows, sl_device_
     const sl_device_attention *a = &s->all;
     uint64_t pages = (s->k + SL_KV_PAGE - 1) / SL_KV_PAGE, queries = (uint64_t)rows * a->heads, lists = (uint64_t)rows * a->kv_heads;
     job->stride = (a->positions + SL_KV_PAGE - 1) / SL_KV_PAGE * SL_KV_PAGE;
-    job->component = sli_at<uint32_t>(take(&at, lists * s->r * sizeof(uint32_t)));
-    job->q_part = sli_at<float>(take(&at, queries * s->r * sizeof(float)));
-    job->scores = sli_at<float>(take(&at, queries * job->stride * sizeof(float)));
-    job->inverse = sli_at<float>(take(&at, queries * sizeof(float)));
-    job->share = sli_at<float>(take(&at, queries * sizeof(float)));
-    job->weights = sli_at<float>(take(&at, lists * job->stride * sizeof(float)));
-    job->chosen = sli_at<uint32_t>(take(&at, lists * s->k * sizeof(uint32_t)));
-    chosen->passes = take(&at, (uint64_t)rows * SL_DEVICE_PASS_BYTES);
+    job->component = sli_at<uint32_t>(sli_sparq_take(&at, lists * s->r * sizeof(uint32_t)));
+    job->q_part = sli_at<float>(sli_sparq_take(&at, queries * s->r * sizeof(float)));
+    job->scores = sli_at<float>(sli_sparq_take(&at, queries * job->stride * sizeof(float)));
+    job->inverse = sli_at<float>(sli_sparq_take(&at, queries * sizeof(float)));
+    job->share = sli_at<float>(sli_sparq_take(&at, queries * sizeof(float)));
+    job->weights = sli_at<float>(sli_sparq_take(&at, lists * job->stride * sizeof(float)));
+    job->chosen = sli_at<uint32_t>(sli_sparq_take(&at, lists * s->k * sizeof(uint32_t)));
+    chosen->passes = sli_sparq_take(&at, (uint64_t)rows * SL_DEVICE_PASS_BYTES);
     job->passes = sli_at<uint8_t>(chosen->passes);
     chosen->kv = a->kv;
     chosen->kv.v_offset = pages * a->kv.k_page_bytes;
     chosen->kv.head_stride = pages * (a->kv.k_page_bytes + a->kv.v_page_bytes);
-    chosen->kv.base = take(&at, lists * chosen->kv.head_stride);
+    chosen->kv.base = sli_sparq_take(&at, lists * chosen->kv.head_stride);
     job->gathered = sli_kv_of(&chosen->kv);
-    chosen->scratch = take(&at, sli_device_attention_scratch(1, rows * a->heads, a->head_dim, s->k));
+    chosen->scratch = sli_sparq_take(&at, sli_device_attention_scratch(1, rows * a->heads, a->head_dim, s->k));
     return at;
 }
 

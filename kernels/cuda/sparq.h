@@ -68,6 +68,14 @@ SLI_DEVICE const float *sli_sparq_scores(const sli_sparq_job &job, uint32_t row,
     return job.scores + ((size_t)row * job.heads + head) * job.stride;
 }
 
+/* Takes `bytes` of a scratch; at 0 it is only measured. */
+static inline sl_device_ptr sli_sparq_take(sl_device_ptr *at, uint64_t bytes)
+{
+    sl_device_ptr here = *at;
+    *at += (bytes + 127) / 128 * 128;
+    return here;
+}
+
 /* sparq.cu: components, scores and their softmax, of keys of this type, of which so many bytes are read, and so many of those in host memory. */
 sl_status sli_sparq_score(sl_device *dev, const sli_sparq_job *job, uint32_t k_type, uint64_t key_bytes, uint64_t link_bytes,
                           sl_error *err);

@@ -109,13 +109,6 @@ struct chosen_pages { /* that attention is called with */
     sl_device_ptr lists, passes, scratch;
 };
 
-static sl_device_ptr take(sl_device_ptr *at, uint64_t bytes)
-{
-    sl_device_ptr here = *at;
-    *at += (bytes + 127) / 128 * 128;
-    return here;
-}
-
 /* Lays out what `rows` rows take; returns where it ends. */
 static sl_device_ptr lay_out(const sl_device_sparq_pages *s, uint32_t rows, sl_device_ptr at, sli_sparq_job *job, chosen_pages *chosen)
 {
@@ -124,22 +117,22 @@ static sl_device_ptr lay_out(const sl_device_sparq_pages *s, uint32_t rows, sl_d
     job->pages_stride = (a->positions + SL_KV_PAGE - 1) / SL_KV_PAGE;
     job->stride = job->pages_stride * SL_KV_PAGE;
     job->list_stride = (uint32_t)most + 1;
-    job->component = sli_at<uint32_t>(take(&at, lists * s->r * sizeof(uint32_t)));
-    job->q_part = sli_at<float>(take(&at, queries * s->r * sizeof(float)));
-    job->scores = sli_at<float>(take(&at, queries * job->stride * sizeof(float)));
-    job->inverse = sli_at<float>(take(&at, queries * sizeof(float)));
-    job->weights = sli_at<float>(take(&at, lists * job->pages_stride * sizeof(float)));
-    chosen->lists = take(&at, lists * job->list_stride * sizeof(uint32_t));
+    job->component = sli_at<uint32_t>(sli_sparq_take(&at, lists * s->r * sizeof(uint32_t)));
+    job->q_part = sli_at<float>(sli_sparq_take(&at, queries * s->r * sizeof(float)));
+    job->scores = sli_at<float>(sli_sparq_take(&at, queries * job->stride * sizeof(float)));
+    job->inverse = sli_at<float>(sli_sparq_take(&at, queries * sizeof(float)));
+    job->weights = sli_at<float>(sli_sparq_take(&at, lists * job->pages_stride * sizeof(float)));
+    chosen->lists = sli_sparq_take(&at, lists * job->list_stride * sizeof(uint32_t));
     job->chosen = sli_at<uint32_t>(chosen->lists);
-    chosen->passes = take(&at, (uint64_t)rows * sizeof(sl_device_pass));
+    chosen->passes = sli_sparq_take(&at, (uint64_t)rows * sizeof(sl_device_pass));
     job->passes = sli_at<uint8_t>(chosen->passes);
     chosen->kv = a->kv;
     chosen->kv.in_host = false;
     chosen->kv.v_offset = most * a->kv.k_page_bytes;
     chosen->kv.head_stride = most * (a->kv.k_page_bytes + a->kv.v_page_bytes);
-    chosen->kv.base = take(&at, lists * chosen->kv.head_stride);
+    chosen->kv.base = sli_sparq_take(&at, lists * chosen->kv.head_stride);
     job->gathered = sli_kv_of(&chosen->kv);
-    chosen->scratch = take(&at, sli_device_attention_scratch(1, a->heads, a->head_dim, (uint32_t)most * SL_KV_PAGE));
+    chosen->scratch = sli_sparq_take(&at, sli_device_attention_scratch(1, a->heads, a->head_dim, (uint32_t)most * SL_KV_PAGE));
     return at;
 }
 
