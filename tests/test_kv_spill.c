@@ -346,22 +346,22 @@ static void and_with_some_pages_that_stay(void **unused)
 static void a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cache(void **unused)
 {
     (void)unused;
-    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 8, false, 0, 30);
-    play_on_device("emulated:memory=64M,lazy=1,seed=2", 4, 9, false, 0, 30);
-    play_on_device("emulated:memory=64M,lazy=1", 3, 8, false, 0, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 8, false, 0, 14);
+    play_on_device("emulated:memory=64M,lazy=1,seed=2", 4, 9, false, 0, 14);
+    play_on_device("emulated:memory=64M,lazy=1", 3, 8, false, 0, 14);
 }
 
 static void on_a_device_rows_choose_and_read_the_same_pages(void **unused)
 {
     (void)unused;
-    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 9, false, 3, 30);
-    play_on_device("emulated:memory=64M,lazy=1,seed=2", 5, 9, true, 2, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 9, false, 3, 14);
+    play_on_device("emulated:memory=64M,lazy=1,seed=2", 5, 9, true, 2, 14);
 }
 
 static void on_a_device_too_a_read_or_write_that_fails_loses_nothing(void **unused)
 {
     (void)unused;
-    play_on_device("emulated:memory=64M,lazy=1,seed=3", 5, 9, true, 0, 30);
+    play_on_device("emulated:memory=64M,lazy=1,seed=3", 5, 9, true, 0, 14);
 }
 
 static void a_read_or_write_that_fails_ends_the_call_and_loses_nothing(void **unused)
