@@ -314,6 +314,17 @@ static void play(sl_kv_type type, uint64_t memory_bytes, bool faulty, uint32_t p
     play_with(options_of(type), spilling(type, memory_bytes), faulty, pages, steps);
 }
 
+/* Whoever asks says so and skips. */
+static bool takes_minutes(void)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    printf("an emulated device takes minutes under a sanitizer; test_device_kv has short texts\n");
+    return true;
+#else
+    return false;
+#endif
+}
+
 /* On a device that leaves so many layers to a cache with so many parts in eight of the least memory. */
 static void play_on_device(const char *device, uint32_t host_layers, uint64_t eighths, bool faulty, uint32_t pages, uint32_t steps)
 {
@@ -346,6 +357,8 @@ static void and_with_some_pages_that_stay(void **unused)
 static void a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cache(void **unused)
 {
     (void)unused;
+    if (takes_minutes())
+        skip();
     play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 8, false, 0, 14);
     play_on_device("emulated:memory=64M,lazy=1,seed=2", 4, 9, false, 0, 14);
     play_on_device("emulated:memory=64M,lazy=1", 3, 8, false, 0, 14);
@@ -354,6 +367,8 @@ static void a_device_gives_the_same_bits_whatever_layers_it_leaves_to_such_a_cac
 static void on_a_device_rows_choose_and_read_the_same_pages(void **unused)
 {
     (void)unused;
+    if (takes_minutes())
+        skip();
     play_on_device("emulated:memory=64M,lazy=1,seed=1", 5, 9, false, 3, 14);
     play_on_device("emulated:memory=64M,lazy=1,seed=2", 5, 9, true, 2, 14);
 }
@@ -361,6 +376,8 @@ static void on_a_device_rows_choose_and_read_the_same_pages(void **unused)
 static void on_a_device_too_a_read_or_write_that_fails_loses_nothing(void **unused)
 {
     (void)unused;
+    if (takes_minutes())
+        skip();
     play_on_device("emulated:memory=64M,lazy=1,seed=3", 5, 9, true, 0, 14);
 }
 
