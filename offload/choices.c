@@ -24,9 +24,9 @@ static sl_status choose_kernels(sl_engine *e, sl_error *err)
 static sl_status choose_context(sl_engine *e, sl_error *err)
 {
     uint32_t wanted = e->options.context, most = e->model->context;
-    if (wanted > most)
+    if (wanted > most && wanted != SL_CONTEXT_MODEL)
         return sl_fail(err, SL_INVALID, "-c %u: %s was made for at most %u positions", wanted, e->path, most);
-    e->context = wanted != 0 ? wanted : most < 4096 ? most : 4096;
+    e->context = wanted == SL_CONTEXT_MODEL ? most : wanted != 0 ? wanted : most < 4096 ? most : 4096;
     return SL_OK;
 }
 

@@ -84,6 +84,7 @@ typedef struct sl_breakdown {
     sl_layer_cost layer[SL_BREAKDOWN_LAYERS_MAX + 1]; /* behind the model's layers: embedding and head */
 } sl_breakdown;
 
+#define SL_CONTEXT_MODEL  UINT32_MAX
 #define SL_EXIT_AGREEMENT 0.99
 #define SL_EXIT_DRAFT_MAX 7 /* tokens of a draft by early exit, at most */
 
@@ -91,7 +92,7 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     const char *model_path;
     uint64_t ram_budget_bytes; /* peak resident memory of the process; default 0.8 x min(available memory, the cgroup's limit) */
     bool lower_budget;         /* to that default, where it is above what there is; else that is only told through `note` */
-    uint32_t context;          /* positions; default min(the model's, 4096) */
+    uint32_t context;          /* positions; default min(the model's, 4096); SL_CONTEXT_MODEL: the model's */
     uint32_t batch;            /* rows of a pass; default: 512, less where the budget is tight (reported, and told through `note`) */
     bool all_logits;           /* sl_session_eval gives logits of every row, not of the last only */
     uint32_t draft_max;        /* drafted tokens that a check may have; fewer, or none, where context, batch or a tight budget say so */
@@ -218,7 +219,7 @@ typedef struct sl_engine_stats { /* since open, monotonic */
     const char *io_engine;
     bool direct;
     uint64_t bytes_read, requests;
-    uint64_t link_bytes; /* of weights, that crossed to a device */
+    uint64_t link_bytes;            /* of weights, that crossed to a device */
     double wait_s;                  /* the computation waited for reads */
     double compute_s;               /* in operations, all threads working */
     uint64_t resident_weight_bytes; /* now */

@@ -558,6 +558,25 @@ static void *interrupt_soon(void *arg)
     return NULL;
 }
 
+static void a_context_may_be_all_that_the_model_has(void **state)
+{
+    (void)state;
+    tiny_model model = mixed(true);
+    model.context = 4160;
+    char *path = write_tiny("context.gguf", &model);
+    static const uint32_t asked[] = {0, 64, SL_CONTEXT_MODEL}, given[] = {4096, 64, 4160};
+    for (int i = 0; i < 3; i++) {
+        sl_engine_options options = base_options(path);
+        sl_engine_info info;
+        options.context = asked[i];
+        sl_engine *engine = open_engine(&options);
+        sl_engine_describe(engine, &info);
+        assert_int_equal(info.context, given[i]);
+        sl_engine_close(engine);
+    }
+    forget(path);
+}
+
 static void an_interrupt_ends_the_call_and_leaves_the_session_usable(void **state)
 {
     (void)state;
@@ -646,6 +665,7 @@ int main(void)
         cmocka_unit_test(going_back_and_on_equals_never_having_gone),
         cmocka_unit_test(hints_about_what_follows_change_nothing),
         cmocka_unit_test(what_does_not_fit_the_context_is_refused_and_leaves_the_session_as_it_was),
+        cmocka_unit_test(a_context_may_be_all_that_the_model_has),
         cmocka_unit_test(tokens_that_are_none_are_refused_and_leave_the_session_as_it_was),
         cmocka_unit_test(an_engine_has_one_session_at_a_time),
         cmocka_unit_test(options_out_of_range_are_refused_by_name),

@@ -21,7 +21,7 @@
 #define ANY           "run chat perplexity tokenize info synth widen pack unpack"
 #define ARGUMENTS_MAX 40
 
-typedef enum kind { FLAG, TEXT, WORD, SIZE, COUNT, REAL, SEED, STOP } kind;
+typedef enum kind { FLAG, TEXT, WORD, SIZE, COUNT, POSITIONS, REAL, SEED, STOP } kind;
 
 enum { NAMES = 3 };
 
@@ -40,7 +40,7 @@ static const struct flag {
     {{"--chat-template", NULL}, WORD, GENERATE, offsetof(cli_args, chat_template), 0, 0},
     {{"-n", "--predict", "--n-predict"}, COUNT, GENERATE, offsetof(cli_args, predict), -1, 2147483647},
     {{"--ram-budget", NULL}, SIZE, ENGINE, offsetof(cli_args, ram_budget_bytes), 0, 0},
-    {{"-c", "--ctx-size"}, COUNT, ENGINE, offsetof(cli_args, context), 1, 2147483647},
+    {{"-c", "--ctx-size"}, POSITIONS, ENGINE, offsetof(cli_args, context), 0, 2147483647},
     {{"-b", "--batch-size"}, COUNT, ENGINE, offsetof(cli_args, batch), 1, 65536},
     {{"-t", "--threads"}, COUNT, ENGINE, offsetof(cli_args, threads), 1, 1024},
     {{"-ctk", "--cache-type-k"}, WORD, ENGINE, offsetof(cli_args, cache_type_k), 0, 0},
@@ -181,7 +181,11 @@ static const char *value_of(const struct flag *f)
 {
     if (f->kind == WORD)
         return word_of(f);
-    return f->kind == SIZE ? "3M" : f->kind == COUNT ? "7" : f->kind == REAL ? "0.25" : f->kind == SEED ? "77" : "some=text";
+    return f->kind == SIZE                            ? "3M"
+           : f->kind == COUNT || f->kind == POSITIONS ? "7"
+           : f->kind == REAL                          ? "0.25"
+           : f->kind == SEED                          ? "77"
+                                                      : "some=text";
 }
 
 static void check_field(const cli_args *args, const struct flag *f)
@@ -194,7 +198,8 @@ static void check_field(const cli_args *args, const struct flag *f)
     case TEXT:
     case STOP: right = strcmp(*(const char *const *)at, "some=text") == 0; break;
     case SIZE: right = *(const uint64_t *)at == 3u << 20; break;
-    case COUNT: right = *(const int64_t *)at == 7; break;
+    case COUNT:
+    case POSITIONS: right = *(const int64_t *)at == 7; break;
     case REAL: right = *(const double *)at == 0.25; break;
     case SEED: right = *(const uint64_t *)at == 77 && args->seed_given; break;
     }
@@ -303,15 +308,15 @@ static void numbers_must_lie_in_their_range(void **state)
         cli_args args;
         char text[40];
         const double inside[] = {f->least, f->most};
-        const double step = f->kind == COUNT ? 1 : 0.001;
+        const double step = f->kind == REAL ? 0.001 : 1;
         const double outside[] = {f->least - step, f->most + step};
-        if (f->kind != COUNT && f->kind != REAL)
+        if (f->kind != COUNT && f->kind != POSITIONS && f->kind != REAL)
             continue;
         for (int i = 0; i < 2; i++) {
             snprintf(text, sizeof text, "%.12g", inside[i]);
             check_taken(&args, WORDS(command_of(f), f->names[0], text));
-            double got = f->kind == COUNT ? (double)*(const int64_t *)field(&args, f) : *(const double *)field(&args, f);
-            assert_true(got == inside[i]);
+            double got = f->kind == REAL ? *(const double *)field(&args, f) : (double)*(const int64_t *)field(&args, f);
+            assert_true(got == (f->kind == POSITIONS && inside[i] == 0 ? (double)SL_CONTEXT_MODEL : inside[i]));
             snprintf(text, sizeof text, "%.12g", outside[i]);
             check_refused(WORDS(command_of(f), f->names[0], text), "it must be a ");
         }

@@ -113,7 +113,7 @@ static sl_status measure_items(cli_eval *e, sl_engine *vocabulary, sl_error *err
 {
     sl_engine_info info;
     sl_engine_describe(vocabulary, &info);
-    uint64_t most = e->args->context != 0 ? (uint64_t)e->args->context : info.context_model;
+    uint64_t given = (uint64_t)e->args->context, most = given != 0 && given != SL_CONTEXT_MODEL ? given : info.context_model;
     for (size_t i = 0; i < e->tasks.count;) {
         uint32_t needed;
         sl_error why = {0};

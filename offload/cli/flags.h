@@ -48,6 +48,7 @@ typedef enum cli_flag_kind {
     SIZE,
     SIZE_OR_AUTO, /* auto: 0 */
     COUNT,
+    POSITIONS, /* a count; 0: SL_CONTEXT_MODEL */
     REAL,
     SEED,
     STOPS

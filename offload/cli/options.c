@@ -13,10 +13,10 @@ static sl_status parse_number(const cli_flag *f, const char *name, const char *t
     char *end;
     errno = 0;
     *out = strtod(text, &end);
-    bool whole = f->kind != COUNT || (*out == floor(*out));
+    bool counted = f->kind != REAL, whole = !counted || *out == floor(*out);
     if (end == text || *end != '\0' || errno != 0 || !(*out >= f->min && *out <= f->max) || !whole)
-        return sl_fail(err, SL_INVALID, "%s %s: it must be a %snumber from %.12g to %.12g", name, text, f->kind == COUNT ? "whole " : "",
-                       f->min, f->max);
+        return sl_fail(err, SL_INVALID, "%s %s: it must be a %snumber from %.12g to %.12g", name, text, counted ? "whole " : "", f->min,
+                       f->max);
     return SL_OK;
 }
 
@@ -55,12 +55,13 @@ sl_status cli_store(const cli_flag *f, const char *name, const char *text, cli_a
             return sl_fail(err, SL_INVALID, "%s %s: it must be a size above zero such as 512M, 2G or 1.5G", name, text);
         return SL_OK;
     case COUNT:
+    case POSITIONS:
     case REAL:
         SL_TRY(parse_number(f, name, text, &number, err));
         if (f->kind == REAL)
             *(double *)(void *)at = number;
         else
-            *(int64_t *)(void *)at = (int64_t)number;
+            *(int64_t *)(void *)at = f->kind == POSITIONS && number == 0 ? (int64_t)SL_CONTEXT_MODEL : (int64_t)number;
         return SL_OK;
     case STOPS:
         if (text[0] == '\0' || out->stops == CLI_STOPS_MAX)
