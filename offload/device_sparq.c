@@ -29,17 +29,20 @@ uint64_t sli_device_sparq_kv_bytes(const sl_model *model, const sli_kv_shape *sh
            sli_device_index_bytes(model, shape);
 }
 
+sl_device_attention sli_device_attention_shape(const sl_model *model, const sli_device_shape *shape)
+{
+    return (sl_device_attention){.rows = shape->batch,
+                                 .heads = model->heads,
+                                 .kv_heads = model->kv_heads,
+                                 .head_dim = model->head_dim,
+                                 .positions = shape->kv->context,
+                                 .kv = sli_device_kv_shape(model, shape->kv, 0)};
+}
+
 void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out)
 {
     uint64_t heads = (uint64_t)model->layers * model->kv_heads;
-    sl_device_sparq sizes = {.all = {.rows = shape->batch,
-                                     .heads = model->heads,
-                                     .kv_heads = model->kv_heads,
-                                     .head_dim = model->head_dim,
-                                     .positions = shape->kv->context,
-                                     .kv = sli_device_kv_shape(model, shape->kv, 0)},
-                             .k = shape->wishes->sparq_k,
-                             .r = shape->wishes->sparq_r};
+    sl_device_sparq sizes = {.all = sli_device_attention_shape(model, shape), .k = shape->wishes->sparq_k, .r = shape->wishes->sparq_r};
     out->key_rows = sli_device_room(l, base, heads * key_row_bytes(model, shape->kv));
     out->value_sums = shape->kv->value_sums ? sli_device_room(l, base, heads * sum_bytes(model, shape->kv)) : 0;
     out->blocks_read = sli_device_room(l, base, 2 * sizeof(uint64_t)); /* and as it was before the pass in hand */

@@ -31,14 +31,8 @@ static sl_device_kv index_of(const sl_engine *e, uint32_t layer)
 
 uint64_t sli_device_pages_scratch(const sl_model *model, const sli_device_shape *shape)
 {
-    sl_device_sparq_pages sizes = {.all = {.rows = shape->batch,
-                                           .heads = model->heads,
-                                           .kv_heads = model->kv_heads,
-                                           .head_dim = model->head_dim,
-                                           .positions = shape->kv->context,
-                                           .kv = sli_device_kv_shape(model, shape->kv, 0)},
-                                   .k = shape->wishes->sparq_k,
-                                   .r = shape->wishes->sparq_r};
+    sl_device_sparq_pages sizes = {
+        .all = sli_device_attention_shape(model, shape), .k = shape->wishes->sparq_k, .r = shape->wishes->sparq_r};
     return shape->wishes->device->kernels->sparq_pages_scratch(&sizes);
 }
 

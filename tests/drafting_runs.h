@@ -116,6 +116,33 @@ typedef struct tally {
     uint64_t accepted, refused, by_lookup;
 } tally;
 
+/* Compares texts that drafts made with the plain one, and adds up what became of the drafts. */
+typedef void drafts_check(const stage *s, const sl_request *request, const sl_result *plain, const char *what, tally *seen);
+
+static inline void check_filters(const sl_engine_options *options, drafts_check *holds)
+{
+    static const struct {
+        float temperature, top_p, min_p, penalty;
+        int32_t top_k;
+    } ways[] = {{0, 1, 0, 1, 0}, {0, 1, 0, 1.3f, 0}, {0.8f, 1, 0, 1, 0}, {0.8f, 0.9f, 0, 1, 40}, {0.3f, 0.95f, 0.05f, 1.2f, 0}};
+    stage s = open_stage(options);
+    tally seen = {0};
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        sl_request request = request_of(28);
+        request.temperature = ways[w].temperature;
+        request.top_p = ways[w].top_p;
+        request.min_p = ways[w].min_p;
+        request.repeat_penalty = ways[w].penalty;
+        request.repeat_last_n = 16;
+        request.top_k = ways[w].top_k;
+        sl_result plain = generate_plain(&request);
+        holds(&s, &request, &plain, "filters", &seen);
+        sl_result_free(&plain);
+    }
+    assert_true(seen.accepted > 100 && seen.refused > 100 && seen.by_lookup > 20);
+    close_stage(&s);
+}
+
 /* An interrupt at each layer of each pass in turn; then the text goes on from what was given. */
 typedef struct tripwire {
     sl_engine *engine;

@@ -43,29 +43,10 @@ static void check_all_trees(const stage *s, const sl_request *request, const sl_
 
 static void text_of_trees_is_plain_text_at_any_temperature_and_with_any_filter(void **unused)
 {
-    static const struct {
-        float temperature, top_p, min_p, penalty;
-        int32_t top_k;
-    } ways[] = {{0, 1, 0, 1, 0}, {0, 1, 0, 1.3f, 0}, {0.8f, 1, 0, 1, 0}, {0.8f, 0.9f, 0, 1, 40}, {0.3f, 0.95f, 0.05f, 1.2f, 0}};
     (void)unused;
     for (int mode = SL_SPARSITY_COARSE; mode <= SL_SPARSITY_FINE; mode++) {
         sl_engine_options options = tree_options((sl_sparsity)mode);
-        stage s = open_stage(&options);
-        tally seen = {0};
-        for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
-            sl_request request = request_of(28);
-            request.temperature = ways[w].temperature;
-            request.top_p = ways[w].top_p;
-            request.min_p = ways[w].min_p;
-            request.repeat_penalty = ways[w].penalty;
-            request.repeat_last_n = 16;
-            request.top_k = ways[w].top_k;
-            sl_result plain = generate_plain(&request);
-            check_all_trees(&s, &request, &plain, "filters", &seen);
-            sl_result_free(&plain);
-        }
-        assert_true(seen.accepted > 100 && seen.refused > 100 && seen.by_lookup > 20);
-        close_stage(&s);
+        check_filters(&options, check_all_trees);
     }
 }
 

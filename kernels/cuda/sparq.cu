@@ -23,7 +23,6 @@
 #define SOFTMAX_THREADS    256
 #define SOFTMAX_TILE       1024 /* positions, a multiple of D4's lanes */
 #define GATHER_THREADS     8    /* that share a vector */
-#define SCRATCH_BYTES      ((uint64_t)16 << 20)
 
 /* ---- components ---- */
 
@@ -277,22 +276,21 @@ static sl_device_ptr lay_out(const sl_device_sparq *s, uint32_t rows, sl_device_
     return at;
 }
 
-static uint32_t rows_at_once(const sl_device_sparq *s)
+static uint64_t scratch_of(const sl_device_sparq *s, uint32_t rows)
 {
     sli_sparq_job unused;
     chosen_attention unused_too;
-    uint32_t rows = s->all.rows, most = SLI_SPARQ_QUERIES_MAX / s->all.heads;
-    most = most < 1 ? 1 : most;
-    for (rows = rows < most ? rows : most; rows > 1 && lay_out(s, rows, 0, &unused, &unused_too) > SCRATCH_BYTES;)
-        rows = (rows + 1) / 2;
-    return rows;
+    return lay_out(s, rows, 0, &unused, &unused_too);
+}
+
+static uint32_t rows_at_once(const sl_device_sparq *s)
+{
+    return sli_sparq_rows(&s->all, [s](uint32_t rows) { return scratch_of(s, rows); });
 }
 
 uint64_t sli_device_sparq_scratch(const sl_device_sparq *s)
 {
-    sli_sparq_job unused;
-    chosen_attention unused_too;
-    return lay_out(s, rows_at_once(s), 0, &unused, &unused_too);
+    return scratch_of(s, rows_at_once(s));
 }
 
 /* ---- launches ---- */

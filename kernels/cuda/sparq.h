@@ -5,7 +5,8 @@
 #include "kernels/cuda/kv.h"
 #include "kernels/cuda/sight.h"
 
-#define SLI_SPARQ_QUERIES_MAX 4096 /* of a launch: dimensions of a grid end at 65535 */
+#define SLI_SPARQ_QUERIES_MAX   4096 /* of a launch: dimensions of a grid end at 65535 */
+#define SLI_SPARQ_SCRATCH_BYTES ((uint64_t)16 << 20)
 
 /* Rows of a launch are [row0, row0 + rows) of the pass; everything but q, out and the pass itself is by the launch's own rows. */
 struct sli_sparq_job {
@@ -74,6 +75,16 @@ static inline sl_device_ptr sli_sparq_take(sl_device_ptr *at, uint64_t bytes)
     sl_device_ptr here = *at;
     *at += (bytes + 127) / 128 * 128;
     return here;
+}
+
+/* Rows of a launch, of which a grid and a scratch have room for so many: `bytes` gives that of some rows. */
+template <typename Bytes> static inline uint32_t sli_sparq_rows(const sl_device_attention *all, Bytes bytes)
+{
+    uint32_t rows = all->rows, most = SLI_SPARQ_QUERIES_MAX / all->heads;
+    most = most < 1 ? 1 : most;
+    for (rows = rows < most ? rows : most; rows > 1 && bytes(rows) > SLI_SPARQ_SCRATCH_BYTES;)
+        rows = (rows + 1) / 2;
+    return rows;
 }
 
 /* sparq.cu: components, scores and their softmax, of keys of this type, of which so many bytes are read, and so many of those in host memory. */

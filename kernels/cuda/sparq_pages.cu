@@ -16,7 +16,6 @@
 #include <assert.h>
 
 #define GATHER_THREADS 128
-#define SCRATCH_BYTES  ((uint64_t)16 << 20)
 #define TREE_PAGES     ((SL_TREE_ROWS + SL_KV_PAGE - 2) / SL_KV_PAGE + 1)
 
 static uint32_t most_of(uint32_t k)
@@ -136,22 +135,21 @@ static sl_device_ptr lay_out(const sl_device_sparq_pages *s, uint32_t rows, sl_d
     return at;
 }
 
-uint32_t sli_device_sparq_pages_rows(const sl_device_sparq_pages *s)
+static uint64_t scratch_of(const sl_device_sparq_pages *s, uint32_t rows)
 {
     sli_sparq_job unused;
     chosen_pages unused_too;
-    uint32_t rows = s->all.rows, most = SLI_SPARQ_QUERIES_MAX / s->all.heads;
-    most = most < 1 ? 1 : most;
-    for (rows = rows < most ? rows : most; rows > 1 && lay_out(s, rows, 0, &unused, &unused_too) > SCRATCH_BYTES;)
-        rows = (rows + 1) / 2;
-    return rows;
+    return lay_out(s, rows, 0, &unused, &unused_too);
+}
+
+uint32_t sli_device_sparq_pages_rows(const sl_device_sparq_pages *s)
+{
+    return sli_sparq_rows(&s->all, [s](uint32_t rows) { return scratch_of(s, rows); });
 }
 
 uint64_t sli_device_sparq_pages_scratch(const sl_device_sparq_pages *s)
 {
-    sli_sparq_job unused;
-    chosen_pages unused_too;
-    return lay_out(s, sli_device_sparq_pages_rows(s), 0, &unused, &unused_too);
+    return scratch_of(s, sli_device_sparq_pages_rows(s));
 }
 
 sl_device_ptr sli_device_sparq_pages_lists(const sl_device_sparq_pages *s)
