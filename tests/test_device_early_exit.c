@@ -11,6 +11,12 @@
 #include "tests/exit_files.h"
 
 enum { WALK = 20 }; /* tokens, and few: emulating a device takes its time */
+/* Ten times as much under a sanitizer. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { DRAFTINGS = 1, FIRST_STEP = 100 };
+#else
+enum { DRAFTINGS = 2, FIRST_STEP = 1 };
+#endif
 
 static char *stock_path;
 
@@ -164,7 +170,7 @@ static void as_a_drafter_it_changes_no_token(void **state)
     sl_engine_options plain = processor_options(stock_path);
     uint64_t accepted = 0, drafted = 0;
     plain.early_exit = SL_EARLY_EXIT_OFF;
-    for (int t = 0; t < 2; t++) {
+    for (int t = 0; t < DRAFTINGS; t++) {
         float temperature = t == 0 ? 0 : 0.9f;
         char *path = pack_threshold(stock_path, thresholds[t], t == 0 ? LISTED : 0);
         sl_engine_options processor = processor_options(path), device = device_options(path, places[t]);
@@ -183,7 +189,7 @@ static void as_a_drafter_it_changes_no_token(void **state)
         sl_result_free(&dense);
         forget(path);
     }
-    assert_true(accepted > 2 && drafted > accepted); /* of both kinds */
+    assert_true(DRAFTINGS < 2 || (accepted > 2 && drafted > accepted)); /* of both kinds */
 }
 
 /* ---- what crosses ---- */
@@ -336,7 +342,7 @@ static void any_call_may_fail_and_what_is_there_goes_on(void **state)
     for (uint32_t i = 0; i < LENGTH; i++)
         tokens[i] = token_at(i);
     for (int kind = 0; kind < 3; kind++)
-        for (unsigned n = 150 + (unsigned)kind, step = 1; n < 2200; n += step, step += kind == 0 ? step / 2 + 3 : 2 * step + 5) {
+        for (unsigned n = 150 + (unsigned)kind, step = FIRST_STEP; n < 2200; n += step, step += kind == 0 ? step / 2 + 3 : 2 * step + 5) {
             char name[64];
             sl_error err = {0};
             sl_engine *engine = NULL;
