@@ -37,7 +37,8 @@ typedef enum sl_status {
 
 typedef struct sl_error {
     sl_status status;
-    uint64_t ram_budget_min_bytes;  /* with SL_NO_BUDGET: a budget of RAM that works, little above the least; else, and where VRAM is short, 0 */
+    uint64_t
+        ram_budget_min_bytes; /* with SL_NO_BUDGET: a budget of RAM that works, little above the least; else, and where VRAM is short, 0 */
     uint64_t vram_budget_min_bytes; /* the same of VRAM */
     char message[SL_ERROR_MESSAGE_MAX];
 } sl_error;

@@ -349,7 +349,8 @@ static bool may_be_captured(const device_pass *p)
     const sli_device *d = p->device;
     const sli_device_rows *r = p->rows;
     bool alone = (d->order_count == 0 || d->ahead) && d->by_cpu_count == 0 && r->rows == 1 && r->logits_rows == 1 && r->tree == NULL;
-    if (!alone || !d->device->attrs.graphs || d->graphs_failed || d->spill.kv != NULL || sli_device_pages_wants_index(p->engine, r) || sli_device_sparq_wants_sums(p->engine, r))
+    if (!alone || !d->device->attrs.graphs || d->graphs_failed || d->spill.kv != NULL || sli_device_pages_wants_index(p->engine, r) ||
+        sli_device_sparq_wants_sums(p->engine, r))
         return false;
     for (uint32_t layer = 0; r->sparse && layer < p->engine->model->layers; layer++)
         if (!d->reachable[layer])

@@ -24,9 +24,11 @@
  * the least does. Pure. */
 bool sli_kv_fit(const sl_model *model, sli_kv_shape *shape, uint64_t memory_bytes);
 
-uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape);  /* in memory, as sli_kv_spill_create allocates it */
-uint64_t sli_kv_places_bytes(const sl_model *model, const sli_kv_shape *shape); /* of that: what tells a device where pages lie, in two tables, and what it chose for a row */
-uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape);   /* of the file at the end of the context */
+uint64_t sli_kv_spill_bytes(const sl_model *model, const sli_kv_shape *shape); /* in memory, as sli_kv_spill_create allocates it */
+uint64_t sli_kv_places_bytes(
+    const sl_model *model,
+    const sli_kv_shape *shape); /* of that: what tells a device where pages lie, in two tables, and what it chose for a row */
+uint64_t sli_kv_file_bytes(const sl_model *model, const sli_kv_shape *shape); /* of the file at the end of the context */
 
 SL_MUST_USE sl_status sli_kv_spill_create(sl_engine *engine, const sli_kv_shape *shape, sli_kv *kv, sl_error *err);
 void sli_kv_spill_free(sli_kv *kv);

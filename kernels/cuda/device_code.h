@@ -24,7 +24,7 @@ SLI_DEVICE uint16_t sli_f32_to_f16(float x)
     return sl_f32_to_f16(x);
 }
 SLI_DEVICE void sli_prefetch(const void *) {}
-#define sli_permute sli_emulated_permute
+#define sli_permute         sli_emulated_permute
 #define sli_mma_s8(d, a, b) sli_emulated_mma_s8(__LINE__, d, a, b)
 
 #else
