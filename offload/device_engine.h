@@ -261,8 +261,8 @@ void sli_device_count_read(const sl_engine *e, sl_device_ptr count, uint64_t *kn
 
 /* ---- device_sparq.c ---- */
 
-/* Places what SparQ takes, but for what it shares with all passes. */
 sl_device_attention sli_device_attention_shape(const sl_model *model, const sli_device_shape *shape); /* of a pass, without memory */
+/* Places what SparQ takes, but for what it shares with all passes. */
 void sli_device_lay_sparq(sl_layout *l, const sl_model *model, const sli_device_shape *shape, sl_device_ptr base, sli_device_memory *out);
 uint64_t sli_device_sparq_kv_bytes(const sl_model *model, const sli_kv_shape *shape); /* keys once more, and sums, of all layers */
 sl_device_key_rows sli_device_key_rows_of(const sl_engine *e, uint32_t layer);        /* base 0: there are none */

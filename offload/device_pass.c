@@ -453,8 +453,8 @@ static sl_status give_pass(void *ctx, sl_error *err)
         SL_TRY(sli_device_list_ahead(e, err));
     if (rows->logits_rows == 0)
         return SL_OK;
-    sl_status status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE,
-                                                   err); /* the only wait of a token, where all weights are at hand */
+    /* The only wait of a token, where all weights are at hand. */
+    sl_status status = d->device->ops->synchronize(d->device, SL_STREAM_COMPUTE, err);
     d->inputs_wanted = status != SL_OK;
     return status;
 }

@@ -2,8 +2,9 @@
 #ifndef SL_TESTS_SILENCED_H
 #define SL_TESTS_SILENCED_H
 
-#include "offload/engine.h"
+#include "offload/device_engine.h"
 #include "tests/packed_material.h"
+#include "tests/sparse_rows.h"
 #include "tests/tiny_model.h"
 
 /* The file that the engine has open with zeros for the gate rows of neurons in the units that `is_silent` says: their activations are zero then. The caller unlinks and frees
@@ -22,6 +23,32 @@ static inline char *write_silenced(const sl_engine *engine, bool (*is_silent)(co
     blob_write(path, &b);
     free(b.data);
     return path;
+}
+
+/* Rows one after the other from an empty session on, which a prompt has prepared: their logits, [STEPS][vocab], and what each pushed into the ring. */
+static inline float *rows_from_nothing(sl_engine *engine, unsigned flags, uint64_t pushed[STEPS])
+{
+    sl_session *session;
+    sl_error err = {0};
+    sl_token_id tokens[STEPS];
+    size_t vocab = engine->model->vocab;
+    float *all = malloc(STEPS * vocab * sizeof *all);
+    assert_non_null(all);
+    for (uint32_t i = 0; i < STEPS; i++)
+        tokens[i] = token_at(i);
+    check(sl_session_open(engine, &session, &err), &err);
+    check(sl_session_eval(session, tokens, STEPS, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
+    check(sl_session_truncate(session, 0, &err), &err);
+    for (uint32_t i = 0; i < STEPS; i++) {
+        const float *logits;
+        uint64_t before = pushed != NULL ? sl_vram_statistics(engine->device->vram).pushed_bytes : 0;
+        check(sl_session_eval(session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_MORE | flags, &logits, &err), &err);
+        memcpy(all + i * vocab, logits, vocab * sizeof *all);
+        if (pushed != NULL)
+            pushed[i] = sl_vram_statistics(engine->device->vram).pushed_bytes - before;
+    }
+    sl_session_close(session);
+    return all;
 }
 
 #endif

@@ -316,30 +316,13 @@ static bool is_late(const sl_engine *engine, uint32_t layer, uint32_t place)
     return sli_device_is_late(engine, m->first_unit + place / m->rows_per_unit);
 }
 
-/* Sparse rows from an empty session on, which a prompt has prepared; how many members of sets were left out. */
-static float *rows_from_nothing(sl_engine *engine, uint64_t *dropped)
+/* How many members of sets of rows_from_nothing were left out. */
+static uint64_t dropped_of(const sl_engine *engine)
 {
-    sl_session *session;
-    sl_error err = {0};
-    sl_token_id tokens[STEPS];
-    float *all = malloc((size_t)STEPS * VOCAB * sizeof *all);
-    assert_non_null(all);
-    for (uint32_t i = 0; i < STEPS; i++)
-        tokens[i] = token_at(i);
-    check(sl_session_open(engine, &session, &err), &err);
-    check(sl_session_eval(session, tokens, STEPS, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
-    check(sl_session_truncate(session, 0, &err), &err);
-    for (uint32_t i = 0; i < STEPS; i++) {
-        const float *logits;
-        check(sl_session_eval(session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_SPARSE | SL_EVAL_MORE, &logits, &err), &err);
-        memcpy(all + (size_t)i * VOCAB, logits, VOCAB * sizeof *all);
-    }
     sl_engine_stats stats;
     sl_engine_measure(engine, &stats);
-    *dropped = stats.neurons_dropped;
     assert_int_equal(stats.neurons_needed + stats.neurons_dropped, (uint64_t)STEPS * (engine->keep[0] + engine->keep[1] + engine->keep[2]));
-    sl_session_close(session);
-    return all;
+    return stats.neurons_dropped;
 }
 
 /* Without evidence a coarse set is the first neurons. */
@@ -355,12 +338,12 @@ static uint64_t late_of_coarse_sets(const sl_engine *engine)
 static void check_late(const pair *p, sl_sparsity mode, double density, bool stays)
 {
     sl_engine_options options = on_device(options_of(p->packed, mode, density), stays ? "lazy=1,seed=1" : "lazy=1,seed=3");
-    uint64_t dropped, unused;
     options.gpu_layers_given = !stays;
     options.vram_budget_bytes = least_vram(options, MIB / 4) + (stays ? MIB : MIB / 4);
     sl_engine *engine = open_with_late(&options);
     char *silenced = write_silenced(engine, sli_device_is_late);
-    float *got = rows_from_nothing(engine, &dropped);
+    float *got = rows_from_nothing(engine, SL_EVAL_SPARSE, NULL);
+    uint64_t dropped = dropped_of(engine);
     assert_true(dropped > 0);
     if (mode == SL_SPARSITY_COARSE)
         assert_int_equal(dropped, STEPS * late_of_coarse_sets(engine));
@@ -369,7 +352,8 @@ static void check_late(const pair *p, sl_sparsity mode, double density, bool sta
     sl_engine_options processor = options_of(silenced, mode, density);
     sl_error err = {0};
     check(sl_engine_open(&processor, &engine, &err), &err);
-    float *want = rows_from_nothing(engine, &unused);
+    float *want = rows_from_nothing(engine, SL_EVAL_SPARSE, NULL);
+    assert_int_equal(dropped_of(engine), 0);
     for (size_t i = 0; i < (size_t)STEPS * VOCAB; i++)
         if (memcmp(&want[i], &got[i], sizeof *want) != 0)
             fail_msg("row %zu, logit %zu is %a, not %a", i / VOCAB, i % VOCAB, (double)got[i], (double)want[i]);

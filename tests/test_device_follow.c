@@ -346,30 +346,6 @@ static bool is_elsewhere(const sl_engine *engine, sl_unit_id unit)
     return !engine->units.in_vram[unit];
 }
 
-/* Rows one after the other from an empty session on, which a prompt has prepared: their logits, [STEPS][VOCAB], and what each pushed into the ring. */
-static float *rows_from_nothing(sl_engine *engine, unsigned flags, uint64_t pushed[STEPS])
-{
-    sl_session *session;
-    sl_error err = {0};
-    sl_token_id tokens[STEPS];
-    float *all = room_for(STEPS * VOCAB * sizeof *all);
-    for (uint32_t i = 0; i < STEPS; i++)
-        tokens[i] = token_at(i);
-    check(sl_session_open(engine, &session, &err), &err);
-    check(sl_session_eval(session, tokens, STEPS, SL_EVAL_LOGITS | SL_EVAL_MORE, NULL, &err), &err);
-    check(sl_session_truncate(session, 0, &err), &err);
-    for (uint32_t i = 0; i < STEPS; i++) {
-        const float *logits;
-        uint64_t before = pushed != NULL ? sl_vram_statistics(engine->device->vram).pushed_bytes : 0;
-        check(sl_session_eval(session, tokens + i, 1, SL_EVAL_LOGITS | SL_EVAL_MORE | flags, &logits, &err), &err);
-        memcpy(all + (size_t)i * VOCAB, logits, VOCAB * sizeof *all);
-        if (pushed != NULL)
-            pushed[i] = sl_vram_statistics(engine->device->vram).pushed_bytes - before;
-    }
-    sl_session_close(session);
-    return all;
-}
-
 static void a_draft_is_the_dense_row_without_the_neurons_that_the_device_does_not_hold(void **state)
 {
     static const uint32_t types[] = {SL_TYPE_Q4_0, SL_TYPE_F16};

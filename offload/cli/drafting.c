@@ -150,8 +150,7 @@ sl_status cli_settle_drafting(cli_run_state *s, sl_error *err)
     if (by_model && strcmp(info.sparsity, "off") == 0 && strcmp(info.early_exit, "off") == 0 && info.draft_density == 0)
         return sl_fail(err, SL_INVALID,
                        "%s %s needs --sparsity coarse or fine, --early-exit, or a packed file and a budget (with a device, --vram-budget) "
-                       "that holds its "
-                       "attention and head: the model drafts with a part of its neurons",
+                       "that holds its attention and head: the model drafts with a part of its neurons",
                        a->drafter != NULL ? "--drafter" : "--tree", a->drafter != NULL ? a->drafter : a->tree);
     if (a->draft == NULL && a->tree == NULL && info.streamed_bytes == 0)
         d->tokens = 0; /* where nothing is read, a check is no cheaper than its rows */
