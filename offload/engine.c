@@ -172,9 +172,9 @@ static sl_status price(sl_engine *e, sl_error *err)
         e->bundle_alignment = wishes.bundle_alignment;
     }
     wishes.process_bytes = e->process_bytes + e->options.reserve_bytes + vector_bytes(e->gguf) + sl_sampler_heap_bytes(vocab) +
-                           e->context * sizeof(sl_token) * 2 + sizeof(sl_session) + sli_sirius_bytes(wishes.draft_max) +
-                           observing_bytes(e) + (e->options.session_file ? sli_session_file_price(e->model, &wishes.kv) : 0) +
-                           sli_early_exit_bytes(e);
+                           e->context * (sizeof(sl_token) * 2 + e->options.reserve_position_bytes) + sizeof(sl_session) +
+                           sli_sirius_bytes(wishes.draft_max) + observing_bytes(e) +
+                           (e->options.session_file ? sli_session_file_price(e->model, &wishes.kv) : 0) + sli_early_exit_bytes(e);
     if (e->device != NULL && e->options.session_file)
         wishes.process_bytes += sli_device_pages_bytes(e->model, &wishes.kv);
     if (e->device != NULL && strcmp(e->device->device->attrs.backend, "emulated") == 0)

@@ -147,7 +147,8 @@ typedef struct sl_engine_options { /* zero means the default, everywhere */
     double exit_agreement; /* of early_exit; above 0, below 1; default SL_EXIT_AGREEMENT */
     /* Filled as passes go; the caller's, who may zero it between two calls and keeps it until the engine is closed. NULL: nothing is measured. */
     sl_breakdown *breakdown;
-    uint64_t reserve_bytes; /* of the budget, for what the caller allocates himself while it generates */
+    uint64_t reserve_bytes;          /* of the budget, for what the caller allocates himself while it generates */
+    uint64_t reserve_position_bytes; /* the same, for each position of the context */
     /* Keeps what happens in so much memory of the budget, 0: nothing. Of events (sl_engine_trace) the last ones, of accesses to weights
      * (sl_engine_write_record) the first ones. Nothing is written anywhere before it is asked for. */
     uint64_t trace_bytes, record_bytes;

@@ -233,6 +233,8 @@ fails "a prompt longer than the context is refused, with both figures" 1 '60[0-9
 fails "a context longer than the model's is refused" 2 '100000000.*512' "$SLUICE" run -m "$SMALL" -p x -n 1 -c 100000000
 works "-c 0 takes all that the model has" "$SLUICE" plan -m "$SMALL" -c 0 --ram-budget 1G --json
 [ "$(json "$TMP/out" context)" = 512 ] && ok "which --json tells" || not_ok "which --json tells" "$(cat "$TMP/out")"
+"$SLUICE" plan -m "$SMALL" -c 0 --ram-budget 1G >command.txt
+grep -q '^command .* -c 0 ' command.txt && ok "and the command that plan prints" || not_ok "and the command that plan prints" "$(grep '^command' command.txt)"
 fails "an empty prompt is refused" 2 'prompt' "$SLUICE" run -m "$SMALL" -p '' -n 2 -c 64
 : >nothing.txt
 fails "an empty prompt file is refused" 2 'prompt|nothing\.txt' "$SLUICE" run -m "$SMALL" -f nothing.txt -n 2 -c 64

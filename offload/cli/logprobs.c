@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define ENTRY_BYTES   1024 /* of one token's in JSON, before it is printed, at most */
-#define CONTEXT_USUAL 4096 /* what the engine takes without -c, at most */
+#define ENTRY_BYTES 1024 /* of one token's in JSON, before it is printed, at most */
 
 sl_status cli_logprobs_options(cli_run_state *s, sl_engine_options *options, sl_error *err)
 {
@@ -16,11 +15,11 @@ sl_status cli_logprobs_options(cli_run_state *s, sl_engine_options *options, sl_
         return sl_fail(err, SL_INVALID, "--logprobs goes with --draft 0 alone: it tells of tokens that are decoded one by one");
     s->drafting.tokens = 0; /* which changes nothing but the speed */
     options->draft_max = 0;
-    uint64_t tokens = a->context != 0 ? (uint64_t)a->context : CONTEXT_USUAL;
-    if (a->predict > 0 && (uint64_t)a->predict < tokens)
-        tokens = (uint64_t)a->predict;
-    uint64_t entries = tokens * ((uint64_t)a->logprobs + 1);
-    options->reserve_bytes = entries * (sizeof(sl_logprob) + (a->json ? ENTRY_BYTES : 0));
+    uint64_t token_bytes = ((uint64_t)a->logprobs + 1) * (sizeof(sl_logprob) + (a->json ? ENTRY_BYTES : 0));
+    if (a->predict > 0 && (a->context == 0 || a->predict < a->context))
+        options->reserve_bytes = (uint64_t)a->predict * token_bytes;
+    else
+        options->reserve_position_bytes = token_bytes;
     return SL_OK;
 }
 

@@ -170,7 +170,7 @@ static void print_command(const cli_plan_state *s, uint64_t budget_bytes)
     const cli_args *a = s->args;
     printf("command sluice run -m %s --ram-budget %lluM", a->model, (unsigned long long)(budget_bytes >> 20));
     if (a->context > 0)
-        printf(" -c %lld", (long long)a->context);
+        printf(" -c %lld", a->context == SL_CONTEXT_MODEL ? 0 : (long long)a->context);
     if (a->threads > 0)
         printf(" -t %lld", (long long)a->threads);
     if (a->sparsity != NULL)

@@ -18,13 +18,14 @@ static void expect(bool holds)
 /* What the commands rely on when they cast. */
 static void check_ranges(const cli_args *a)
 {
-    const int64_t counts[] = {a->context,       a->batch,  a->threads,    a->io_depth, a->top_k,
-                              a->repeat_last_n, a->chunks, a->score_last, a->factor,   a->logprobs};
+    const int64_t counts[] = {a->batch,  a->threads,    a->io_depth, a->top_k,   a->repeat_last_n,
+                              a->chunks, a->score_last, a->factor,   a->logprobs};
     const double reals[] = {a->temperature, a->top_p, a->min_p, a->repeat_penalty};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         expect(counts[i] >= 0 && counts[i] <= INT32_MAX);
     for (size_t i = 0; i < sizeof reals / sizeof *reals; i++)
         expect(isfinite(reals[i]) && reals[i] >= 0);
+    expect(a->context == SL_CONTEXT_MODEL || (a->context >= 0 && a->context <= INT32_MAX));
     expect(a->predict >= -1 && a->predict <= INT32_MAX);
     expect(a->stops <= CLI_STOPS_MAX && a->operands >= 0 && a->operands <= CLI_OPERANDS_MAX);
     for (size_t i = 0; i < a->stops; i++)
