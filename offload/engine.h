@@ -4,6 +4,7 @@
  *   engine.c    open and close in the order of the price list         kv.c        the cache's pages
  *   choices.c   what the options come to
  *   executor.c  runs the program of a pass, layer by layer             scratch.c   activations of a pass
+ *   embed.c     what it starts from                                    attention.c    what looks back at the cache
  *   kv_spill.c  and those that lie in a file
  *   session.c   positions, batches, commit                             generate.c  sampling, stop strings, text
  *   session_tree.c, tree.c   rows that branch, and the path that is kept
