@@ -126,6 +126,26 @@ static inline float *walk_through(const sl_engine_options *options, uint32_t len
 
 static const sl_token_id prompt[] = {5, 99, 200, 7, 5, 99, 200, 8, 31, 5, 99};
 
+/* Some tokens leave; then the session goes back, up to five positions, to where some of them wait, and on through all layers: `dense` has the logits behind
+ * each position from PROMPT on. Ends of the way there are `step` apart. */
+static inline void go_back_and_on_densely(sl_session *session, const float *dense, uint32_t length, uint32_t step)
+{
+    sl_error err = {0};
+    sl_token_id tokens[LENGTH];
+    for (uint32_t i = 0; i < LENGTH; i++)
+        tokens[i] = token_at(i);
+    for (uint32_t end = PROMPT + 2; end < length; end += step)
+        for (uint32_t back = 0; back < 6 && PROMPT + back < end; back += 1 + back / 2) {
+            const float *logits;
+            check(sl_session_truncate(session, 0, &err), &err);
+            check(sl_session_eval(session, tokens, PROMPT, 0, NULL, &err), &err);
+            check(sl_session_eval(session, tokens + PROMPT, end - PROMPT, SL_EVAL_EARLY | SL_EVAL_MORE, NULL, &err), &err);
+            check(sl_session_truncate(session, end - back, &err), &err);
+            check(sl_session_eval(session, tokens + end - back, back + 1, SL_EVAL_LOGITS, &logits, &err), &err);
+            assert_memory_equal(logits, dense + (end - PROMPT) * VOCAB, VOCAB * sizeof *dense);
+        }
+}
+
 static inline sl_result generate(const sl_engine_options *options, int32_t drafts, sl_drafter who, float temperature, bool all_layers)
 {
     stage s = open_stage(options);

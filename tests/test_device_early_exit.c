@@ -9,6 +9,7 @@
 #include "offload/device_engine.h"
 #include "tests/device_material.h" /* these need cmocka's names */
 #include "tests/exit_files.h"
+#include "tests/watched_device.h"
 
 enum { WALK = 20 }; /* tokens, and few: emulating a device takes its time */
 /* Ten times as much under a sanitizer. */
@@ -51,7 +52,7 @@ typedef enum where { ON_THE_DEVICE, SOME_ON_THE_DEVICE, IN_HOST_MEMORY, BESIDE, 
 static const char *const where_names[PLACES] = {"on the device",        "some on the device", "in host memory",
                                                 "half the processor's", "on the disk",        "caches in host memory"};
 
-static uint64_t least_vram(sl_engine_options options)
+static uint64_t named_vram(sl_engine_options options)
 {
     sl_engine *engine;
     sl_error err = {0};
@@ -69,7 +70,7 @@ static sl_engine_options device_options(const char *path, where at)
     o.cpu_share_given = at != ON_THE_DEVICE;
     o.cpu_share = at == BESIDE ? 0.5 : 0;
     if (at == SOME_ON_THE_DEVICE || at == ON_THE_DISK)
-        o.vram_budget_bytes = least_vram(o) + (at == ON_THE_DISK ? 0 : MIB);
+        o.vram_budget_bytes = named_vram(o) + (at == ON_THE_DISK ? 0 : MIB);
     if (at == ON_THE_DISK)
         o.ram_budget_bytes = minimum_budget(o) + MIB; /* asked late: the process grows */
     o.kv_host = at == CACHES_IN_HOST_MEMORY ? SL_KV_HOST_ALL : SL_KV_HOST_AUTO;
@@ -130,7 +131,6 @@ static void each_classifier_decides_as_on_the_processor(void **state)
     forget(path);
 }
 
-/* Some tokens leave; then the session goes back to where some of them wait, and densely on. */
 static void going_back_and_on_densely_finds_nothing_missing(void **state)
 {
     (void)state;
@@ -140,20 +140,7 @@ static void going_back_and_on_densely_finds_nothing_missing(void **state)
     bool left[LENGTH];
     float *dense = walk_through(&processor, WALK, 0, left, NULL);
     stage s = open_stage(&device);
-    sl_error err = {0};
-    sl_token_id tokens[LENGTH];
-    for (uint32_t i = 0; i < LENGTH; i++)
-        tokens[i] = token_at(i);
-    for (uint32_t end = PROMPT + 2; end < WALK; end += 7)
-        for (uint32_t back = 0; back < 6 && PROMPT + back < end; back += 2) {
-            const float *logits;
-            check(sl_session_truncate(s.session, 0, &err), &err);
-            check(sl_session_eval(s.session, tokens, PROMPT, 0, NULL, &err), &err);
-            check(sl_session_eval(s.session, tokens + PROMPT, end - PROMPT, SL_EVAL_EARLY | SL_EVAL_MORE, NULL, &err), &err);
-            check(sl_session_truncate(s.session, end - back, &err), &err);
-            check(sl_session_eval(s.session, tokens + end - back, back + 1, SL_EVAL_LOGITS, &logits, &err), &err);
-            assert_memory_equal(logits, dense + (end - PROMPT) * VOCAB, VOCAB * sizeof *dense);
-        }
+    go_back_and_on_densely(s.session, dense, WALK, 7);
     sl_engine_stats stats;
     sl_engine_measure(s.engine, &stats);
     assert_true(stats.early_exit.catch_ups > 1 && stats.early_exit.link_bytes_made_up > 0);
@@ -276,24 +263,6 @@ static void the_device_holds_what_every_token_wants(void **state)
 
 /* ---- how often the host waits ---- */
 
-static struct watched {
-    const sl_device_ops *real;
-    sl_device_ops ops;
-    uint32_t waits;
-} watched;
-
-static sl_status watched_event_wait(sl_device *d, sl_event *e, sl_error *err)
-{
-    watched.waits++;
-    return watched.real->event_wait(d, e, err);
-}
-
-static sl_status watched_synchronize(sl_device *d, sl_stream s, sl_error *err)
-{
-    watched.waits++;
-    return watched.real->synchronize(d, s, err);
-}
-
 static void a_probe_costs_one_wait_and_the_logits_another(void **state)
 {
     (void)state;
@@ -306,16 +275,12 @@ static void a_probe_costs_one_wait_and_the_logits_another(void **state)
         sl_token_id token = token_at(0);
         for (uint32_t i = 0; i < PROMPT; i++)
             check(sl_session_eval(s.session, &token, 1, SL_EVAL_LOGITS, NULL, &err), &err);
-        sl_device *device = s.engine->device->device;
-        watched = (struct watched){.real = device->ops, .ops = *device->ops};
-        watched.ops.event_wait = watched_event_wait;
-        watched.ops.synchronize = watched_synchronize;
-        device->ops = &watched.ops;
+        watch(s.engine->device->device);
         for (uint32_t i = 0; i < 12; i++) {
             token = token_at(i);
             check(sl_session_eval(s.session, &token, 1, SL_EVAL_LOGITS | SL_EVAL_MORE | SL_EVAL_EARLY, NULL, &err), &err);
         }
-        device->ops = watched.real;
+        unwatch(s.engine->device->device);
         sl_engine_measure(s.engine, &stats);
         uint64_t heads = listed > 0 ? stats.early_exit.tokens
                                     : stats.early_exit.tokens - stats.early_exit.exits; /* else the probe saw it */
@@ -391,8 +356,8 @@ static void a_device_without_room_for_it_says_what_works(void **state)
     sl_engine_options options = device_options(path, ON_THE_DEVICE), plain = options;
     uint64_t with = 0, without = 0;
     plain.early_exit = SL_EARLY_EXIT_OFF;
-    with = least_vram(options);
-    without = least_vram(plain);
+    with = named_vram(options);
+    without = named_vram(plain);
     assert_true(with >= without);
     options.vram_budget_bytes = with;
     stage s = open_stage(&options);

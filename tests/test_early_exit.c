@@ -81,7 +81,6 @@ static void tokens_that_go_on_are_what_dense_decoding_makes_of_them(void **state
 
 /* ---- what comes without probes ---- */
 
-/* Some tokens leave; then the session goes back to where some of them wait, and densely on. */
 static void going_back_and_on_densely_finds_nothing_missing(void **state)
 {
     (void)state;
@@ -89,20 +88,7 @@ static void going_back_and_on_densely_finds_nothing_missing(void **state)
     char *path = pack_threshold(stock_path, SOMETIMES, LISTED);
     sl_engine_options options = options_of(path, SL_EARLY_EXIT_GAP);
     stage s = open_stage(&options);
-    sl_error err = {0};
-    sl_token_id tokens[LENGTH];
-    for (uint32_t i = 0; i < LENGTH; i++)
-        tokens[i] = token_at(i);
-    for (uint32_t end = PROMPT + 2; end < LENGTH; end += 9)
-        for (uint32_t back = 0; back < 6 && PROMPT + back < end; back += 1 + back / 2) {
-            const float *logits;
-            check(sl_session_truncate(s.session, 0, &err), &err);
-            check(sl_session_eval(s.session, tokens, PROMPT, 0, NULL, &err), &err);
-            check(sl_session_eval(s.session, tokens + PROMPT, end - PROMPT, SL_EVAL_EARLY | SL_EVAL_MORE, NULL, &err), &err);
-            check(sl_session_truncate(s.session, end - back, &err), &err);
-            check(sl_session_eval(s.session, tokens + end - back, back + 1, SL_EVAL_LOGITS, &logits, &err), &err);
-            assert_memory_equal(logits, dense + (end - PROMPT) * VOCAB, VOCAB * sizeof *dense);
-        }
+    go_back_and_on_densely(s.session, dense, LENGTH, 9);
     sl_engine_stats stats;
     sl_engine_measure(s.engine, &stats);
     assert_true(stats.early_exit.catch_ups > 5);
