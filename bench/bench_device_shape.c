@@ -4,6 +4,8 @@
  *     bench_device_shape --like CALIBRATED [--shape NAME] [--factor N] [--type T] [--vram SIZE] [--link RATE] [--memory RATE] [--folder DIR] [--tokens N]
  *                        [--density D] [--draft DENSITY:PASSES:ROWS:CHECKED:ADVANCE,...] [--than MS]
  *
+ * A DENSITY of 0 stands for drafts by the neurons that stay on the device (draft_resident): how many those are the VRAM budget says, and the line does.
+ *
  * The engine is the one that runs models: prices, placement, ring, order of copies and launches are what they are. Simulated is
  *   - time: bytes over rates, as in all figures of the emulated device;
  *   - the model: a hollow file of the shape (--shape of `sluice synth`, each width --factor times), packed, with predictors of one sign a weight (all zero);
@@ -17,6 +19,7 @@
  * The two files are made in --folder (TMPDIR, /tmp) and stay there, to be used again. */
 #define PROGRAM "bench_device_shape"
 #include "bench/flags.h"
+#include "bench/hollow.h"
 #include "bench/must.h"
 
 #include "offload/device_engine.h"
@@ -69,11 +72,9 @@ typedef struct bench {
 
 static void choose_shape(bench *b)
 {
-    for (size_t i = 0; sl_synth_shape_at(i) != NULL; i++)
-        if (strcmp(sl_synth_shape_at(i)->name, b->shape) == 0)
-            b->wide = *sl_synth_shape_at(i);
-    if (b->wide.name == NULL || b->wide.layers > LAYERS_MAX) {
-        fprintf(stderr, PROGRAM ": no shape %s of at most %d layers; `sluice synth --help` names them\n", b->shape, LAYERS_MAX);
+    b->wide = hollow_shape(b->shape);
+    if (b->wide.layers > LAYERS_MAX) {
+        fprintf(stderr, PROGRAM ": --shape %s has %u layers; at most %d work here\n", b->shape, b->wide.layers, LAYERS_MAX);
         exit(2);
     }
     b->wide.d *= b->factor;
@@ -289,6 +290,7 @@ typedef struct subject {
     sl_event *from, *to;
 } subject;
 
+/* density 0: what stays drafts. */
 static subject open_subject(const bench *b, const char *path, bool nothing_stays, sl_sparsity sparsity, double density)
 {
     sl_engine_options options = {.model_path = path,
@@ -302,7 +304,8 @@ static subject open_subject(const bench *b, const char *path, bool nothing_stays
                                  .cpu_share_given = true,
                                  .sparsity = sparsity,
                                  .density = density,
-                                 .uniform_density = true};
+                                 .draft_resident = density == 0,
+                                 .uniform_density = density > 0};
     subject s;
     sl_token_id tokens[PROMPT] = {0};
     MUST(sl_engine_open(&options, &s.engine, E));
@@ -403,17 +406,16 @@ static void cycle_s(const bench *b, const subject *s, const drafting *d, double 
 {
     sl_device *device = s->engine->device->device;
     sl_token_id tokens[PROMPT] = {0};
-    unsigned flags = SL_EVAL_LOGITS | SL_EVAL_MORE;
+    unsigned flags = SL_EVAL_LOGITS | SL_EVAL_MORE, drafts = d->density > 0 ? SL_EVAL_SPARSE : SL_EVAL_DRAFT;
+    int32_t parents[PROMPT] = {-1}; /* as many branches as rows */
     *draft_s = *check_s = 0;
     for (uint32_t i = 0; i < 2 + b->tokens; i++) { /* slots are filled and graphs captured in the first two */
         double seconds[2];
-        if (i > 0)
+        if (i > 0 && d->density > 0)
             hold_sets(s->engine);
         MUST(device->ops->event_record(device, s->from, SL_STREAM_COMPUTE, E));
-        for (uint32_t n = 0; n < d->passes; n++) {
-            MUST(sl_session_eval(s->session, tokens, d->rows, flags | SL_EVAL_SPARSE | (d->rows > 1 ? SL_EVAL_ALL_LOGITS : 0u), NULL, E));
-            MUST(sl_session_truncate(s->session, PROMPT, E));
-        }
+        for (uint32_t n = 0; n < d->passes; n++)
+            MUST(sl_session_eval_tree(s->session, tokens, parents, d->rows, flags | drafts, NULL, E));
         for (int part = 0; part < 2; part++) {
             if (part == 1)
                 MUST(sl_session_eval(s->session, tokens, d->checked, flags | SL_EVAL_ALL_LOGITS, NULL, E));
@@ -435,28 +437,43 @@ static uint64_t set_bytes(const sl_engine *e)
     return bytes;
 }
 
-static void drafted(const bench *b, const drafting *d, double than_s)
+/* Seconds until what is new of a set behind a check has crossed: with `share` of the set, of which `renewed` gets the part. */
+static double renewal_s(const bench *b, const subject *s, double share, double *renewed)
 {
-    char name[96];
     static habit h;
     uint64_t link_Bps;
-    double draft_s, check_s, mean = 0;
-    record_habit(b, SL_SPARSITY_COARSE, d->density, &h);
-    subject s = open_subject(b, b->packed, false, SL_SPARSITY_COARSE, d->density);
-    if (!s.engine->price.follows || !sl_parse_size(b->link, &link_Bps)) {
+    record_habit(b, SL_SPARSITY_COARSE, share, &h);
+    if (!s->engine->price.follows || !sl_parse_size(b->link, &link_Bps)) {
         fputs(PROGRAM ": the RAM budget is too small for sets to be followed\n", stderr);
         exit(1);
     }
+    *renewed = h.renewed;
+    return h.renewed * (double)set_bytes(s->engine) / (double)link_Bps;
+}
+
+static void drafted(const bench *b, const drafting *d, double than_s)
+{
+    char name[96];
+    double draft_s, check_s, renewed_s = 0, renewed, mean = 0;
+    bool held = d->density == 0;
+    sl_engine_info info;
+    subject s = open_subject(b, b->packed, false, held ? SL_SPARSITY_OFF : SL_SPARSITY_COARSE, d->density);
+    sl_engine_describe(s.engine, &info);
     cycle_s(b, &s, d, &draft_s, &check_s);
-    double renewed_s = h.renewed * (double)set_bytes(s.engine) / (double)link_Bps;
     for (uint32_t layer = 0; layer < s.engine->model->layers; layer++)
         mean += s.engine->device->host_share[layer] / s.engine->model->layers;
-    snprintf(name, sizeof name, "coarse %.2f, %.3f of it over the link", d->density, mean);
+    if (held)
+        snprintf(name, sizeof name, "what stays, %.3f of the neurons", info.draft_density);
+    else
+        snprintf(name, sizeof name, "coarse %.2f, %.3f of it over the link", d->density, mean);
     say(name, &s, draft_s / d->passes, than_s);
     snprintf(name, sizeof name, "   a check of %u rows", d->checked);
     say(name, &s, check_s, than_s);
-    snprintf(name, sizeof name, "   what is new in a set, %.3f of it", h.renewed);
-    say(name, &s, renewed_s, 0);
+    if (!held) {
+        renewed_s = renewal_s(b, &s, d->density, &renewed);
+        snprintf(name, sizeof name, "   what is new in a set, %.3f of it", renewed);
+        say(name, &s, renewed_s, 0);
+    }
     snprintf(name, sizeof name, "   %u drafts of %u rows, %.2f tokens (recorded)", d->passes, d->rows, d->advance);
     say(name, &s, (draft_s + check_s + renewed_s) / d->advance, than_s);
     close_subject(&s);
@@ -470,7 +487,7 @@ static bool parse_drafts(const char *text, bench *b)
     for (int used = 0; b->draft_count < DRAFTS_MAX; text += used + 1) {
         drafting *d = &b->drafts[b->draft_count++];
         if (sscanf(text, "%lf:%u:%u:%u:%lf%n", &d->density, &d->passes, &d->rows, &d->checked, &d->advance, &used) != 5 ||
-            !(d->density > 0 && d->density <= 1) || d->rows < 1 || d->rows > PROMPT || d->checked < 1 || d->checked > PROMPT ||
+            !(d->density >= 0 && d->density <= 1) || d->rows < 1 || d->rows > PROMPT || d->checked < 1 || d->checked > PROMPT ||
             d->advance < 1)
             return false;
         if (text[used] != ',')
