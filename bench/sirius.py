@@ -69,6 +69,7 @@ def ways(args):
         rows.append(("lookup", "auto", ["--draft", "auto"]))
     if args.memory:
         rows += [("memory", n, ["--draft", n, "--drafter", "model"]) for n in lengths]
+        rows += [("memory, tree", shape, flags + ["--drafter", "model"]) for shape, flags in trees(args)]
     if args.no_sparse:
         return rows
     for density in args.densities.split(","):

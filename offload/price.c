@@ -336,6 +336,8 @@ static sl_status price_device(chooser *c, sli_units *units, uint32_t batch, uint
     device.kv_host = c->caches_stay && device.kv_host == SL_KV_HOST_AUTO ? SL_KV_HOST_NONE : device.kv_host;
     device.kv_least_crossing = host_room_bytes > PAGES_SLACK_BYTES && c->kv.alignment == 0; /* what may spill moves only where it must */
     device.kv_host_room_bytes = device.kv_least_crossing ? host_room_bytes - PAGES_SLACK_BYTES : 0;
+    if (c->kv_memory_bytes != 0 && c->kv_memory_bytes < device.kv_host_room_bytes)
+        device.kv_host_room_bytes = c->kv_memory_bytes;
     SL_TRY(sli_device_price(c->model, &device, &c->kv, batch, w->all_logits ? batch : 1 + c->draft_max, units, &p->vram, fits, err));
     c->vram_short_bytes = *fits ? 0 : p->vram.total_bytes;
     c->vram_short_kv_bytes = p->vram.kv_bytes + p->vram.window_bytes;
@@ -564,15 +566,38 @@ static sl_status shape_cache(chooser *c, uint64_t memory_bytes, sl_error *err)
     return refuse_kv_memory(c, sli_kv_price(c->model, &c->kv), err);
 }
 
+static bool reads_nothing(const sli_units *units)
+{
+    for (uint32_t i = 0; i < units->count; i++)
+        if (!units->units[i].home && !units->in_vram[i])
+            return false;
+    return true;
+}
+
+/* What may spill leaves a device only where it must, since it might come from the disk for each token. Where host memory has room for all weights and for the caches
+ * that would leave it if there were no file, there is no need of one, and what crosses is as little as without. */
+static sl_status choose_plan_without_file(chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
+{
+    uint32_t alignment = c->kv.alignment;
+    if (c->wishes->device == NULL || alignment == 0)
+        return SL_OK;
+    c->kv.alignment = 0;
+    sl_status status = choose_plan(c, price, units, fits, err);
+    c->kv.alignment = alignment;
+    if (status != SL_OK || !*fits)
+        return status;
+    *fits = reads_nothing(units) && (c->kv_memory_bytes == 0 || price->vram.kv_host_bytes <= c->kv_memory_bytes);
+    if (!*fits)
+        sli_units_free(units);
+    return SL_OK;
+}
+
 /* Where all weights stay, and nobody said how much memory is for keys and values, those take what is left: weights are read in each pass, keys and
  * values only as far as the text has come. */
 static sl_status widen_kv(chooser *c, sli_price *price, sli_units *units, bool *fits, sl_error *err)
 {
-    if (!price->kv.spill || c->wishes->kv_memory_bytes != 0 || c->wishes->keep != NULL)
+    if (!price->kv.spill || c->wishes->kv_memory_bytes != 0 || c->wishes->keep != NULL || !reads_nothing(units))
         return SL_OK;
-    for (uint32_t i = 0; i < units->count; i++)
-        if (!units->units[i].home && !units->in_vram[i])
-            return SL_OK;
     SL_TRY(shape_cache(c, price->kv_bytes + (c->wishes->budget_bytes - price->total_bytes), err));
     sli_units_free(units);
     return choose_plan(c, price, units, fits, err);
@@ -594,6 +619,8 @@ sl_status sli_price_model(const sl_model *model, const char *name, const sli_wis
     if (status == SL_OK)
         status = price_minimum(&c, min_bytes, err);
     if (status == SL_OK)
+        status = choose_plan_without_file(&c, price, units, &fits, err);
+    if (status == SL_OK && !fits)
         status = choose_plan(&c, price, units, &fits, err);
     if (status == SL_OK && fits)
         status = widen_kv(&c, price, units, &fits, err);

@@ -365,6 +365,32 @@ static void without_a_layer_in_host_memory_nothing_spills_and_that_is_said(void 
     forget(path);
 }
 
+/* The file is for what memory does not hold: where it holds all, a flag that allows one changes nothing. */
+static void a_file_that_nobody_needs_leaves_caches_where_least_crosses(void **state)
+{
+    char *path = write_tiny("kv.gguf", &shapes[0]), *folder = folder_of(path);
+    sl_engine_options options = device_options(path, "lazy=1,seed=1");
+    uint32_t moved = 0;
+    (void)state;
+    options.context = 512;
+    options.cpu_share_given = true;
+    options.batch = 8;
+    uint64_t least = least_vram(options, MIB / 8), all_there = least_vram(with_layers(options, 0), MIB / 8);
+    for (uint64_t vram = least; vram <= all_there + MIB; vram += MIB / 8) {
+        options.vram_budget_bytes = vram;
+        options.kv_spill = NULL;
+        uint32_t in_host = describe(&options).kv_host_layers;
+        options.kv_spill = folder;
+        sl_engine_info info = describe(&options);
+        assert_int_equal(info.kv_file_bytes, 0);
+        assert_int_equal(info.kv_host_layers, in_host);
+        moved += vram >= all_there && in_host > 0;
+    }
+    assert_true(moved > 0); /* that need not */
+    free(folder);
+    forget(path);
+}
+
 static void host_memory_that_is_too_small_is_refused_with_what_would_do(void **state)
 {
     char *path = write_tiny("kv.gguf", &shapes[0]);
@@ -522,6 +548,7 @@ int main(void)
         cmocka_unit_test(a_cache_that_the_device_does_not_hold_is_no_reason_to_refuse),
         cmocka_unit_test(a_cache_that_host_memory_does_not_hold_may_spill),
         cmocka_unit_test(without_a_layer_in_host_memory_nothing_spills_and_that_is_said),
+        cmocka_unit_test(a_file_that_nobody_needs_leaves_caches_where_least_crosses),
         cmocka_unit_test(host_memory_that_is_too_small_is_refused_with_what_would_do),
         cmocka_unit_test(memory_that_cannot_be_locked_is_said_with_what_takes_less),
         cmocka_unit_test(a_device_that_does_not_read_host_memory_keeps_them_or_says_so),
