@@ -118,7 +118,7 @@ sl_status cli_drafting_options(const cli_args *a, sl_engine_options *options, sl
             err, SL_INVALID,
             "--sparq-k has no meaning where drafts are looked up and checks are dense: --drafter model drafts with it, --draft 0 "
             "decodes with it");
-    /* Wants another division of the memory and, as yet, gains nothing (bench/SPEED.md): only for who asks. */
+    /* Wants another division of the memory, and the processor gains nothing by it (bench/SPEED.md): only for who asks. */
     options->draft_resident = out->tokens != 0 && !sets && !early && (drafter > SL_DRAFTER_LOOKUP || out->tree != 0);
     options->draft_max = rows_behind(out) + (out->tree > 0 && drafter != SL_DRAFTER_MODEL ? LOOKUP_ROWS : 0);
     if (out->tree != 0 && options->draft_max >= SL_TREE_ROWS_MAX)
