@@ -3,8 +3,8 @@
  *
  *     bench_device_sparq [--shape NAME] [--type T] [--k N] [--r N] [--pages N] [--pages-r N] [--memory RATE] [--link RATE] [--folder DIR] [POSITIONS ...]
  *
- * Single keys, --k of them by --r components, and whole pages, of --pages positions by --pages-r; all weights stay on the device. Keys and values do, too, and in a second
- * line for each length lie in host memory, where single keys cannot be chosen one by one as fast as they are read. The model is a hollow file of a shape of `sluice synth`, made in --folder (TMPDIR, /tmp), to be used again. */
+ * Single keys, --k of them by --r components, and whole pages, of --pages positions by --pages-r. All weights stay on the device; keys and values do, too, and lie in host
+ * memory in a second line for each length. The model is a hollow file of a shape of `sluice synth`, made in --folder (TMPDIR, /tmp), to be used again. */
 #define PROGRAM "bench_device_sparq"
 #include "bench/flags.h"
 #include "bench/hollow.h"
