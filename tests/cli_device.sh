@@ -125,6 +125,24 @@ fails "predictors to compare with are the processor's" 2 'predictor.*is there to
     "$SLUICE" run -m "$TMP/packed.gguf" -p x -n 1 --device emulated --sparsity fine --predictor oracle
 works "with auto the processor does it" packed --device auto --sparsity fine --predictor oracle
 grep -q 'no GPU is used: a predictor' "$TMP/err" && ok "and why is said" || not_ok "and why is said" "$(cat "$TMP/err")"
+# Benchmarks: every combination of what a device may hold is a row.
+bench() { "$SLUICE" bench -m "$SMALL" -p 0 -n 2 -r 1 -t 1 --ram-budget 256M -o json "$@"; }
+bench --device emulated:memory=64M,lazy=1 --vram-budget 1K,48M -ngl 0,99 --cpu-share 0 >"$TMP/out" 2>"$TMP/err"
+[ $? -eq 1 ] && ok "what does not fit on a device fails, beside what does" || not_ok "what does not fit on a device fails, beside what does" "$(cat "$TMP/err")"
+python3 - "$TMP/out" 2>"$TMP/said" <<'PYTHON' && ok "budgets and layers are swept, and what they come to is told" || not_ok "budgets and layers are swept, and what they come to is told" "$(cat "$TMP/said")"
+import json, sys
+rows = json.load(open(sys.argv[1]))
+assert [(r["status"], r["n_gpu_layers"]) for r in rows] == [("does not fit", 0), ("does not fit", 99), ("ok", 0), ("ok", 99)], rows
+assert all(r["vram_budget_min_bytes"] > 1024 for r in rows[:2])
+none, every = rows[2:]
+assert all(r["backends"] == "emulated" and r["gpu_info"] and r["vram_bytes"] <= r["vram_budget_bytes"] == 48 << 20 for r in (none, every)), rows
+assert none["vram_weight_bytes"] == 0 and none["link_bytes_per_token"] > 0 and every["vram_weight_bytes"] > 0 and every["link_bytes_per_token"] == 0
+PYTHON
+works "so are caches in host memory" bench --device emulated:memory=64M --kv-host none,all
+[ "$(tr -d '\n' <"$TMP/out" | grep -o '"kv_host":"[a-z]*"' | tr '\n' ' ')" = '"kv_host":"none" "kv_host":"all" ' ] && ok "which each row tells" ||
+    not_ok "which each row tells" "$(cat "$TMP/out")"
+fails "and not what has no meaning" 2 '-ngl has no meaning without --device' bench -ngl 1,2
+
 # A call of the device that finds no memory, anywhere in a run: the same text, or one line that says why not.
 run -n 3 >"$TMP/three" 2>"$TMP/err"
 for call in 1 3 4 6 20 200 1000 2200; do

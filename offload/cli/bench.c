@@ -93,6 +93,10 @@ static bool leaves_early(const cli_args *a)
 {
     return a->early_exit != NULL && strcmp(a->early_exit, "off") != 0;
 }
+bool cli_bench_on_device(const cli_args *a)
+{
+    return a->device != NULL && strcmp(a->device, "none") != 0;
+}
 static bool best_tree(const cli_args *a)
 {
     return a->tree != NULL && strcmp(a->tree, "best") == 0;
@@ -113,6 +117,10 @@ static const struct {
                  {"--drafter", "--draft auto or --draft N", 1, drafts},
                  {"--accept", "--draft auto or --draft N", 1, drafts},
                  {"--least-chance", "--draft auto or --draft N", 1, drafts},
+                 {"--vram-budget", "--device", 0, cli_bench_on_device},
+                 {"-ngl", "--device", 0, cli_bench_on_device},
+                 {"--cpu-share", "--device", 0, cli_bench_on_device},
+                 {"--kv-host", "--device", 0, cli_bench_on_device},
                  {"--tree-rows", "--tree best", 1, best_tree},
                  {"--tau", "--accept threshold", 2, thresholds},
                  {"--tau-temperature", "--accept threshold", 2, thresholds}};

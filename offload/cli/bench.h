@@ -40,6 +40,7 @@ typedef struct cli_bench {
 SL_MUST_USE sl_status cli_bench_axes(cli_bench *b, sl_error *err);
 const sl_sweep_values *cli_bench_values(const cli_bench *b, const char *flag); /* NULL where it was not given */
 void cli_bench_free_axes(cli_bench *b);
+bool cli_bench_on_device(const cli_args *a);
 
 /* ---- a child ---- */
 

@@ -121,7 +121,7 @@ static int exec_peer(void *ctx, int fd)
 {
     const peer_run *p = ctx;
     const cli_args *a = &p->c->args;
-    char prompt[16], decode[16], both[32], depth[16], threads[16], batch[16];
+    char prompt[16], decode[16], both[32], depth[16], threads[16], batch[16], layers[16];
     const char *argv[40] = {p->program, "-m", a->model, "-r", "1", "-o", "json"};
     size_t n = 7;
     snprintf(prompt, sizeof prompt, "%u", p->c->decode > 0 ? 0 : p->c->prompt);
@@ -130,6 +130,7 @@ static int exec_peer(void *ctx, int fd)
     snprintf(depth, sizeof depth, "%u", p->c->depth);
     snprintf(threads, sizeof threads, "%lld", (long long)a->threads);
     snprintf(batch, sizeof batch, "%lld", (long long)a->batch);
+    snprintf(layers, sizeof layers, "%lld", (long long)a->gpu_layers);
     argv[n++] = "-p", argv[n++] = prompt, argv[n++] = "-n", argv[n++] = decode, argv[n++] = "-d", argv[n++] = depth;
     if (p->c->prompt > 0 && p->c->decode > 0)
         argv[n++] = "-pg", argv[n++] = both;
@@ -141,6 +142,10 @@ static int exec_peer(void *ctx, int fd)
         argv[n++] = "-ctk", argv[n++] = a->cache_type_k;
     if (a->cache_type_v != NULL)
         argv[n++] = "-ctv", argv[n++] = a->cache_type_v;
+    if (cli_bench_on_device(a) && a->gpu_layers >= 0)
+        argv[n++] = "-ngl", argv[n++] = layers;
+    if (a->no_kv_offload)
+        argv[n++] = "-nkvo", argv[n++] = "1";
     if (p->limited)
         argv[n++] = "-lm", argv[n++] = "mmap", argv[n++] = "--repack", argv[n++] = "0";
     argv[n] = NULL;

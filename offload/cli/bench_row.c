@@ -89,6 +89,27 @@ static json_t *given_count(int64_t value)
     return value > 0 ? json_integer(value) : json_null();
 }
 
+/* -1: all, as llama-bench has it. */
+static int64_t gpu_layers(const cli_args *a)
+{
+    return !cli_bench_on_device(a) ? 0 : a->gpu_layers >= 0 ? a->gpu_layers : -1;
+}
+
+static const char *kv_host(const cli_args *a)
+{
+    return a->no_kv_offload ? "all" : a->kv_host != NULL ? a->kv_host : "auto";
+}
+
+static void put_device(const cli_args *a, json_t *row)
+{
+    bool device = cli_bench_on_device(a);
+    json_object_set_new(row, "device", text_or(device ? a->device : NULL, "none"));
+    json_object_set_new(row, "vram_budget_bytes", given_count((int64_t)a->vram_budget_bytes));
+    json_object_set_new(row, "vram_budget_min_bytes", json_null());
+    json_object_set_new(row, "kv_host", device ? json_string(kv_host(a)) : json_null());
+    json_object_set_new(row, "cpu_share", a->cpu_share >= 0 ? json_real(a->cpu_share) : json_null());
+}
+
 static void put_settings(const cli_args *a, json_t *row)
 {
     bool sparse = a->sparsity != NULL && strcmp(a->sparsity, "off") != 0;
@@ -97,6 +118,7 @@ static void put_settings(const cli_args *a, json_t *row)
     json_object_set_new(row, "reason", json_null());
     json_object_set_new(row, "ram_budget_bytes", given_count((int64_t)a->ram_budget_bytes));
     json_object_set_new(row, "ram_budget_min_bytes", json_null());
+    put_device(a, row);
     json_object_set_new(row, "context", json_null());
     json_object_set_new(row, "isa", text_or(a->isa, NULL));
     json_object_set_new(row, "io_engine", text_or(a->io_engine, NULL));
@@ -136,6 +158,9 @@ static const struct {
     {"streamed_bytes", false},
     {"peak_rss_bytes", false},
     {"peak_cgroup_bytes", false},
+    {"vram_bytes", false},
+    {"vram_weight_bytes", false},
+    {"link_bytes_per_token", true},
     {"neurons_needed", false},
     {"neurons_resident", false},
     {"neurons_read", false},
@@ -164,12 +189,13 @@ json_t *cli_bench_row(const cli_bench_case *c)
                             (json_int_t)model.bytes, "model_n_params", (json_int_t)model.parameters, "n_batch", (json_int_t)a->batch,
                             "n_ubatch", (json_int_t)a->batch, "n_threads", (json_int_t)a->threads, "cpu_mask", "0x0", "cpu_strict", 0,
                             "poll", 0, "type_k", text_or(a->cache_type_k, "f16"), "type_v", text_or(a->cache_type_v, "f16"));
-    json_t *rest = json_pack("{s:i, s:i, s:s, s:i, s:b, s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:b, s:i, s:i, s:I, s:I, s:I, s:s}",
-                             "n_gpu_layers", 0, "n_cpu_moe", 0, "split_mode", "none", "main_gpu", 0, "no_kv_offload", 0, "flash_attn", 1,
-                             "devices", "none", "tensor_split", "0.00", "tensor_buft_overrides", "none", "load_mode",
-                             a->buffered ? "none" : "dio", "lazy_mode", "off", "embeddings", 0, "no_op_offload", 0, "no_host", 0, "repack",
-                             1, "fit_target", 0, "fit_min_ctx", 0, "n_prompt", (json_int_t)c->prompt, "n_gen", (json_int_t)c->decode,
-                             "n_depth", (json_int_t)c->depth, "test_time", stamp);
+    json_t *rest = json_pack("{s:I, s:i, s:s, s:i, s:b, s:i, s:s, s:s, s:s, s:s, s:s, s:b, s:i, s:b, s:b, s:i, s:i, s:I, s:I, s:I, s:s}",
+                             "n_gpu_layers", (json_int_t)gpu_layers(a), "n_cpu_moe", 0, "split_mode", "none", "main_gpu", 0,
+                             "no_kv_offload", cli_bench_on_device(a) && strcmp(kv_host(a), "all") == 0, "flash_attn", 1, "devices",
+                             cli_bench_on_device(a) ? a->device : "none", "tensor_split", "0.00", "tensor_buft_overrides", "none",
+                             "load_mode", a->buffered ? "none" : "dio", "lazy_mode", "off", "embeddings", 0, "no_op_offload", 0, "no_host",
+                             0, "repack", 1, "fit_target", 0, "fit_min_ctx", 0, "n_prompt", (json_int_t)c->prompt, "n_gen",
+                             (json_int_t)c->decode, "n_depth", (json_int_t)c->depth, "test_time", stamp);
     json_object_update(row, rest);
     json_decref(rest);
     json_object_set_new(row, "avg_ns", json_integer(0));

@@ -61,6 +61,11 @@ static const field fields[] = {
     {"reason", WORDS},
     {"ram_budget_bytes", WHOLE},
     {"ram_budget_min_bytes", WHOLE},
+    {"device", WORDS},
+    {"vram_budget_bytes", WHOLE},
+    {"vram_budget_min_bytes", WHOLE},
+    {"kv_host", WORDS},
+    {"cpu_share", FRACTION},
     {"context", WHOLE},
     {"isa", WORDS},
     {"io_engine", WORDS},
@@ -93,6 +98,9 @@ static const field fields[] = {
     {"streamed_bytes", WHOLE},
     {"peak_rss_bytes", WHOLE},
     {"peak_cgroup_bytes", WHOLE},
+    {"vram_bytes", WHOLE},
+    {"vram_weight_bytes", WHOLE},
+    {"link_bytes_per_token", FRACTION},
     {"neurons_needed", FRACTION},
     {"neurons_resident", FRACTION},
     {"neurons_read", FRACTION},
@@ -149,6 +157,10 @@ static const column swept[] = {{"-b", "n_batch", 7},
                                {"-ctk", "type_k", 6},
                                {"-ctv", "type_v", 6},
                                {"--ram-budget", "ram_budget_bytes", 10},
+                               {"--vram-budget", "vram_budget_bytes", 11},
+                               {"-ngl", "n_gpu_layers", 12},
+                               {"--cpu-share", "cpu_share", 9},
+                               {"--kv-host", "kv_host", 7},
                                {"--sparsity", "sparsity", -8},
                                {"--density", "density", 7},
                                {"--predictor", "predictor", -9},
@@ -179,6 +191,8 @@ static size_t columns_of(const cli_bench *b, column *out)
             out[n++] = (column){swept[i].title[0] == '-' && swept[i].title[1] == '-' ? swept[i].title + 2 : swept[i].key, swept[i].key,
                                 swept[i].width};
     out[n++] = (column){"read/token", "bytes_read_per_token", 10};
+    if (cli_bench_on_device(b->args))
+        out[n++] = (column){"link/token", "link_bytes_per_token", 10};
     out[n++] = (column){"wait %", "wait_s", 6};
     out[n++] = (column){"limit t/s", "tokens_per_s_limit", 9};
     if (b->args->peer_dir != NULL) {
@@ -234,7 +248,8 @@ static void cell_text(const json_t *row, const column *c, char out[64])
         snprintf(out, 64, "%.0f", number_of(row, "total_s") > 0 ? 100 * value / number_of(row, "total_s") : 0);
     else if (strcmp(c->key, "peer_ratio_median") == 0)
         snprintf(out, 64, "%.2f (%.2f..%.2f)", value, number_of(row, "peer_ratio_min"), number_of(row, "peer_ratio_max"));
-    else if (strcmp(c->key, "tokens_per_s_limit") == 0 || strcmp(c->key, "density") == 0 || strcmp(c->key, "tau") == 0)
+    else if (strcmp(c->key, "tokens_per_s_limit") == 0 || strcmp(c->key, "density") == 0 || strcmp(c->key, "tau") == 0 ||
+             strcmp(c->key, "cpu_share") == 0)
         snprintf(out, 64, "%.2f", value);
     else if (strcmp(c->key, "exit_agreement") == 0)
         snprintf(out, 64, "%.4g", value);

@@ -20,7 +20,7 @@
 
 typedef struct measured { /* differences of the engine's counters, summed over repetitions */
     double total_s, compute_s, wait_s;
-    uint64_t bytes, requests, needed, resident, read;
+    uint64_t bytes, link_bytes, requests, needed, resident, read;
     uint64_t checks, accepted;
     uint64_t walked, layers; /* tokens that could leave early, and what they took */
     int64_t left_out_bytes;
@@ -100,6 +100,8 @@ static sl_status open_test(bench_test *t, sl_error *err)
     options.reserve_bytes = (t->breakdown != NULL ? 2 * sizeof *t->breakdown : 0) + context * (sizeof *t->tokens * 2 + 16);
     SL_TRY(sl_engine_open(&options, &t->run.engine, err));
     cli_catch_interrupt(t->run.engine);
+    if (t->breakdown != NULL && cli_bench_on_device(a))
+        cli_note(t->run.warnings, "what each layer computes is not measured on a device: of --breakdown, passes, waits and reads are");
     SL_TRY(cli_settle_drafting(&t->run, err));
     SL_TRY(make_tokens(t, err));
     return sl_session_open(t->run.engine, &t->run.session, err);
@@ -121,6 +123,7 @@ static void count(bench_test *t, double seconds)
     m->compute_s += now.compute_s - t->before.compute_s;
     m->wait_s += now.wait_s - t->before.wait_s;
     m->bytes += now.bytes_read - t->before.bytes_read;
+    m->link_bytes += now.link_bytes - t->before.link_bytes;
     m->requests += now.requests - t->before.requests;
     m->needed += now.neurons_needed - t->before.neurons_needed;
     m->resident += now.neurons_resident - t->before.neurons_resident;
@@ -232,6 +235,16 @@ static void put_real(json_t *row, const char *key, double value)
     json_object_set_new(row, key, json_real(value));
 }
 
+static void put_device(json_t *row, const sl_engine_info *info)
+{
+    json_object_set_new(row, "gpu_info", json_string(info->device));
+    json_object_set_new(row, "backends", json_string(info->backend));
+    put(row, "vram_budget_bytes", info->vram_budget_bytes);
+    put(row, "vram_bytes", info->vram_bytes);
+    put(row, "vram_weight_bytes", info->vram_weight_bytes);
+    put_real(row, "cpu_share", info->cpu_share);
+}
+
 static void put_engine(bench_test *t)
 {
     sl_engine_info info;
@@ -252,6 +265,8 @@ static void put_engine(bench_test *t)
     json_object_set_new(row, "isa", json_string(info.isa));
     json_object_set_new(row, "io_engine", json_string(stats.io_engine));
     json_object_set_new(row, "io_direct", json_boolean(stats.direct));
+    if (info.device[0] != '\0')
+        put_device(row, &info);
     put_real(row, "density", info.density);
     if (strcmp(info.sparsity, "off") != 0)
         json_object_set_new(row, "predictor", json_string(info.predictor));
@@ -269,6 +284,8 @@ static void put_measured(bench_test *t)
     put_real(row, "wait_s", m->wait_s / runs);
     put_real(row, "other_s", (m->total_s - m->compute_s - m->wait_s) / runs);
     put_real(row, "bytes_read_per_token", (double)m->bytes / tokens);
+    if (cli_bench_on_device(&t->c->args))
+        put_real(row, "link_bytes_per_token", (double)m->link_bytes / tokens);
     put_real(row, "requests_per_token", (double)m->requests / tokens);
     if (m->requests > 0)
         put_real(row, "request_bytes_mean", (double)m->bytes / (double)m->requests);
@@ -370,6 +387,8 @@ void cli_bench_measure(const cli_bench_case *c, json_t *row)
         json_object_set_new(row, "reason", cli_json_text(err.message, strlen(err.message)));
         if (err.ram_budget_min_bytes != 0)
             put(row, "ram_budget_min_bytes", err.ram_budget_min_bytes);
+        if (err.vram_budget_min_bytes != 0)
+            put(row, "vram_budget_min_bytes", err.vram_budget_min_bytes);
     }
     sl_session_close(t.run.session);
     if (cli_write_observed(&c->args, t.run.engine, CLI_DONE) != CLI_DONE && status == SL_OK)

@@ -56,8 +56,12 @@ static void print_device(const sl_engine_info *info, const sl_engine_stats *stat
     sl_format_size(info->beside_bytes, beside);
     sl_format_size((uint64_t)info->link_Bps, link);
     sl_format_size((uint64_t)info->processor_Bps, speed);
-    fprintf(stderr, "beside  %s (%.0f %% of what RAM holds for it) are computed by the processor, at %s/s; the link moves %s/s\n", beside,
-            100 * info->cpu_share, speed, link);
+    fprintf(stderr, "beside  %s (%.0f %% of what RAM holds for it) are computed by the processor, at %s/s; ", beside, 100 * info->cpu_share,
+            speed);
+    if (info->link_Bps > 0)
+        fprintf(stderr, "the link moves %s/s\n", link);
+    else
+        fprintf(stderr, "the link was not measured: VRAM and staging have too little room for that\n");
 }
 
 static void print_disk(const cli_run_state *s, const sl_engine_stats *stats)
