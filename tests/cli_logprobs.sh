@@ -40,4 +40,6 @@ python3 -c '
 import json, sys
 memory = json.load(open("out"))["memory"]
 sys.exit(memory["peak_rss_bytes"] > memory["ram_budget_bytes"])' && ok "whose peak is below it" || { sanitized && skip "whose peak is below it" "a sanitizer adds its own memory" || not_ok "whose peak is below it" "$(json out memory)"; }
+min=$(smallest_budget "$MODEL" -n -1 -c 0 --logprobs 2)
+[ "$min" -lt $((2 << 30)) ] && ok "and so are those of all that the model's context has room for" || not_ok "and so are those of all that the model's context has room for" "$min"
 finish
