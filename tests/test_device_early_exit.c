@@ -14,9 +14,9 @@
 enum { WALK = 20 }; /* tokens, and few: emulating a device takes its time */
 /* Ten times as much under a sanitizer. */
 #if defined(__SANITIZE_ADDRESS__)
-enum { DRAFTINGS = 1, FIRST_STEP = 100 };
+enum { DRAFTINGS = 1, FIRST_STEP = 100, ENDS_APART = 12 };
 #else
-enum { DRAFTINGS = 2, FIRST_STEP = 1 };
+enum { DRAFTINGS = 2, FIRST_STEP = 1, ENDS_APART = 7 };
 #endif
 
 static char *stock_path;
@@ -140,7 +140,7 @@ static void going_back_and_on_densely_finds_nothing_missing(void **state)
     bool left[LENGTH];
     float *dense = walk_through(&processor, WALK, 0, left, NULL);
     stage s = open_stage(&device);
-    go_back_and_on_densely(s.session, dense, WALK, 7);
+    go_back_and_on_densely(s.session, dense, WALK, ENDS_APART);
     sl_engine_stats stats;
     sl_engine_measure(s.engine, &stats);
     assert_true(stats.early_exit.catch_ups > 1 && stats.early_exit.link_bytes_made_up > 0);
